@@ -1,0 +1,124 @@
+"""The command line: `accessguard` or `python -m accessguard`."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import click
+import uvloop
+
+from accessguard import __version__, dev
+from accessguard.api.keys import Role
+from accessguard.config import ConfigError, complete, load
+from accessguard.embedded import EmbeddedError
+from accessguard.errors import GuardError
+
+INTERRUPTED: Final = 130  # as a shell says of a command that Ctrl-C ended
+
+tenant_option = click.option("--tenant", required=True, help="The tenant the token is for; * for all of them.")
+role_option = click.option("--role", required=True, type=click.Choice([role.value for role in Role]))
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn what the person at the terminal can act on into one sentence and exit code 1."""
+    try:
+        yield
+    except (ConfigError, EmbeddedError, GuardError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def complete_run(work: Coroutine[object, object, None]) -> None:
+    """Run `work` on uvloop to its end; a signal that ends it is no error worth a trace."""
+    from accessguard.app import StartError  # noqa: PLC0415 -- `token` needs none of the service
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            with sentences():
+                runner.run(work)
+        except StartError as error:
+            raise click.ClickException(str(error)) from error
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="accessguard")
+def main() -> None:
+    """AccessGuard says for every request whether this session, on this device, may go on."""
+
+
+@main.command("dev")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of on the configured port.")
+def develop(port: int | None) -> None:
+    """Serve on this machine alone, with a PostgreSQL and a Valkey of its own and a tenant to try."""
+    program = ".venv/bin/accessguard" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    complete_run(dev.run(say=click.echo, command=program, port=port))
+
+
+@main.command()
+def serve() -> None:
+    """Serve on the PostgreSQL and the Valkey (or Redis) of the configuration."""
+    from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
+
+    with sentences():
+        config = complete(load())
+    complete_run(app.serve(config, on_ready=lambda address: click.echo(f"AccessGuard answers at {address}")))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the schema of the configured database up to date; safe to repeat."""
+    from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
+
+    with sentences():
+        url = load().database.url
+        if not url:
+            raise ConfigError("Set ACCESSGUARD_DATABASE_URL to the database to migrate.")
+    complete_run(app.migrate(url))
+
+
+@main.command()
+@tenant_option
+@role_option
+@click.option("--subject", help="Who calls, as the audit log will say; the role when left out.")
+@click.option("--ttl-days", type=click.IntRange(1, 3650), default=dev.TOKEN_DAYS, show_default=True)
+def token(tenant: str, role: str, subject: str | None, ttl_days: int) -> None:
+    """Print a caller's token, signed with the first secret of the configuration or of a local `dev`."""
+    with sentences():
+        signed = dev.sign_token(
+            dev.load_local(), tenant=tenant, role=Role(role), subject=subject or role, days=ttl_days
+        )
+    click.echo(signed)
+
+
+@main.command()
+def openapi() -> None:
+    """Print the HTTP contract as OpenAPI 3.1."""
+    from accessguard.api.openapi import document  # noqa: PLC0415 -- `token` needs none of the service
+
+    click.echo(document())
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service answers.")
+@click.option("--tenant", default=dev.TENANT, show_default=True)
+@click.option("--members", type=click.IntRange(1), default=300, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same day.")
+def demo(url: str, tenant: str, members: int, seed: int) -> None:
+    """Send a believable day of traffic to a running service."""
+    from accessguard.demo import run  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        config = dev.load_local()
+        platform, administrator = (
+            dev.sign_token(config, tenant=tenant, role=role, subject="demo", days=1)
+            for role in (Role.PLATFORM, Role.ADMINISTRATOR)
+        )
+    run(url, platform, administrator, members=members, seed=seed)
+
+
+if __name__ == "__main__":
+    main(prog_name="accessguard")

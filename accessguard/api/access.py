@@ -1,0 +1,67 @@
+"""Who may call: the bearer token, the tenant it speaks for, the role a route asks for. Deny by default."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from accessguard.api.context import Asking, Context, origin
+from accessguard.api.keys import Caller, Role
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.facts import from_ms
+from accessguard.sessions.live import Change
+
+TENANT_HEADER: Final = "AccessGuard-Tenant"
+EVERY_TENANT: Final = "*"
+SCHEME: Final = "bearer "
+
+
+async def admit(
+    request: web.BaseRequest, ctx: Context, roles: frozenset[Role], *, installation: bool = False
+) -> Asking:
+    """The caller, if its token is genuine and its role is one of `roles`.
+
+    A call of the whole `installation` is about no tenant.
+
+    Raises GuardError: UNAUTHENTICATED, FORBIDDEN, INVALID for a token of all
+    tenants that names none, NOT_FOUND for a tenant that does not exist.
+    """
+    caller = ctx.keyring.verify(bearer(request.headers.get("Authorization")), now=ctx.now_ms() / 1000)
+    if caller.role not in roles:
+        raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
+    if installation:
+        return Asking(caller=caller, tenant=caller.tenant, address=origin(request, ctx.trusted))
+    tenant = named_tenant(caller, request.headers.get(TENANT_HEADER))
+    await ensure_tenant(ctx, caller, tenant)
+    return Asking(caller=caller, tenant=tenant, address=origin(request, ctx.trusted))
+
+
+def bearer(header: str | None) -> str:
+    """The token of an Authorization header, empty when there is none."""
+    if header is None or header[: len(SCHEME)].lower() != SCHEME:
+        return ""
+    return header[len(SCHEME) :].strip()
+
+
+def named_tenant(caller: Caller, header: str | None) -> str:
+    """The tenant that a call is about. Raises GuardError FORBIDDEN or INVALID."""
+    if caller.tenant != EVERY_TENANT:
+        if header not in (None, caller.tenant):
+            raise GuardError(ErrorCode.FORBIDDEN, "Your token is for another tenant.")
+        return caller.tenant
+    if header is None or not 0 < len(header) <= 128 or not header.isprintable():
+        raise GuardError(ErrorCode.INVALID, f"A token for all tenants names one in the header {TENANT_HEADER}.")
+    return header
+
+
+async def ensure_tenant(ctx: Context, caller: Caller, tenant: str) -> None:
+    """Make sure that the tenant is there; a token bound to it may bring it into being."""
+    if ctx.book.held(tenant) is not None:
+        return
+    if await ctx.book.policy(tenant) is not None:
+        return
+    if not ctx.provision_tenants or caller.tenant == EVERY_TENANT:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
+    await ctx.policies.ensure_tenant(tenant, tenant, at=from_ms(ctx.now_ms()))
+    await ctx.changes.announce(Change(tenant=tenant, kind="policy_changed"))

@@ -1,0 +1,94 @@
+"""What handlers find on the application: the use cases and stores, and who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api.keys import Caller, Keyring
+from accessguard.api.origin import client_address
+from accessguard.devices.store import DeviceStore
+from accessguard.events.audit import AuditStore
+from accessguard.events.idempotency import IdempotencyStore
+from accessguard.guard.changes import Changes
+from accessguard.guard.check import Checks
+from accessguard.guard.folds import Folds
+from accessguard.guard.login import Logins
+from accessguard.guard.model import Actor
+from accessguard.guard.operators import Operators
+from accessguard.guard.ready import Ready
+from accessguard.members.store import MemberStore
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.store import PolicyStore
+from accessguard.rules.networks import Address, Networks
+from accessguard.sessions.activity import ActivityLog
+from accessguard.sessions.history import HistoryStore
+from accessguard.sessions.store import SessionStore
+from accessguard.violations.store import ViolationStore
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a handler may use; one for each worker."""
+
+    checks: Checks
+    logins: Logins
+    operators: Operators
+    changes: Changes
+    ready: Ready
+    sessions: SessionStore
+    history: HistoryStore
+    members: MemberStore
+    devices: DeviceStore
+    violations: ViolationStore
+    policies: PolicyStore
+    audit: AuditStore
+    book: PolicyBook
+    activity: ActivityLog
+    folds: Folds
+    keyring: Keyring
+    trusted: Networks
+    provision_tenants: bool
+    idempotency: IdempotencyStore
+    new_id: Callable[[], UUID]
+    now_ms: Callable[[], int]
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, for which tenant, from where (None: unknown)."""
+
+    caller: Caller
+    tenant: str
+    address: Address | None
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as the audit log names it."""
+        return Actor(subject=self.caller.subject, role=self.caller.role)
+
+
+CONTEXT: Final = web.AppKey("context", Context)
+ASKING: Final = web.RequestKey("asking", Asking)
+
+
+def context(request: web.Request) -> Context:
+    """The application's parts."""
+    return request.app[CONTEXT]
+
+
+def asking(request: web.Request) -> Asking:
+    """Who asks; set before a handler runs."""
+    return request[ASKING]
+
+
+def origin(request: web.BaseRequest, trusted: Networks) -> Address | None:
+    """Where the request comes from, by the one rule for all entry points."""
+    return client_address(
+        request.remote,
+        request.headers.getall("X-Forwarded-For", []),
+        request.headers.getall("Forwarded", []),
+        trusted,
+    )

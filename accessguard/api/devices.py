@@ -1,0 +1,66 @@
+"""Devices of a member."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.paging import page
+from accessguard.api.read import body, path_id, path_text, query
+from accessguard.api.reply import nothing, reply
+from accessguard.api.wire import DeleteQuery, DevicePatch, ListQuery
+from accessguard.devices.model import Device
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.facts import from_ms
+from accessguard.guard.operators import DeviceChange
+
+
+async def listed(request: web.Request) -> web.StreamResponse:
+    """List the devices of a member."""
+    asked = query(request, ListQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, path_text(request, "member_id")
+    await ctx.activity.flush()
+    if not await ctx.members.exists(tenant, member_id):
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
+
+    async def fetch(after: tuple[datetime, UUID] | None, limit: int) -> Sequence[tuple[Device, tuple[datetime, UUID]]]:
+        now, descending = from_ms(ctx.now_ms()), asked.order == "desc"
+        rows = await ctx.devices.listed(tenant, member_id, now=now, after=after, limit=limit, descending=descending)
+        return [(row, (row.last_seen_at, row.id)) for row in rows]
+
+    return await page(request, asked, Device, tuple[datetime, UUID], fetch)
+
+
+async def patch(request: web.Request) -> web.Response:
+    """Block a device, allow it, set it back to default, give it a name."""
+    asked = await body(request, DevicePatch)
+    ctx, who = context(request), asking(request)
+    changed = await ctx.operators.change_device(
+        who.tenant,
+        who.actor,
+        path_text(request, "member_id"),
+        path_id(request, "device_id"),
+        DeviceChange(access=asked.access, name=asked.name),
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(changed)
+
+
+async def forget(request: web.Request) -> web.Response:
+    """Forget a device: its slot is free, its sessions end."""
+    asked = query(request, DeleteQuery)
+    ctx, who = context(request), asking(request)
+    await ctx.operators.forget_device(
+        who.tenant,
+        who.actor,
+        path_text(request, "member_id"),
+        path_id(request, "device_id"),
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return nothing()

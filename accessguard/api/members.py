@@ -1,0 +1,187 @@
+"""Members: kept by the platform, read and annotated by operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.keys import Role
+from accessguard.api.paging import page
+from accessguard.api.read import body, path_text, query
+from accessguard.api.reply import reply
+from accessguard.api.wire import EndAllReply, EndAllRequest, ListQuery, MemberPatch, MemberRequest, MembersQuery
+from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.guard.facts import from_ms
+from accessguard.guard.model import EndedSession
+from accessguard.guard.operators import MemberChange
+from accessguard.members.model import Member, MemberFilter, MemberSort, Profile
+from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
+from accessguard.sessions.live import Change
+from accessguard.violations.model import Violation, ViolationFilter
+
+
+async def put(request: web.Request) -> web.Response:
+    """Make a member, or replace what the platform knows of it; a former e-mail stays searchable."""
+    asked = await body(request, MemberRequest)
+    ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")
+    profile = Profile(**msgspec.structs.asdict(asked))
+    await ctx.members.upsert(who.tenant, member_id, profile, at=from_ms(ctx.now_ms()))
+    await ctx.changes.announce(Change(tenant=who.tenant, kind="member_changed", member_id=member_id))
+    return reply(await _member(request))
+
+
+async def listed(request: web.Request) -> web.StreamResponse:
+    """Search and list members; an attendant sees no devices, sessions or restrictions."""
+    asked = query(request, MembersQuery)
+    ctx, who = context(request), asking(request)
+    await ctx.activity.flush()
+    await ctx.folds.flush()
+    found = MemberFilter(**{name: getattr(asked, name) for name in MemberFilter.__struct_fields__})
+    descending = (asked.order or ("asc" if asked.sort is MemberSort.NAME else "desc")) == "desc"
+
+    async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[Member, tuple[str, str]]]:
+        rows = await ctx.members.listed(
+            who.tenant,
+            found,
+            reader=who.caller.subject,
+            now=from_ms(ctx.now_ms()),
+            sort=asked.sort,
+            descending=descending,
+            after=after,
+            limit=limit,
+        )
+        return [(_as_seen(member, who.caller.role), place) for member, place in rows]
+
+    return await page(request, asked, Member, tuple[str, str], fetch)
+
+
+async def get(request: web.Request) -> web.Response:
+    """Read the card of one member."""
+    await context(request).activity.flush()
+    await context(request).folds.flush()
+    return reply(_as_seen(await _member(request), asking(request).caller.role))
+
+
+async def patch(request: web.Request) -> web.Response:
+    """Switch the checks of a member off or on, write a note, set tags."""
+    asked = await body(request, MemberPatch)
+    ctx, who = context(request), asking(request)
+    until = asked.checks_disabled_until
+    if isinstance(until, datetime) and until.tzinfo is None:
+        problem = Problem(pointer="/checks_disabled_until", detail="a time needs its offset from UTC")
+        raise GuardError(ErrorCode.INVALID, "The body was refused.", problem)
+    change = MemberChange(**{name: getattr(asked, name) for name in MemberChange.__struct_fields__})
+    changed = await ctx.operators.change_member(
+        who.tenant, who.actor, path_text(request, "member_id"), change, reason=asked.reason, now_ms=ctx.now_ms()
+    )
+    return reply(changed)
+
+
+async def logins(request: web.Request) -> web.StreamResponse:
+    """List the login attempts of a member: the access log."""
+    asked = query(request, ListQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+
+    async def fetch(
+        after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[tuple[LoginItem, tuple[datetime, UUID]]]:
+        descending = asked.order == "desc"
+        rows = await ctx.history.logins(tenant, member_id, after=after, limit=limit, descending=descending)
+        return [(row, (row.at, row.id)) for row in rows]
+
+    return await page(request, asked, LoginItem, tuple[datetime, UUID], fetch)
+
+
+async def sessions(request: web.Request) -> web.StreamResponse:
+    """List the sessions of a member, open and ended."""
+    asked = query(request, ListQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    await ctx.activity.flush()
+
+    async def fetch(
+        after: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[tuple[SessionItem, tuple[datetime, str]]]:
+        now, descending = from_ms(ctx.now_ms()), asked.order == "desc"
+        rows = await ctx.history.sessions(tenant, member_id, now=now, after=after, limit=limit, descending=descending)
+        return [(row, (row.started_at, row.id)) for row in rows]
+
+    return await page(request, asked, SessionItem, tuple[datetime, str], fetch)
+
+
+async def activity(request: web.Request) -> web.StreamResponse:
+    """List the counted interactions of a member."""
+    asked = query(request, ListQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    await ctx.activity.flush()
+
+    async def fetch(
+        after: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[tuple[ActivityItem, tuple[datetime, str]]]:
+        descending = asked.order == "desc"
+        rows = await ctx.history.activity(tenant, member_id, after=after, limit=limit, descending=descending)
+        return [(row, (row.at, row.session_id)) for row in rows]
+
+    return await page(request, asked, ActivityItem, tuple[datetime, str], fetch)
+
+
+async def violations(request: web.Request) -> web.StreamResponse:
+    """List the restriction history of a member."""
+    asked = query(request, ListQuery)
+    ctx, who, member_id = context(request), asking(request), await _known(request)
+    await ctx.folds.flush()
+
+    async def fetch(
+        after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
+        rows = await ctx.violations.listed(
+            who.tenant,
+            ViolationFilter(member_id=member_id),
+            reader=who.caller.subject,
+            after=after,
+            limit=limit,
+            descending=asked.order == "desc",
+        )
+        return [(row, (row.last_at, row.id)) for row in rows]
+
+    return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
+
+
+async def end_sessions(request: web.Request) -> web.Response:
+    """End every open session of a member."""
+    asked = await body(request, EndAllRequest) if request.can_read_body else EndAllRequest()
+    ctx, who = context(request), asking(request)
+    ended = await ctx.operators.end_sessions(
+        who.tenant, who.actor, path_text(request, "member_id"), reason=asked.reason, now_ms=ctx.now_ms()
+    )
+    return reply(EndAllReply(ended_sessions=tuple(EndedSession(id=each, reason="ended_by_operator") for each in ended)))
+
+
+async def _member(request: web.Request) -> Member:
+    ctx, who = context(request), asking(request)
+    found = await ctx.members.one(
+        who.tenant, path_text(request, "member_id"), reader=who.caller.subject, now=from_ms(ctx.now_ms())
+    )
+    if found is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
+    return found
+
+
+async def _known(request: web.Request) -> str:
+    member_id = path_text(request, "member_id")
+    if not await context(request).members.exists(asking(request).tenant, member_id):
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
+    return member_id
+
+
+def _as_seen(member: Member, role: Role) -> Member:
+    """An attendant searches members and sees first and last access, no address, device or restriction."""
+    if role is not Role.ATTENDANT:
+        return member
+    return msgspec.structs.replace(
+        member, last_activity=None, active_sessions=0, devices=0, unread_violations=0, latest_violation=None, note=""
+    )

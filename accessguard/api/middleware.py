@@ -1,0 +1,82 @@
+"""The boundary: every refusal becomes a problem document, every failure of ours a bare 500 with a log line."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from accessguard.api.reply import PROBLEM, STATUS, ProblemDocument, encode, problem
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.metrics import HTTP
+
+LOG: Final = structlog.get_logger("accessguard.api")
+
+CODES: Final = {status: code for code, status in STATUS.items()}
+
+# Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
+SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@web.middleware
+async def boundary(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Render errors and count answers."""
+    response = await _answered(request, handler)
+    HTTP.labels(f"{response.status // 100}xx").inc()
+    if not response.prepared:
+        for name, value in SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
+    return response
+
+
+async def _answered(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except GuardError as error:
+        return problem(error)
+    except web.HTTPException as error:
+        return _of_http(error)
+    except Exception as error:
+        LOG.exception("unexpected", route=_route(request), kind=type(error).__name__)
+        return _failure()
+
+
+def _of_http(error: web.HTTPException) -> web.StreamResponse:
+    """What aiohttp itself refuses (no such path, wrong method, body too large) in the same form."""
+    if error.status < HTTPStatus.BAD_REQUEST:
+        return error
+    code = CODES.get(error.status)
+    if code is None:
+        document = ProblemDocument(type="about:blank", title=error.reason, status=error.status, detail=error.reason)
+        return web.Response(body=encode(document), status=error.status, content_type=PROBLEM)
+    response = problem(GuardError(code, _DETAILS.get(code, error.reason)))
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+_DETAILS: Final = {
+    ErrorCode.NOT_FOUND: "There is nothing here.",
+    ErrorCode.METHOD_NOT_ALLOWED: "This path does not take that method.",
+    ErrorCode.TOO_LARGE: "The body is larger than this service accepts.",
+}
+
+
+def _failure() -> web.Response:
+    document = ProblemDocument(
+        type="about:blank", title="Internal error", status=500, detail="Something went wrong here; it has been logged."
+    )
+    return web.Response(body=encode(document), status=500, content_type=PROBLEM)
+
+
+def _route(request: web.Request) -> str:
+    """The path's pattern, never the path itself, which names people."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "none"

@@ -1,0 +1,130 @@
+"""Requests as typed values: body, query, paging. Bad input is a GuardError that points at the field."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api.reply import JSON
+from accessguard.errors import ErrorCode, GuardError, Problem
+
+T = TypeVar("T")
+
+NUL: Final = b"\\u0000"
+PATH: Final = re.compile(r"^(.*?)(?: - at `\$?(.*)`)?$", re.DOTALL)
+
+# Fields that are cleaned instead of refused: a user agent is whatever a client sends.
+LENIENT: Final = frozenset({"user_agent", "client_hints"})
+
+
+class Paging(msgspec.Struct, frozen=True, kw_only=True):
+    """What every list takes."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    cursor: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+
+
+async def body(request: web.Request, kind: type[T]) -> T:
+    """The JSON body as `kind`. Raises GuardError INVALID, TOO_LARGE or UNSUPPORTED."""
+    if request.content_type not in (JSON, "application/octet-stream") and not request.content_type.endswith("+json"):
+        raise GuardError(ErrorCode.UNSUPPORTED, "The body must be application/json.")
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise GuardError(ErrorCode.TOO_LARGE, "The body is larger than this service accepts.") from None
+    return decode(raw, kind)
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """JSON bytes as `kind`. Raises GuardError(INVALID) with a pointer to the refused field."""
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise refused(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise GuardError(ErrorCode.INVALID, "The body is not valid JSON in UTF-8.") from None
+    if NUL in raw:
+        _refuse_nul(msgspec.to_builtins(value), "")
+    return value
+
+
+def query(request: web.Request, kind: type[T]) -> T:
+    """The query as `kind`; a parameter given twice or unknown is refused. Raises GuardError(INVALID)."""
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name in given:
+            raise _query_problem(name, "given twice")
+        if "\0" in value:
+            raise _query_problem(name, "contains a NUL character")
+        given[name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise refused(str(error), "The query is not valid.") from None
+
+
+def path_text(request: web.Request, name: str) -> str:
+    """A path segment that is an opaque id. Raises GuardError(NOT_FOUND) for what cannot be one."""
+    value = request.match_info[name]
+    if not 0 < len(value) <= 128 or "\0" in value:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is nothing here.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is nothing here.") from None
+    return value
+
+
+def path_id(request: web.Request, name: str) -> UUID:
+    """A path segment that is a UUID. Raises GuardError(NOT_FOUND) for what is none."""
+    try:
+        return UUID(request.match_info[name])
+    except ValueError:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is nothing here.") from None
+
+
+def to_cursor(place: Sequence[Any]) -> str:
+    """The place after which the next page begins, as an opaque text."""
+    return urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+
+
+def from_cursor(cursor: str | None, kind: type[T]) -> T | None:
+    """The place that a cursor stands for; None without one. Raises GuardError(INVALID)."""
+    if cursor is None:
+        return None
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=kind)
+    except (ValueError, msgspec.DecodeError):
+        raise _query_problem("cursor", "not a cursor that this list gave") from None
+
+
+def refused(text: str, message: str = "The body was refused.") -> GuardError:
+    """From msgspec's "... - at `$.rules[0].max`" to a problem with the pointer `/rules/0/max`."""
+    match = PATH.match(text)
+    detail, path = (match.group(1), match.group(2) or "") if match else (text, "")
+    pointer = re.sub(r"[.\[]", "/", path).replace("]", "")
+    return GuardError(ErrorCode.INVALID, message, Problem(pointer=pointer, detail=detail))
+
+
+def _refuse_nul(value: Any, pointer: str) -> None:
+    if isinstance(value, str) and "\0" in value:
+        problem = Problem(pointer=pointer, detail="contains a NUL character")
+        raise GuardError(ErrorCode.INVALID, "The body was refused.", problem)
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if name not in LENIENT:
+                _refuse_nul(name, pointer)
+                _refuse_nul(each, f"{pointer}/{name}")
+    elif isinstance(value, (list, tuple)):
+        for place, each in enumerate(value):
+            _refuse_nul(each, f"{pointer}/{place}")
+
+
+def _query_problem(name: str, detail: str) -> GuardError:
+    return GuardError(ErrorCode.INVALID, "The query is not valid.", Problem(pointer=f"/{name}", detail=detail))

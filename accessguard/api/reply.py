@@ -1,0 +1,154 @@
+"""Answers as bytes: JSON, problem documents (RFC 9457) and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from accessguard.errors import ErrorCode, GuardError
+
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+CSV: Final = "text/csv"
+RETRY_AFTER_S: Final = "1"
+
+STATUS: Final[Mapping[ErrorCode, int]] = {
+    ErrorCode.INVALID: 400,
+    ErrorCode.UNAUTHENTICATED: 401,
+    ErrorCode.FORBIDDEN: 403,
+    ErrorCode.NOT_FOUND: 404,
+    ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.CONFLICT: 409,
+    ErrorCode.TOO_LARGE: 413,
+    ErrorCode.UNSUPPORTED: 415,
+    ErrorCode.UNPROCESSABLE: 422,
+    ErrorCode.UNAVAILABLE: 503,
+}
+
+TITLES: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.INVALID: "The request is not valid",
+    ErrorCode.UNAUTHENTICATED: "Authentication is needed",
+    ErrorCode.FORBIDDEN: "Not allowed",
+    ErrorCode.NOT_FOUND: "Not found",
+    ErrorCode.METHOD_NOT_ALLOWED: "Method not allowed",
+    ErrorCode.CONFLICT: "In conflict with what is stored",
+    ErrorCode.TOO_LARGE: "The body is too large",
+    ErrorCode.UNSUPPORTED: "Unsupported media type",
+    ErrorCode.UNPROCESSABLE: "Cannot be processed",
+    ErrorCode.UNAVAILABLE: "Temporarily unavailable",
+}
+
+# A cell that starts like this is a formula to a spreadsheet (OWASP, "CSV Injection").
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457; `errors` points at each refused field."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[Any, ...] = ()
+
+
+def reply(value: Any, *, status: int = 200) -> web.Response:
+    """A JSON answer; times are written with milliseconds, in UTC."""
+    return web.Response(body=encode(value), status=status, content_type=JSON)
+
+
+def nothing() -> web.Response:
+    """An answer without a body."""
+    return web.Response(status=204)
+
+
+def encode(value: Any) -> bytes:
+    """The value as JSON; every time as `2026-11-21T18:55:00.123Z`."""
+    return msgspec.json.encode(_written(msgspec.to_builtins(value, builtin_types=(datetime,))))
+
+
+def time_text(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def problem(error: GuardError) -> web.Response:
+    """The answer that says why a call was not carried out."""
+    return web.Response(
+        body=problem_body(error.code, error.message, error.problems),
+        status=STATUS[error.code],
+        content_type=PROBLEM,
+        headers=problem_headers(error.code),
+    )
+
+
+def problem_headers(code: ErrorCode) -> dict[str, str]:
+    """What goes with a problem besides its body."""
+    if code is ErrorCode.UNAVAILABLE:
+        return {"Retry-After": RETRY_AFTER_S}
+    if code is ErrorCode.UNAUTHENTICATED:
+        return {"WWW-Authenticate": 'Bearer realm="accessguard"'}
+    return {}
+
+
+def problem_body(code: ErrorCode, detail: str, errors: Iterable[Any] = ()) -> bytes:
+    """The problem document as bytes."""
+    document = ProblemDocument(
+        type=f"urn:accessguard:problem:{code}",
+        title=TITLES[code],
+        status=STATUS[code],
+        detail=detail,
+        errors=tuple(errors),
+    )
+    return msgspec.json.encode(document)
+
+
+def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
+    """Rows as CSV (RFC 4180) without a header; what is nested is written as JSON."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in columns])
+    return buffer.getvalue().encode()
+
+
+def csv_header(columns: Iterable[str]) -> bytes:
+    """The first line of a CSV answer."""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(columns)
+    return buffer.getvalue().encode()
+
+
+def as_row(item: msgspec.Struct) -> dict[str, Any]:
+    """An item of a list as plain values, times written out."""
+    row: dict[str, Any] = _written(msgspec.to_builtins(item, builtin_types=(datetime,)))
+    return row
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (dict, list, bool)):
+        return msgspec.json.encode(value).decode()
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+
+
+def _written(value: Any) -> Any:
+    match value:
+        case datetime():
+            return time_text(value)
+        case date():
+            return value.isoformat()
+        case dict():
+            return {key: _written(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_written(each) for each in value]
+        case _:
+            return value

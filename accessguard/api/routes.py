@@ -1,0 +1,184 @@
+"""Every path of the API, in one table: who may call it, what it takes, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api import checks, devices, logins, members, rules, sessions, violations, wire
+from accessguard.api.access import admit
+from accessguard.api.context import ASKING, CONTEXT
+from accessguard.api.keys import Role
+from accessguard.api.read import Paging
+from accessguard.devices.model import Device
+from accessguard.guard.model import Check, Login
+from accessguard.members.model import Member
+from accessguard.policies.model import Settings
+from accessguard.sessions.history import SessionItem
+from accessguard.violations.model import Summary, Violation
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+PLATFORM: Final = frozenset({Role.PLATFORM})
+ROOT: Final = frozenset({Role.ROOT})
+ADMINISTRATORS: Final = ROOT | {Role.ADMINISTRATOR}
+SUPERVISORS: Final = ADMINISTRATORS | {Role.SUPERVISOR}
+ATTENDANTS: Final = SUPERVISORS | {Role.ATTENDANT}
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One call: `roles` may make it; the structs are those that decode and encode it.
+
+    `reply` None means an answer without a body. `listing` marks lists, which
+    are also given as CSV. A call of the whole `installation` names no tenant.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    roles: frozenset[Role]
+    body: Any = None
+    body_required: bool = True
+    query: Any = None
+    reply: Any = None
+    status: int = 200
+    errors: tuple[int, ...] = ()
+    listing: bool = False
+    creates: bool = False
+    installation: bool = False
+
+
+def _get(path: str, handler: Handler, roles: frozenset[Role], reply: Any, **more: Any) -> Route:
+    return Route(method="GET", path=path, handler=handler, roles=roles, reply=reply, **more)
+
+
+def _list(path: str, handler: Handler, roles: frozenset[Role], query: Any, reply: Any, **more: Any) -> Route:
+    return _get(path, handler, roles, reply, query=query, listing=True, **more)
+
+
+def _send(
+    method: str, path: str, handler: Handler, roles: frozenset[Role], body: Any, reply: Any, **more: Any
+) -> Route:
+    return Route(method=method, path=path, handler=handler, roles=roles, body=body, reply=reply, **more)
+
+
+MEMBER: Final = "/v1/members/{member_id}"
+DEVICE: Final = MEMBER + "/devices/{device_id}"
+RULE: Final = "/v1/rules/{rule_id}"
+
+ROUTES: Final[tuple[Route, ...]] = (
+    _send("POST", "/v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
+    _send("POST", "/v1/check", checks.check, PLATFORM, Check, wire.CheckReply | wire.ExplainedCheckReply),
+    _send("POST", "/v1/checks", checks.checks, PLATFORM, wire.ChecksRequest, wire.ChecksReply),
+    _get("/v1/sessions/{session_id}", sessions.get, PLATFORM | SUPERVISORS, SessionItem, errors=(404,)),
+    _send(
+        "POST",
+        "/v1/sessions/{session_id}/end",
+        sessions.end,
+        PLATFORM | SUPERVISORS,
+        wire.EndRequest,
+        wire.EndReply,
+        errors=(404,),
+        body_required=False,
+    ),
+    _send("PUT", MEMBER, members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
+    _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
+    _get(MEMBER, members.get, ATTENDANTS, Member, errors=(404,)),
+    _send("PATCH", MEMBER, members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
+    _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
+    _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
+    _list(MEMBER + "/activity", members.activity, SUPERVISORS, wire.ListQuery, wire.ActivityPage, errors=(404,)),
+    _list(MEMBER + "/devices", devices.listed, SUPERVISORS, wire.ListQuery, wire.DevicesPage, errors=(404,)),
+    _list(MEMBER + "/violations", members.violations, SUPERVISORS, wire.ListQuery, wire.ViolationsPage, errors=(404,)),
+    _send("PATCH", DEVICE, devices.patch, SUPERVISORS, wire.DevicePatch, Device, errors=(404,)),
+    Route(
+        method="DELETE",
+        path=DEVICE,
+        handler=devices.forget,
+        roles=SUPERVISORS,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+    ),
+    _send(
+        "POST",
+        MEMBER + "/sessions/end",
+        members.end_sessions,
+        PLATFORM | SUPERVISORS,
+        wire.EndAllRequest,
+        wire.EndAllReply,
+        errors=(404,),
+        body_required=False,
+    ),
+    _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
+    _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
+    _send("POST", "/v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),
+    _send(
+        "PATCH",
+        "/v1/violations/{violation_id}",
+        violations.patch,
+        SUPERVISORS,
+        wire.ResolutionPatch,
+        Violation,
+        errors=(404,),
+    ),
+    _get("/v1/rules", rules.listed, ADMINISTRATORS, wire.RulesPage),
+    _send(
+        "POST",
+        "/v1/rules",
+        rules.create,
+        ADMINISTRATORS,
+        wire.RuleRequest,
+        wire.RuleReply,
+        status=201,
+        errors=(409, 422),
+        creates=True,
+    ),
+    _get(RULE, rules.get, ADMINISTRATORS, wire.RuleReply, errors=(404,)),
+    _send("PUT", RULE, rules.replace, ADMINISTRATORS, wire.RuleRequest, wire.RuleReply, errors=(404, 409)),
+    Route(
+        method="DELETE",
+        path=RULE,
+        handler=rules.delete,
+        roles=ADMINISTRATORS,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+    ),
+    _get(RULE + "/versions", rules.versions, ADMINISTRATORS, wire.RuleVersionsPage, errors=(404,)),
+    _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
+    _send("PUT", "/v1/settings", rules.save_settings, ADMINISTRATORS, Settings, Settings),
+    _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
+    _list("/v1/tenants", rules.tenants, ROOT, Paging, wire.TenantsPage, installation=True),
+    _send(
+        "POST",
+        "/v1/tenants",
+        rules.create_tenant,
+        ROOT,
+        wire.TenantRequest,
+        wire.TenantReply,
+        status=201,
+        creates=True,
+        installation=True,
+    ),
+    _get("/v1/tenants/{tenant}", rules.tenant, ROOT, wire.TenantReply, errors=(404,), installation=True),
+)
+
+
+def add_routes(app: web.Application) -> None:
+    """Put the table on an application; each handler runs only for a caller that its route admits."""
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, _guarded(route))
+
+
+def _guarded(route: Route) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        ctx = request.app[CONTEXT]
+        request[ASKING] = await admit(request, ctx, route.roles, installation=route.installation)
+        return await route.handler(request)
+
+    handle.__doc__ = route.handler.__doc__
+    return handle

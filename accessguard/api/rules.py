@@ -1,0 +1,155 @@
+"""Rules and their versions, settings, the audit log, tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.idempotency import new_id
+from accessguard.api.paging import page
+from accessguard.api.read import Paging, body, path_id, path_text, query
+from accessguard.api.reply import nothing, reply
+from accessguard.api.wire import (
+    AuditQuery,
+    DeleteQuery,
+    RuleRequest,
+    TenantReply,
+    TenantRequest,
+    rule_reply,
+    rule_version_reply,
+)
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.audit import AuditFilter, Entry
+from accessguard.guard.facts import from_ms
+from accessguard.policies.model import Settings
+
+
+async def listed(request: web.Request) -> web.Response:
+    """List the rules, those that are off included."""
+    found = await context(request).policies.rules(asking(request).tenant)
+    return reply({"items": [rule_reply(each) for each in found], "next_cursor": None})
+
+
+async def get(request: web.Request) -> web.Response:
+    """Read one rule."""
+    found = await context(request).policies.rule(asking(request).tenant, path_id(request, "rule_id"))
+    if found is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such rule.")
+    return reply(rule_reply(found))
+
+
+async def create(request: web.Request) -> web.Response:
+    """Save a new rule; saving it ends no session.
+
+    Raises INVALID (400) with a pointer to what is wrong, CONFLICT (409) when
+    it would lock out its author.
+    """
+    asked = await body(request, RuleRequest)
+    ctx, who = context(request), asking(request)
+    made = await ctx.operators.create_rule(
+        who.tenant,
+        who.actor,
+        await new_id(request),
+        asked.body(),
+        origin=who.address,
+        confirmed=asked.confirm_lockout,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(rule_reply(made), status=201)
+
+
+async def replace(request: web.Request) -> web.Response:
+    """Save the next version of a rule."""
+    asked = await body(request, RuleRequest)
+    ctx, who = context(request), asking(request)
+    saved = await ctx.operators.replace_rule(
+        who.tenant,
+        who.actor,
+        path_id(request, "rule_id"),
+        asked.body(),
+        origin=who.address,
+        confirmed=asked.confirm_lockout,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(rule_reply(saved))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Take a rule out of force; its versions stay."""
+    asked = query(request, DeleteQuery)
+    ctx, who = context(request), asking(request)
+    await ctx.operators.delete_rule(
+        who.tenant, who.actor, path_id(request, "rule_id"), reason=asked.reason, now_ms=ctx.now_ms()
+    )
+    return nothing()
+
+
+async def versions(request: web.Request) -> web.Response:
+    """List every version of a rule, also of one that was deleted."""
+    found = await context(request).policies.versions(asking(request).tenant, path_id(request, "rule_id"))
+    if not found:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such rule.")
+    return reply({"items": [rule_version_reply(each) for each in found], "next_cursor": None})
+
+
+async def settings(request: web.Request) -> web.Response:
+    """Read the tenant's settings."""
+    return reply(await context(request).policies.settings(asking(request).tenant) or Settings())
+
+
+async def save_settings(request: web.Request) -> web.Response:
+    """Replace the tenant's settings."""
+    asked = await body(request, Settings)
+    ctx, who = context(request), asking(request)
+    return reply(await ctx.operators.save_settings(who.tenant, who.actor, asked, reason=None, now_ms=ctx.now_ms()))
+
+
+async def audit(request: web.Request) -> web.StreamResponse:
+    """List what operators changed: who, what, when, why."""
+    asked = query(request, AuditQuery)
+    ctx, tenant = context(request), asking(request).tenant
+    found = AuditFilter(**{name: getattr(asked, name) for name in AuditFilter.__struct_fields__})
+
+    async def fetch(after: tuple[datetime, UUID] | None, limit: int) -> Sequence[tuple[Entry, tuple[datetime, UUID]]]:
+        rows = await ctx.audit.listed(tenant, found, after=after, limit=limit, descending=asked.order == "desc")
+        return [(row, (row.at, row.id)) for row in rows]
+
+    return await page(request, asked, Entry, tuple[datetime, UUID], fetch)
+
+
+async def tenants(request: web.Request) -> web.StreamResponse:
+    """List the tenants of this installation."""
+    asked = query(request, Paging)
+    ctx = context(request)
+
+    async def fetch(after: tuple[str] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str]]]:
+        rows = await ctx.policies.tenants(after=after[0] if after else None, limit=limit)
+        return [(TenantReply(tenant=row[0], name=row[1], created_at=row[2]), (row[0],)) for row in rows]
+
+    return await page(request, asked, TenantReply, tuple[str], fetch)
+
+
+async def create_tenant(request: web.Request) -> web.Response:
+    """Make a tenant; making it again changes nothing."""
+    asked = await body(request, TenantRequest)
+    ctx = context(request)
+    await ctx.policies.ensure_tenant(asked.tenant, asked.name or asked.tenant, at=from_ms(ctx.now_ms()))
+    return reply(await _tenant(request, asked.tenant), status=201)
+
+
+async def tenant(request: web.Request) -> web.Response:
+    """Read one tenant."""
+    return reply(await _tenant(request, path_text(request, "tenant")))
+
+
+async def _tenant(request: web.Request, name: str) -> TenantReply:
+    found = await context(request).policies.tenant(name)
+    if found is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
+    return TenantReply(tenant=found[0], name=found[1], created_at=found[2])

@@ -1,0 +1,45 @@
+"""Sessions."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.read import body, path_text
+from accessguard.api.reply import reply
+from accessguard.api.wire import EndReply, EndRequest
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.facts import from_ms
+from accessguard.sessions.history import SessionItem
+from accessguard.sessions.live import Change
+
+
+async def get(request: web.Request) -> web.Response:
+    """Read one session."""
+    await context(request).activity.flush()
+    return reply(await _session(request))
+
+
+async def end(request: web.Request) -> web.Response:
+    """End a session: logout, a changed password, or the platform's own reason.
+
+    A session that has already ended stays as it is.
+    """
+    asked = await body(request, EndRequest) if request.can_read_body else EndRequest()
+    ctx, who = context(request), asking(request)
+    session_id = path_text(request, "session_id")
+    at = from_ms(ctx.now_ms())
+    member_id = await ctx.sessions.end(who.tenant, session_id, at=at, reason=asked.reason, by=who.caller.subject)
+    if member_id is not None:
+        change = Change(tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,))
+        await ctx.changes.announce(change)
+    return reply(EndReply(ended=member_id is not None, session=await _session(request)))
+
+
+async def _session(request: web.Request) -> SessionItem:
+    ctx = context(request)
+    session_id = path_text(request, "session_id")
+    found = await ctx.history.session(asking(request).tenant, session_id, now=from_ms(ctx.now_ms()))
+    if found is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such session.")
+    return found

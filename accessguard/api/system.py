@@ -1,0 +1,46 @@
+"""What machines ask: alive, ready, metrics, the contract."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from accessguard.api.context import CONTEXT
+from accessguard.api.reply import reply
+from accessguard.api.wire import Health
+from accessguard.metrics import REGISTRY
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """Say that the process lives."""
+    return reply(Health(status="ok", parts={}))
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Say whether this worker may serve, and which part is down.
+
+    Checks go on without Valkey, slower; without PostgreSQL nobody new comes
+    in, so that alone makes it 503.
+    """
+    parts = await request.app[CONTEXT].ready.parts()
+    up = parts["postgres"] == "up"
+    return reply(Health(status="ok" if up else "unavailable", parts=parts), status=200 if up else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Give every metric in Prometheus' text format."""
+    request.app[CONTEXT].ready.measure()
+    return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def add_system(app: web.Application) -> None:
+    """Health on the service's own port."""
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+
+
+def add_admin(app: web.Application) -> None:
+    """Health and metrics on the admin port."""
+    add_system(app)
+    app.router.add_get("/metrics", metrics)

@@ -1,0 +1,92 @@
+"""Violations: the restriction history and its read marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.paging import page
+from accessguard.api.read import body, path_id, query
+from accessguard.api.reply import reply
+from accessguard.api.wire import MarkReply, MarkRequest, ResolutionPatch, ViolationsQuery
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.facts import from_ms
+from accessguard.violations.model import Violation, ViolationFilter
+
+
+async def listed(request: web.Request) -> web.StreamResponse:
+    """List violations over all members."""
+    asked = query(request, ViolationsQuery)
+    ctx, who = context(request), asking(request)
+    await ctx.folds.flush()
+    found = ViolationFilter(**{name: getattr(asked, name) for name in ViolationFilter.__struct_fields__})
+
+    async def fetch(
+        after: tuple[datetime, UUID] | None, limit: int
+    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
+        rows = await ctx.violations.listed(
+            who.tenant,
+            found,
+            reader=who.caller.subject,
+            after=after,
+            limit=limit,
+            descending=asked.order == "desc",
+        )
+        return [(row, (row.last_at, row.id)) for row in rows]
+
+    return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
+
+
+async def mark(request: web.Request) -> web.Response:
+    """Mark violations read or unread, for the operator who asks.
+
+    Never changes a decision. Raises INVALID (400), UNAVAILABLE (503); the
+    boundary renders both.
+    """
+    asked = await body(request, MarkRequest)
+    if [asked.ids, asked.member_id, asked.up_to].count(None) != 2:
+        raise GuardError(ErrorCode.INVALID, "Say which violations: exactly one of ids, member_id, up_to.")
+    ctx, who = context(request), asking(request)
+    await ctx.folds.flush()
+    ids = None if asked.ids is None else list(asked.ids)
+    if asked.read:
+        changed = await ctx.violations.mark_read(
+            who.tenant,
+            who.caller.subject,
+            at=from_ms(ctx.now_ms()),
+            ids=ids,
+            member_id=asked.member_id,
+            up_to=asked.up_to,
+        )
+    else:
+        changed = await ctx.violations.mark_unread(
+            who.tenant, who.caller.subject, ids=ids, member_id=asked.member_id, up_to=asked.up_to
+        )
+    return reply(MarkReply(marked=len(changed)))
+
+
+async def patch(request: web.Request) -> web.Response:
+    """Say what a violation turned out to be, for all operators."""
+    asked = await body(request, ResolutionPatch)
+    ctx, who = context(request), asking(request)
+    changed = await ctx.operators.resolve(
+        who.tenant,
+        who.actor,
+        path_id(request, "violation_id"),
+        resolution=asked.resolution,
+        note=asked.note,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(changed)
+
+
+async def summary(request: web.Request) -> web.Response:
+    """Count unread and open violations, per code and per member."""
+    ctx, who = context(request), asking(request)
+    await ctx.folds.flush()
+    return reply(await ctx.violations.summary(who.tenant, who.caller.subject))

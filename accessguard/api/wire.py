@@ -1,0 +1,435 @@
+"""The shapes of requests and answers. They decode the calls and they make the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from accessguard.api.read import Paging
+from accessguard.events.audit import Entry
+from accessguard.devices.model import Device
+from accessguard.guard.messages import LANGUAGE, message
+from accessguard.guard.model import (
+    Check,
+    Choice,
+    EndedSession,
+    LoginDevice,
+    LoginVerdict,
+    Opaque,
+    OpenedSession,
+    TraceStep,
+    Verdict,
+)
+from accessguard.members.model import Member, MemberSort
+from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Short
+from accessguard.policies.store import RuleVersion
+from accessguard.rules.model import Access, Action, Code, Kind, Mode, Outcome
+from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
+from accessguard.violations.model import Resolution, Violation
+
+Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Order: TypeAlias = Literal["asc", "desc"]
+
+
+class RefusalReason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a session or a login was refused, in a code for machines and a message for the student."""
+
+    code: Code
+    rule_id: UUID | None
+    rule_version: int | None
+    limit: int | None
+    counted: int | None
+    retry_at: datetime | None
+    message: str
+    language: str
+    support_email: str | None
+    page_url: str | None
+    challenge_id: UUID | None
+    choices: tuple[Choice, ...]
+    end_reason: str | None
+
+
+class CheckReply(msgspec.Struct, frozen=True, kw_only=True):
+    """May this session go on?"""
+
+    decision: Outcome
+    reason: RefusalReason | None
+    member_id: str | None
+    session_id: str
+    device_id: UUID | None
+    exempt: bool
+    degraded: bool
+    ttl_ms: int
+    violation_id: UUID | None
+
+
+class ExplainedCheckReply(CheckReply, frozen=True, kw_only=True):
+    """The same with every rule looked at, in order."""
+
+    trace: tuple[TraceStep, ...]
+
+
+class ChecksRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to 500 checks at once."""
+
+    checks: Annotated[tuple[Check, ...], msgspec.Meta(min_length=1, max_length=500)]
+
+
+class ChecksReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers, in the order of the checks."""
+
+    results: tuple[CheckReply | ExplainedCheckReply, ...]
+
+
+class LoginReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided on a login, and what the platform hands to the browser."""
+
+    decision: Outcome
+    reason: RefusalReason | None
+    attempt_id: UUID
+    exempt: bool
+    degraded: bool
+    session: OpenedSession | None
+    device: LoginDevice | None
+    ended_sessions: tuple[EndedSession, ...]
+    violations: tuple[UUID, ...]
+
+
+class EndRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a session ends: `logout`, `password_changed` or a word of the platform's own."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")] = "logout"
+
+
+class EndReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether this call ended the session, and how it stands now."""
+
+    ended: bool
+    session: SessionItem
+
+
+class EndAllRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why all sessions of a member are ended."""
+
+    reason: Reason | None = None
+
+
+class EndAllReply(msgspec.Struct, frozen=True, kw_only=True):
+    """The sessions that this call ended."""
+
+    ended_sessions: tuple[EndedSession, ...]
+
+
+class MemberRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the platform knows of a student; what is left out is emptied."""
+
+    name: Short = ""
+    email: Annotated[str, msgspec.Meta(max_length=254)] | None = None
+    phone: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+    tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] = ()
+    locale: Annotated[str, msgspec.Meta(max_length=35)] | None = None
+    time_zone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    staff: bool = False
+
+
+class MemberPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator says of a student; what is left out stays."""
+
+    checks_enabled: bool | msgspec.UnsetType = msgspec.UNSET
+    checks_disabled_until: datetime | None | msgspec.UnsetType = msgspec.UNSET
+    note: Annotated[str, msgspec.Meta(max_length=10_000)] | msgspec.UnsetType = msgspec.UNSET
+    tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
+    reason: Reason | None = None
+
+
+class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator says of a device; what is left out stays."""
+
+    access: Access | msgspec.UnsetType = msgspec.UNSET
+    name: Short | None | msgspec.UnsetType = msgspec.UNSET
+    reason: Reason | None = None
+
+
+class MembersQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters and order of the list of members."""
+
+    q: Annotated[str, msgspec.Meta(max_length=254)] | None = None
+    status: Literal["active", "inactive"] | None = None
+    tag: Short | None = None
+    unread: bool = False
+    restricted: bool = False
+    product_id: Opaque | None = None
+    sort: MemberSort = MemberSort.LAST_ACTIVITY
+    order: Order | None = None
+
+
+class ListQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paging of a list that has one order, by time."""
+
+    order: Order = "desc"
+
+
+class ViolationsQuery(
+    Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """Filters of the restriction history; times are compared with the last hit."""
+
+    read: bool | None = None
+    member_id: Opaque | None = None
+    rule_id: UUID | None = None
+    code: Code | None = None
+    resolution: Resolution | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    order: Order = "desc"
+
+
+class AuditQuery(
+    Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """Filters of the audit log."""
+
+    actor: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    action: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    target_kind: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    target_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    order: Order = "desc"
+
+
+class MarkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which cases to mark for the operator who asks: exactly one of `ids`, `member_id`, `up_to`."""
+
+    read: bool
+    ids: Annotated[tuple[UUID, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
+    member_id: Opaque | None = None
+    up_to: datetime | None = None
+
+
+class MarkReply(msgspec.Struct, frozen=True, kw_only=True):
+    """How many marks this call changed."""
+
+    marked: int
+
+
+class ResolutionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a case turned out to be; what is left out stays."""
+
+    resolution: Resolution | None = None
+    note: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+    reason: Reason | None = None
+
+
+class RuleRequest(RuleBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule to save; `id` and `version`, as a read rule has them, are ignored."""
+
+    id: UUID | None = None
+    version: int | None = None
+    updated_at: datetime | None = None
+    reason: Reason | None = None
+    confirm_lockout: bool = False
+
+    def body(self) -> RuleBody:
+        """The rule itself, as it is stored."""
+        return RuleBody(**{name: getattr(self, name) for name in RuleBody.__struct_fields__})
+
+
+class RuleReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it is in force (or off)."""
+
+    id: UUID
+    version: int
+    kind: Kind
+    name: str
+    mode: Mode
+    action: Action | None
+    params: dict[str, Any]
+    applies_to: AppliesTo
+    message: str | None
+    priority: int
+    updated_at: datetime
+
+
+class RuleVersionReply(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it was from `at` on, by whom and why; `deleted` when that took it out of force."""
+
+    version: int
+    at: datetime
+    actor: str
+    reason: str | None
+    deleted: bool
+    rule: RuleBody
+
+
+class DeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why something is deleted."""
+
+    reason: Reason | None = None
+
+
+class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tenant to make."""
+
+    tenant: Opaque
+    name: Short = ""
+
+
+class TenantReply(msgspec.Struct, frozen=True, kw_only=True):
+    """One tenant."""
+
+    tenant: str
+    name: str
+    created_at: datetime
+
+
+class MembersPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of members."""
+
+    items: tuple[Member, ...]
+    next_cursor: str | None
+
+
+class LoginsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the access log, the newest first."""
+
+    items: tuple[LoginItem, ...]
+    next_cursor: str | None
+
+
+class SessionsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of sessions, the newest first."""
+
+    items: tuple[SessionItem, ...]
+    next_cursor: str | None
+
+
+class DevicesPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of devices, the last seen first."""
+
+    items: tuple[Device, ...]
+    next_cursor: str | None
+
+
+class ActivityPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of activity, the newest first."""
+
+    items: tuple[ActivityItem, ...]
+    next_cursor: str | None
+
+
+class ViolationsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of cases, the last hit first."""
+
+    items: tuple[Violation, ...]
+    next_cursor: str | None
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of the audit log, the newest first."""
+
+    items: tuple[Entry, ...]
+    next_cursor: str | None
+
+
+class RulesPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Every rule."""
+
+    items: tuple[RuleReply, ...]
+    next_cursor: str | None
+
+
+class RuleVersionsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Every version of a rule, the newest first."""
+
+    items: tuple[RuleVersionReply, ...]
+    next_cursor: str | None
+
+
+class TenantsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of tenants."""
+
+    items: tuple[TenantReply, ...]
+    next_cursor: str | None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the service lives, or may serve; `parts` says which part is down."""
+
+    status: Literal["ok", "unavailable"]
+    parts: dict[str, str]
+
+
+def check_reply(verdict: Verdict, *, explain: bool) -> CheckReply:
+    """The wire form of a verdict."""
+    kind = ExplainedCheckReply if explain else CheckReply
+    trace = {"trace": verdict.trace} if explain else {}
+    return kind(
+        decision=verdict.outcome,
+        reason=refusal(verdict),
+        member_id=verdict.member_id,
+        session_id=verdict.session_id or "",
+        device_id=verdict.device_id,
+        exempt=verdict.exempt,
+        degraded=verdict.degraded,
+        ttl_ms=verdict.ttl_ms,
+        violation_id=verdict.violation_id,
+        **trace,
+    )
+
+
+def login_reply(verdict: LoginVerdict) -> LoginReply:
+    """The wire form of what a login came to."""
+    return LoginReply(
+        decision=verdict.outcome,
+        reason=refusal(verdict.refusal) if verdict.refusal else None,
+        attempt_id=verdict.attempt_id,
+        exempt=verdict.exempt,
+        degraded=verdict.degraded,
+        session=verdict.session,
+        device=verdict.device,
+        ended_sessions=verdict.ended_sessions,
+        violations=verdict.violations,
+    )
+
+
+def refusal(verdict: Verdict) -> RefusalReason | None:
+    """Why it was refused; None when it was not."""
+    if verdict.code is None:
+        return None
+    return RefusalReason(
+        code=verdict.code,
+        rule_id=verdict.rule_id,
+        rule_version=verdict.rule_version,
+        limit=verdict.limit,
+        counted=verdict.counted,
+        retry_at=verdict.retry_at,
+        message=message(verdict.code, end_reason=verdict.end_reason, custom=verdict.message),
+        language=LANGUAGE,
+        support_email=verdict.support_email,
+        page_url=None,
+        challenge_id=None,
+        choices=verdict.choices,
+        end_reason=verdict.end_reason,
+    )
+
+
+def rule_reply(record: RuleRecord) -> RuleReply:
+    """The wire form of a stored rule."""
+    fields = {name: getattr(record.body, name) for name in RuleBody.__struct_fields__}
+    return RuleReply(id=record.id, version=record.version, updated_at=record.updated_at, **fields)
+
+
+def rule_version_reply(version: RuleVersion) -> RuleVersionReply:
+    """The wire form of one version of a rule."""
+    return RuleVersionReply(
+        version=version.version,
+        at=version.at,
+        actor=version.actor,
+        reason=version.reason,
+        deleted=version.deleted,
+        rule=version.body,
+    )

@@ -1,0 +1,304 @@
+"""The composition root: the only file that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from uuid_utils.compat import uuid7
+
+from accessguard import __version__, migrations
+from accessguard.api.context import CONTEXT, Context
+from accessguard.api.docs import add_docs
+from accessguard.api.keys import Keyring
+from accessguard.api.middleware import boundary
+from accessguard.api.routes import add_routes
+from accessguard.api.system import add_admin, add_system
+from accessguard.config import Config, Provision
+from accessguard.database import Database
+from accessguard.devices.browser import recognise
+from accessguard.devices.cookie import DeviceKey, DeviceTokens
+from accessguard.devices.store import DeviceStore
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.audit import AuditStore
+from accessguard.events.idempotency import IdempotencyStore
+from accessguard.guard.changes import Changes
+from accessguard.guard.check import Checks
+from accessguard.guard.facts import from_ms
+from accessguard.guard.folds import Folds
+from accessguard.guard.login import Logins
+from accessguard.guard.memory import Memory
+from accessguard.guard.operators import Operators
+from accessguard.guard.ready import Ready
+from accessguard.members.store import MemberStore
+from accessguard.metrics import BUILD, present_at_zero
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.store import PolicyStore
+from accessguard.rules.model import Code, Effect, Outcome
+from accessguard.rules.networks import networks
+from accessguard.sessions.activity import ActivityLog
+from accessguard.sessions.history import HistoryStore
+from accessguard.sessions.live import Live
+from accessguard.sessions.store import SessionStore
+from accessguard.sessions.token import SessionKey, SessionTokens
+from accessguard.violations.model import QUIET
+from accessguard.violations.store import ViolationStore
+
+FLUSH_S: Final = 1.0
+LOG: Final = structlog.get_logger("accessguard")
+
+
+class StartError(Exception):
+    """The service cannot start; the text is one sentence that says why."""
+
+
+class Parts:
+    """Everything one worker is made of, and the tasks that keep it up to date."""
+
+    def __init__(self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int]) -> None:
+        memory = Memory()
+        sessions, policies, violations = SessionStore(db, quiet=QUIET), PolicyStore(db), ViolationStore(db)
+        book = PolicyBook(policies)
+        seconds = time.perf_counter
+        self._db, self._live, self._memory = db, live, memory
+        self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
+        self.activity = ActivityLog(sessions, clock=seconds)
+        self.folds = Folds(violations)
+        device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
+        self.context = Context(
+            checks=Checks(
+                store=sessions,
+                live=live,
+                book=book,
+                memory=memory,
+                folds=self.folds,
+                activity=self.activity,
+                tokens=device_tokens,
+                new_id=uuid7,
+                seconds=seconds,
+            ),
+            logins=Logins(
+                db=db,
+                live=live,
+                book=book,
+                changes=self.changes,
+                device_tokens=device_tokens,
+                session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
+                identifier_key=config.keys.identifier,
+                new_id=uuid7,
+                seconds=seconds,
+            ),
+            operators=Operators(db=db, changes=self.changes, new_id=uuid7),
+            changes=self.changes,
+            ready=Ready(db=db, live=live, memory=memory),
+            sessions=sessions,
+            history=HistoryStore(db),
+            members=MemberStore(db),
+            devices=DeviceStore(db),
+            violations=violations,
+            policies=policies,
+            audit=AuditStore(db),
+            idempotency=IdempotencyStore(db),
+            book=book,
+            activity=self.activity,
+            folds=self.folds,
+            keyring=_keyring(config),
+            trusted=networks(config.server.trusted_networks),
+            provision_tenants=config.tenants.provision is Provision.FIRST_USE,
+            new_id=uuid7,
+            now_ms=now_ms,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Context]:
+        """Run the tasks; at the end, flush what is pending before the pools close."""
+        self._memory.trusted = False
+        jobs: tuple[Coroutine[Any, Any, None], ...] = (
+            self.changes.listen(),
+            self.changes.poll(),
+            self.activity.run(FLUSH_S),
+            self.folds.run(FLUSH_S),
+        )
+        tasks = [asyncio.create_task(job) for job in jobs]
+        try:
+            yield self.context
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._last_flush()
+            await self._live.close()
+            await self._db.close()
+
+    async def _last_flush(self) -> None:
+        for flush in (self.activity.flush, self.folds.flush):
+            try:
+                await flush()
+            except GuardError:
+                LOG.error("pending_lost", what=type(flush.__self__).__name__)
+
+
+def service(context: Context, *, body_limit_bytes: int) -> web.Application:
+    """The API, its document and health, as one application."""
+    app = web.Application(middlewares=[boundary], client_max_size=body_limit_bytes)
+    app[CONTEXT] = context
+    add_routes(app)
+    add_docs(app)
+    add_system(app)
+    return app
+
+
+def admin(context: Context) -> web.Application:
+    """Metrics and health, for the admin port."""
+    app = web.Application(middlewares=[boundary])
+    app[CONTEXT] = context
+    add_admin(app)
+    return app
+
+
+async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None) -> Parts:
+    """Connect to the stores. Raises StartError when PostgreSQL is out of reach or its schema is another."""
+    try:
+        db = await Database.connect(config.database.url, size=config.database.pool_size)
+        await _check_schema(config.database.url)
+    except (GuardError, OSError) as error:
+        raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
+    try:
+        live = Live.connect(config.redis.url)
+    except ValueError as error:
+        raise StartError("ACCESSGUARD_REDIS_URL is not a redis://, rediss:// or unix:// address.") from error
+    return Parts(config, db, live, now_ms=now_ms or clock_ms)
+
+
+async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is under way.
+
+    `on_ready` is told the address once requests are answered. Raises
+    StartError for a port in use or a store out of reach.
+    """
+    _set_up(config)
+    parts = await open_parts(config)
+    stop = asyncio.Event()
+    with _signals(stop):
+        async with parts.running() as context:
+            runners = [
+                _runner(service(context, body_limit_bytes=config.server.body_limit_bytes), config),
+                _runner(admin(context), config),
+            ]
+            try:
+                address = await _listen(runners, config)
+                if on_ready is not None:
+                    on_ready(address)
+                LOG.info("serving", version=__version__)
+                await stop.wait()
+                LOG.info("stopping")
+            finally:
+                for runner in runners:
+                    await runner.cleanup()
+
+
+async def migrate(database_url: str) -> None:
+    """Bring the schema to this release's. Raises StartError when PostgreSQL is out of reach."""
+    try:
+        await migrations.migrate(database_url)
+    except OSError as error:
+        raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
+
+
+async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
+    """Make a tenant if it is not there."""
+    db = await Database.connect(config.database.url, size=1)
+    try:
+        await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()))
+    finally:
+        await db.close()
+
+
+def clock_ms() -> int:
+    """The time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _set_up(config: Config) -> None:
+    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(levels[config.log.level]),
+    )
+    BUILD.info({"version": __version__, "python": platform.python_version()})
+    present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
+    recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+def _keyring(config: Config) -> Keyring:
+    path = config.tokens.jwks_file
+    try:
+        return Keyring(
+            secrets=config.tokens.secrets,
+            jwks=Path(path).read_bytes() if path else None,
+            algorithms=config.tokens.algorithms,
+            audience=config.tokens.audience,
+            issuers=config.tokens.issuers,
+            leeway_s=config.tokens.leeway_s,
+        )
+    except (OSError, ValueError) as error:
+        raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error
+
+
+async def _check_schema(database_url: str) -> None:
+    found, needed = await migrations.revision(database_url), migrations.head()
+    if found != needed:
+        raise StartError(
+            f"The schema is at {found or 'nothing'}, this release needs {needed}: run `accessguard migrate`."
+        )
+
+
+def _runner(app: web.Application, config: Config) -> web.AppRunner:
+    return web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=config.server.shutdown_s, keepalive_timeout=75
+    )
+
+
+async def _listen(runners: list[web.AppRunner], config: Config) -> str:
+    server = config.server
+    places = ((server.host, server.port), (server.admin_host, server.admin_port))
+    for runner, (host, port) in zip(runners, places, strict=True):
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, backlog=1024).start()
+        except OSError as error:
+            raise StartError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
+    if server.unix_socket is not None:
+        try:
+            await web.UnixSite(runners[0], server.unix_socket).start()
+        except OSError as error:
+            raise StartError(f"Cannot listen on {server.unix_socket}: {error.strerror or error}.") from error
+    port = runners[0].addresses[0][1]
+    return f"http://{server.host}:{port}"
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Any:
+    loop = asyncio.get_running_loop()
+    endings = (signal.SIGINT, signal.SIGTERM)
+    for each in endings:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        yield
+    finally:
+        for each in endings:
+            loop.remove_signal_handler(each)

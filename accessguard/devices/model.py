@@ -1,0 +1,32 @@
+"""A device as operators see it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from accessguard.rules.model import Access
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One browser profile or app install of one member; `name` is an operator's, `label` says browser and system."""
+
+    id: UUID
+    name: str | None
+    label: str
+    browser: str
+    browser_version: str | None
+    os: str
+    device_class: str
+    model: str | None
+    access: Access
+    access_reason: str | None
+    access_by: str | None
+    access_at: datetime | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    last_ip: str | None
+    admitted_at: datetime | None
+    active_sessions: int

@@ -1,0 +1,121 @@
+"""Devices in PostgreSQL, as operators read and change them; logins write them in `sessions/store.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from accessguard.database import Database, Row, both_ways
+from accessguard.devices.model import Device
+from accessguard.rules.model import Access
+
+COLUMNS: Final = """
+    SELECT d.id, d.name, d.label, d.browser, d.browser_version, d.os, d.device_class, d.model, d.access, d.access_reason, d.access_by,
+           d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at,
+           (SELECT count(*) FROM session s
+             WHERE s.tenant = $1 AND s.member_id = $2 AND s.device_id = d.id AND s.ended_at IS NULL AND s.expires_at > $3)
+               AS active_sessions
+      FROM device d WHERE d.tenant = $1 AND d.member_id = $2 AND d.forgotten_at IS NULL
+"""
+
+LISTED: Final = both_ways(
+    COLUMNS
+    + """
+       AND ($4::timestamptz IS NULL OR (d.last_seen_at, d.id) <after> ($4, $5::uuid))
+     ORDER BY d.last_seen_at <order>, d.id <order> LIMIT $6
+"""
+)
+
+ONE: Final = COLUMNS + " AND d.id = $4"
+
+CHANGE: Final = """
+    WITH changed AS (
+        UPDATE device SET name = $4, access = $5, access_reason = $6, access_by = $7, access_at = $8
+         WHERE tenant = $1 AND member_id = $2 AND id = $3 AND forgotten_at IS NULL
+        RETURNING member_id
+    )
+    UPDATE member SET generation = nextval('generation')
+     WHERE tenant = $1 AND id IN (SELECT member_id FROM changed) RETURNING id
+"""
+
+# Forgetting ends the device's sessions and frees its slot; the row stays, so that its history has a name.
+FORGET: Final = """
+    WITH forgotten AS (
+        UPDATE device SET forgotten_at = $4, admitted_at = NULL
+         WHERE tenant = $1 AND member_id = $2 AND id = $3 AND forgotten_at IS NULL
+        RETURNING member_id
+    ), ended AS (
+        UPDATE session SET ended_at = $4, end_reason = 'device_forgotten', ended_by = $5
+         WHERE tenant = $1 AND member_id = $2 AND device_id = $3 AND ended_at IS NULL AND EXISTS (SELECT FROM forgotten)
+        RETURNING id
+    ), changed AS (
+        UPDATE member SET generation = nextval('generation')
+         WHERE tenant = $1 AND id IN (SELECT member_id FROM forgotten)
+    )
+    SELECT (SELECT count(*) FROM forgotten) AS forgotten, ARRAY(SELECT id FROM ended ORDER BY id) AS ended
+"""
+
+
+class DeviceStore:
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def listed(
+        self,
+        tenant: str,
+        member_id: str,
+        *,
+        now: datetime,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+        descending: bool = True,
+    ) -> Sequence[Device]:
+        """One page of a member's devices, by when they were last seen."""
+        rows = await self._db.fetch(LISTED[descending], tenant, member_id, now, *(after or (None, None)), limit)
+        return [_device(row) for row in rows]
+
+    async def one(self, tenant: str, member_id: str, device_id: UUID, *, now: datetime) -> Device | None:
+        """One device of that member; None when it is unknown, forgotten or somebody else's."""
+        row = await self._db.row(ONE, tenant, member_id, now, device_id)
+        return None if row is None else _device(row)
+
+    async def change(self, tenant: str, member_id: str, device: Device) -> bool:
+        """Store its name and what an operator decided on its access; False when it is not there."""
+        d = device
+        row = await self._db.row(
+            CHANGE, tenant, member_id, d.id, d.name, d.access, d.access_reason, d.access_by, d.access_at
+        )
+        return row is not None
+
+    async def forget(
+        self, tenant: str, member_id: str, device_id: UUID, *, at: datetime, by: str
+    ) -> tuple[str, ...] | None:
+        """Forget a device; the sessions that ended with it, or None when it is not there."""
+        row = await self._db.row(FORGET, tenant, member_id, device_id, at, by)
+        return tuple(row["ended"]) if row is not None and row["forgotten"] else None
+
+
+def _device(row: Row) -> Device:
+    return Device(
+        id=row["id"],
+        name=row["name"],
+        label=row["label"],
+        browser=row["browser"],
+        browser_version=row["browser_version"],
+        os=row["os"],
+        device_class=row["device_class"],
+        model=row["model"],
+        access=Access(row["access"]),
+        access_reason=row["access_reason"],
+        access_by=row["access_by"],
+        access_at=row["access_at"],
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+        last_ip=row["last_ip"],
+        admitted_at=row["admitted_at"],
+        active_sessions=row["active_sessions"],
+    )

@@ -1,0 +1,43 @@
+"""What a caller can act on: one error type, one closed set of codes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class ErrorCode(StrEnum):
+    """Why a call was not carried out; `api/reply.py` maps each to one HTTP status."""
+
+    INVALID = "invalid"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported_media_type"
+    UNPROCESSABLE = "unprocessable"
+    UNAVAILABLE = "unavailable"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One refused field: `pointer` is a JSON pointer (RFC 6901) into the body."""
+
+    pointer: str
+    detail: str
+
+
+class GuardError(Exception):
+    """A refusal that the caller can act on; rendered once, at the boundary.
+
+    `message` is one sentence for a person and never carries a secret, a token
+    or an address. `problems` names the refused fields, if any.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, *problems: Problem) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.problems = problems

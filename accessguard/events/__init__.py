@@ -1,0 +1,1 @@
+"""What operators did, and what the outside is told."""

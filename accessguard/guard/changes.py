@@ -1,0 +1,88 @@
+"""Whatever changes a verdict is told to every worker after its commit; a lost message costs at most 5 s.
+
+Two ways lead to the same end: the pushed message, at once, and the generation
+numbers in PostgreSQL, read every two seconds. A worker that has lost the
+channel trusts nothing it holds until the channel is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from accessguard.errors import GuardError
+from accessguard.guard.memory import Memory
+from accessguard.metrics import CHANGES, CHANNEL_UP
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.store import PolicyStore
+from accessguard.sessions.live import Change, Live
+from accessguard.sessions.store import SessionStore
+
+POLL_S: Final = 2.0
+OVERLAP: Final = 3
+"""Numbers are drawn before their commit, so each poll looks back to where the third one before it began."""
+
+
+class Changes:
+    """Sends this worker's changes and applies those of all workers."""
+
+    def __init__(
+        self, *, live: Live, memory: Memory, book: PolicyBook, sessions: SessionStore, policies: PolicyStore
+    ) -> None:
+        self._live = live
+        self._memory = memory
+        self._book = book
+        self._sessions = sessions
+        self._policies = policies
+        self._marks: list[int] = []
+
+    async def announce(self, change: Change) -> None:
+        """Apply a committed change here, then push it; when it cannot be pushed, the generations still tell."""
+        self.apply(change)
+        try:
+            await self._live.publish(change)
+        except GuardError:
+            return
+
+    def apply(self, change: Change) -> None:
+        """Drop what this worker holds and the change concerns."""
+        CHANGES.inc()
+        if change.member_id is None:
+            self._book.drop(change.tenant)
+        else:
+            self._memory.drop(change.tenant, change.member_id, change.session_ids)
+
+    def channel(self, up: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
+        """Hear whether pushed changes arrive; without them nothing held is trusted."""
+        CHANNEL_UP.set(1 if up else 0)
+        if up and not self._memory.trusted:
+            self._memory.drop_all()
+            self._book.drop_all()
+        self._memory.trusted = up
+
+    async def listen(self) -> None:
+        """Apply pushed changes until cancelled."""
+        await self._live.listen(self.apply, self.channel)
+
+    async def poll(self) -> None:
+        """Find out about changes whose message was lost, until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self.look()
+            except GuardError:
+                continue
+
+    async def look(self) -> None:
+        """Read once which members and tenants have changed since a few looks ago."""
+        newest = await self._sessions.newest_generation()
+        self._marks = [*self._marks, newest][-OVERLAP:]
+        since = self._marks[0]
+        if len(self._marks) < OVERLAP:
+            return
+        for tenant, member_id, generation in await self._sessions.changed(since):
+            self._memory.drop_older(tenant, member_id, generation)
+        for tenant, generation in await self._policies.changed(since):
+            held = self._book.held(tenant)
+            if held is not None and held.generation < generation:
+                self._book.drop(tenant)

@@ -1,0 +1,91 @@
+"""Repeated findings of one case, counted in memory and written about once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from accessguard.errors import GuardError
+from accessguard.metrics import FLUSH_FAILURES, VIOLATIONS
+from accessguard.violations.model import Found
+from accessguard.violations.store import ViolationStore
+
+MOST_KNOWN: Final = 100_000
+
+Key = tuple[str, str, str, str]
+
+
+class Folds:
+    """The cases this worker has written lately, and the hits on them that are not yet in PostgreSQL."""
+
+    def __init__(self, store: ViolationStore) -> None:
+        self._store = store
+        self._known: dict[Key, UUID] = {}
+        self._pending: dict[Key, Found] = {}
+        self._turn = asyncio.Lock()
+
+    async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID, ...]:
+        """Have the findings durable before this returns; a case already known is only counted.
+
+        Answers the cases' ids in the order of `found`. Raises
+        GuardError(UNAVAILABLE) when a new case cannot be written.
+        """
+        fresh = [each for each in found if (tenant, *each.case) not in self._known]
+        if fresh:
+            await self._write(tenant, fresh)
+        for each in found:
+            VIOLATIONS.labels(each.effect).inc()
+            if each not in fresh:
+                self._fold(tenant, each)
+        return tuple(self._known[tenant, *each.case] for each in found)
+
+    def again(self, tenant: str, found: Found) -> None:
+        """Count one more hit of a case that `record` has written."""
+        VIOLATIONS.labels(found.effect).inc()
+        self._fold(tenant, found)
+
+    async def flush(self) -> None:
+        """Write every pending hit; what cannot be written stays pending. Raises GuardError(UNAVAILABLE)."""
+        if not self._pending and not self._turn.locked():
+            return
+        async with self._turn:
+            pending, self._pending = self._pending, {}
+            by_tenant: dict[str, list[Found]] = defaultdict(list)
+            for key, found in pending.items():
+                by_tenant[key[0]].append(found)
+            for tenant, rows in by_tenant.items():
+                try:
+                    await self._write(tenant, rows)
+                except BaseException:
+                    for each in rows:
+                        self._fold(tenant, each)
+                    raise
+
+    async def run(self, every_s: float) -> None:
+        """Flush every `every_s` seconds until cancelled; a failure is counted and tried again."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.flush()
+            except GuardError:
+                FLUSH_FAILURES.inc()
+
+    def _fold(self, tenant: str, found: Found) -> None:
+        key = (tenant, *found.case)
+        held = self._pending.get(key)
+        hits = found.hits + (held.hits if held else 0)
+        newest = found if held is None or found.at >= held.at else held
+        self._pending[key] = msgspec.structs.replace(newest, hits=hits)
+
+    async def _write(self, tenant: str, rows: Sequence[Found]) -> None:
+        ids = await self._store.record(tenant, rows)
+        for each, violation_id in zip(rows, ids, strict=True):
+            self._known.pop((tenant, *each.case), None)
+            self._known[tenant, *each.case] = violation_id
+        while len(self._known) > MOST_KNOWN:
+            self._known.pop(next(iter(self._known)))

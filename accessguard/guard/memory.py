@@ -1,0 +1,168 @@
+"""What a worker holds: members as PostgreSQL had them, and the last verdict of each session with what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from accessguard.guard.model import Check, Verdict
+from accessguard.metrics import HELD
+from accessguard.policies.model import Policy
+from accessguard.sessions.model import Snapshot
+from accessguard.violations.model import Found
+
+MOST_SESSIONS: Final = 1_000_000
+MOST_MEMBERS: Final = 200_000
+MOST_UNKNOWN: Final = 10_000
+UNKNOWN_MS: Final = 2_000
+
+
+class Held:
+    """One verdict and all it depends on; times in ms since the epoch.
+
+    `beat_at` is when the next counted interaction is due, `until` when the
+    verdict ends whatever happens. `found` are the cases that a repeated
+    refusal is counted on. `body` is the answer as bytes, once it was written.
+    """
+
+    __slots__ = (
+        "beat_at", "body", "device_token", "found", "ip", "policy", "product_id", "until", "user_agent", "verdict",
+    )  # fmt: skip
+
+    def __init__(self, verdict: Verdict, policy: Policy, asked: Check, *, beat_at: int, until: int) -> None:
+        self.verdict = verdict
+        self.policy = policy
+        self.ip = asked.ip
+        self.user_agent = asked.user_agent
+        self.device_token = asked.device_token
+        self.product_id = asked.product_id
+        self.beat_at = beat_at
+        self.until = until
+        self.found: tuple[Found, ...] = ()
+        self.body: bytes | None = None
+
+    def fits(self, asked: Check, now_ms: int) -> bool:
+        """Whether nothing that the verdict depends on is different in `asked`."""
+        return (
+            now_ms < self.until
+            and (asked.activity is None or now_ms < self.beat_at)
+            and asked.ip == self.ip
+            and asked.user_agent == self.user_agent
+            and asked.device_token == self.device_token
+            and (asked.product_id == self.product_id or not self.policy.by_product)
+        )
+
+
+class Known:
+    """A member in memory: its snapshot, newer last activity (ms) by session, and the sessions with a verdict."""
+
+    __slots__ = ("live_ms", "sessions", "snapshot")
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.live_ms: dict[str, int] = {}
+        self.sessions: set[str] = set()
+
+
+class Memory:
+    """Bounded by count; the verdict and the member that were decided on longest ago go first."""
+
+    def __init__(self) -> None:
+        self.trusted = True
+        self._held: dict[tuple[str, str], Held] = {}
+        self._members: dict[tuple[str, str], Known] = {}
+        self._owners: dict[tuple[str, str], str] = {}
+        self._unknown: dict[tuple[str, str], int] = {}
+        self._drops: dict[tuple[str, str], int] = {}
+        self._count = 0
+
+    def verdict(self, tenant: str, session_id: str) -> Held | None:
+        """The verdict held for a session, if memory may be trusted."""
+        return self._held.get((tenant, session_id)) if self.trusted else None
+
+    def known(self, tenant: str, session_id: str) -> Known | None:
+        """The member of a session, if memory may be trusted."""
+        return self.stale(tenant, session_id) if self.trusted else None
+
+    def stale(self, tenant: str, session_id: str) -> Known | None:
+        """The member of a session as it was last seen; for when no store answers."""
+        owner = self._owners.get((tenant, session_id))
+        return None if owner is None else self._members.get((tenant, owner))
+
+    def unknown(self, tenant: str, session_id: str, now_ms: int) -> bool:
+        """Whether PostgreSQL said a moment ago that there is no such session."""
+        return self.trusted and self._unknown.get((tenant, session_id), 0) > now_ms
+
+    def moment(self) -> int:
+        """A number to hand to `learn`, taken before PostgreSQL is asked."""
+        return self._count
+
+    def learn(self, snapshot: Snapshot, since: int) -> Known | None:
+        """Keep a snapshot asked for at `since`; None when the member was changed meanwhile, so it may be old."""
+        place = (snapshot.tenant, snapshot.member_id)
+        if self._drops.get(place, -1) >= since:
+            return None
+        self._forget(place)
+        known = Known(snapshot)
+        self._members[place] = known
+        for session in snapshot.sessions:
+            self._owners[snapshot.tenant, session.id] = snapshot.member_id
+        while len(self._members) > MOST_MEMBERS:
+            self._forget(next(iter(self._members)))
+        return known
+
+    def learn_unknown(self, tenant: str, session_id: str, now_ms: int) -> None:
+        """Keep for 2 s that there is no such session."""
+        self._unknown.pop((tenant, session_id), None)
+        self._unknown[tenant, session_id] = now_ms + UNKNOWN_MS
+        while len(self._unknown) > MOST_UNKNOWN:
+            del self._unknown[next(iter(self._unknown))]
+
+    def hold(self, tenant: str, known: Known, session_id: str, held: Held) -> None:
+        """Keep a verdict until one of the things it depends on changes."""
+        if self._members.get((tenant, known.snapshot.member_id)) is not known:
+            return
+        self._held.pop((tenant, session_id), None)
+        self._held[tenant, session_id] = held
+        known.sessions.add(session_id)
+        while len(self._held) > MOST_SESSIONS:
+            del self._held[next(iter(self._held))]
+        HELD.set(len(self._held))
+
+    def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
+        """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
+        self._count += 1
+        self._drops.pop((tenant, member_id), None)
+        self._drops[tenant, member_id] = self._count
+        while len(self._drops) > MOST_UNKNOWN:
+            del self._drops[next(iter(self._drops))]
+        for session_id in session_ids:
+            self._unknown.pop((tenant, session_id), None)
+        self._forget((tenant, member_id))
+
+    def drop_older(self, tenant: str, member_id: str, generation: int) -> bool:
+        """Forget a member seen before `generation`; whether there was something to forget."""
+        known = self._members.get((tenant, member_id))
+        if known is not None and known.snapshot.generation >= generation:
+            return False
+        self.drop(tenant, member_id)
+        return known is not None
+
+    def drop_all(self) -> None:
+        """Forget everything, when it is not known what has changed."""
+        for place in list(self._members):
+            self.drop(*place)
+        self._held.clear()
+        self._unknown.clear()
+        HELD.set(0)
+
+    def _forget(self, place: tuple[str, str]) -> None:
+        known = self._members.pop(place, None)
+        if known is None:
+            return
+        tenant = place[0]
+        for session_id in known.sessions:
+            self._held.pop((tenant, session_id), None)
+        for session in known.snapshot.sessions:
+            self._owners.pop((tenant, session.id), None)
+        HELD.set(len(self._held))

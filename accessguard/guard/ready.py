@@ -1,0 +1,50 @@
+"""Whether this worker may serve, and which part is down."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from accessguard.database import Database
+from accessguard.errors import GuardError
+from accessguard.guard.memory import Memory
+from accessguard.metrics import POOL
+from accessguard.sessions.live import Live
+
+PROBE: Final = "SELECT 1"
+PROBE_S: Final = 1.0
+
+
+class Ready:
+    """Asks each part for a sign of life."""
+
+    def __init__(self, *, db: Database, live: Live, memory: Memory) -> None:
+        self._db = db
+        self._live = live
+        self._memory = memory
+
+    async def parts(self) -> dict[str, str]:
+        """Each part and `up` or `down`."""
+        return {
+            "postgres": await self._postgres(),
+            "valkey": await self._valkey(),
+            "channel": "up" if self._memory.trusted else "down",
+        }
+
+    def measure(self) -> None:
+        """Bring the gauges that are only read now up to date."""
+        POOL.labels("idle").set(self._db.idle)
+        POOL.labels("used").set(self._db.size - self._db.idle)
+
+    async def _postgres(self) -> str:
+        try:
+            await self._db.value(PROBE, timeout_s=PROBE_S)
+        except GuardError:
+            return "down"
+        return "up"
+
+    async def _valkey(self) -> str:
+        try:
+            await self._live.ping()
+        except GuardError:
+            return "down"
+        return "up"

@@ -1,0 +1,235 @@
+"""Members in PostgreSQL: kept by the platform, read and annotated by operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from accessguard.database import Database, Row
+from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile
+
+ENSURE: Final = """
+    INSERT INTO member (tenant, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING
+"""
+
+# A corrected e-mail keeps the old one as an alias that search still finds.
+UPSERT: Final = """
+    WITH before AS (
+        SELECT email FROM member WHERE tenant = $1 AND id = $2
+    ), kept AS (
+        INSERT INTO member AS m (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            ON CONFLICT (tenant, id) DO UPDATE
+           SET name = excluded.name, email = excluded.email, phone = excluded.phone, tags = excluded.tags,
+               locale = excluded.locale, time_zone = excluded.time_zone, staff = excluded.staff,
+               generation = nextval('generation')
+        RETURNING m.id
+    )
+    INSERT INTO member_alias (tenant, member_id, email, at)
+    SELECT $1, $2, before.email, $10 FROM before, kept WHERE before.email IS DISTINCT FROM $4 AND before.email IS NOT NULL
+        ON CONFLICT DO NOTHING
+"""
+
+COLUMNS: Final = """
+    SELECT m.*,
+           (SELECT count(*) FROM session s
+             WHERE s.tenant = $1 AND s.member_id = m.id AND s.ended_at IS NULL AND s.expires_at > $3
+               AND s.method <> 'impersonation') AS active_sessions,
+           (SELECT count(*) FROM device d
+             WHERE d.tenant = $1 AND d.member_id = m.id AND d.forgotten_at IS NULL) AS devices,
+           (SELECT count(*) FROM violation v
+             WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
+               AND NOT EXISTS (SELECT FROM read_mark r
+                                WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
+           w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
+      FROM member m
+      LEFT JOIN LATERAL (
+           SELECT v.id, v.session_id, v.code, v.last_at FROM violation v
+            WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
+            ORDER BY v.last_at DESC, v.id LIMIT 1) w ON true
+     WHERE m.tenant = $1
+"""
+
+ONE: Final = COLUMNS + " AND m.id = $4"
+
+LISTED: Final = (
+    """
+    WITH listed AS ("""
+    + COLUMNS
+    + """
+       AND ($4::text IS NULL OR m.id = $4 OR m.id ILIKE $5 OR m.name ILIKE $5 OR m.email ILIKE $5 OR m.phone ILIKE $5
+            OR EXISTS (SELECT FROM member_alias a WHERE a.tenant = $1 AND a.member_id = m.id AND a.email ILIKE $5))
+       AND ($6::text IS NULL OR $6 = ANY(m.tags))
+       AND (NOT $7::boolean OR EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
+                                 AND NOT EXISTS (SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id
+                                                    AND r.reader = $2 AND r.hits >= v.hits)))
+       AND (NOT $8::boolean OR EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id
+                                         AND v.effect IN ('denied', 'evicted')))
+       AND ($9::text IS NULL OR $9 = 'active')
+       AND $10::text IS NULL
+    )
+    SELECT *, <key>::text AS sort_key FROM listed
+     WHERE $11::text IS NULL OR (<key>, id) <after> ($11::<type>, $12)
+     ORDER BY <key> <order>, id <order> LIMIT $13
+"""
+)
+
+KEYS: Final = {
+    MemberSort.LAST_ACTIVITY: ("coalesce(last_activity_at, '-infinity'::timestamptz)", "timestamptz"),
+    MemberSort.FIRST_ACCESS: ("coalesce(first_access_at, '-infinity'::timestamptz)", "timestamptz"),
+    MemberSort.LAST_ACCESS: ("coalesce(last_access_at, '-infinity'::timestamptz)", "timestamptz"),
+    MemberSort.NAME: ("name", "text"),
+    MemberSort.UNREAD: ("unread", "bigint"),
+}
+
+
+def _listing(sort: MemberSort, *, descending: bool) -> str:
+    key, kind = KEYS[sort]
+    after, order = ("<", "DESC") if descending else (">", "ASC")
+    words = {"<key>": key, "<type>": kind, "<after>": after, "<order>": order}
+    statement = LISTED
+    for word, text in words.items():
+        statement = statement.replace(word, text)
+    return statement
+
+
+# Put together once, from constants alone, for each sort and direction.
+LISTINGS: Final = {(sort, down): _listing(sort, descending=down) for sort in MemberSort for down in (False, True)}
+
+FOR_UPDATE: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
+
+ANNOTATE: Final = """
+    UPDATE member
+       SET checks_enabled = $3, checks_disabled_until = $4, checks_reason = $5, note = $6, tags = $7,
+           generation = nextval('generation')
+     WHERE tenant = $1 AND id = $2
+"""
+
+
+EXISTS: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2"
+
+
+class MemberStore:
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def ensure(self, tenant: str, member_id: str, *, at: datetime) -> None:
+        """Make the member if it is not there."""
+        await self._db.row(ENSURE, tenant, member_id, at)
+
+    async def upsert(self, tenant: str, member_id: str, profile: Profile, *, at: datetime) -> None:
+        """Make the member, or replace what the platform knows of it."""
+        p = profile
+        await self._db.row(
+            UPSERT, tenant, member_id, p.name, p.email, p.phone, list(p.tags), p.locale, p.time_zone, p.staff, at
+        )
+
+    async def one(self, tenant: str, member_id: str, *, reader: str, now: datetime) -> Member | None:
+        """A member as `reader` sees it; None when unknown."""
+        row = await self._db.row(ONE, tenant, reader, now, member_id)
+        return None if row is None else _member(row)
+
+    async def exists(self, tenant: str, member_id: str) -> bool:
+        """Whether the tenant has this member."""
+        return await self._db.row(EXISTS, tenant, member_id) is not None
+
+    async def lock(self, tenant: str, member_id: str) -> bool:
+        """Hold the member's row until the transaction ends; False when unknown."""
+        return await self._db.row(FOR_UPDATE, tenant, member_id) is not None
+
+    async def annotate(self, tenant: str, member: Member) -> None:
+        """Store what operators write on a member: checks, note, tags."""
+        m = member
+        await self._db.row(
+            ANNOTATE,
+            tenant,
+            m.member_id,
+            m.checks_enabled,
+            m.checks_disabled_until,
+            m.checks_reason,
+            m.note,
+            list(m.tags),
+        )
+
+    async def listed(
+        self,
+        tenant: str,
+        asked: MemberFilter,
+        *,
+        reader: str,
+        now: datetime,
+        sort: MemberSort,
+        descending: bool,
+        after: tuple[str, str] | None,
+        limit: int,
+    ) -> Sequence[tuple[Member, tuple[str, str]]]:
+        """One page of members, each with the place (sort key, id) to go on after."""
+        rows = await self._db.fetch(
+            LISTINGS[sort, descending],
+            tenant,
+            reader,
+            now,
+            asked.q,
+            None if asked.q is None else f"%{_escaped(asked.q)}%",
+            asked.tag,
+            asked.unread,
+            asked.restricted,
+            asked.status,
+            asked.product_id,
+            *(after or (None, None)),
+            limit,
+        )
+        return [(_member(row), (row["sort_key"], row["id"])) for row in rows]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _member(row: Row) -> Member:
+    return Member(
+        member_id=row["id"],
+        name=row["name"],
+        email=row["email"],
+        phone=row["phone"],
+        tags=tuple(row["tags"]),
+        locale=row["locale"],
+        time_zone=row["time_zone"],
+        staff=row["staff"],
+        note=row["note"],
+        status="active",
+        status_reason=None,
+        checks_enabled=row["checks_enabled"],
+        checks_disabled_until=row["checks_disabled_until"],
+        checks_reason=row["checks_reason"],
+        first_access_at=row["first_access_at"],
+        last_access_at=row["last_access_at"],
+        last_activity=_activity(row),
+        active_sessions=row["active_sessions"],
+        devices=row["devices"],
+        unread_violations=row["unread"],
+        latest_violation=_violation(row),
+        created_at=row["created_at"],
+    )
+
+
+def _activity(row: Row) -> LastActivity | None:
+    if row["last_activity_at"] is None:
+        return None
+    return LastActivity(
+        at=row["last_activity_at"], kind=row["last_activity_kind"], session_id=row["last_activity_session"]
+    )
+
+
+def _violation(row: Row) -> LatestViolation | None:
+    if row["violation_id"] is None:
+        return None
+    return LatestViolation(
+        id=row["violation_id"],
+        session_id=row["violation_session"],
+        code=row["violation_code"],
+        at=row["violation_at"],
+    )

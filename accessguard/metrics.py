@@ -1,0 +1,87 @@
+"""What Prometheus sees. Labels come from closed sets; nothing personal is ever in one; every series is there at zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+REGISTRY: Final = CollectorRegistry()
+
+# From a verdict held in memory (10 us) to the deadline of a check and the timeouts behind it.
+CHECK_BUCKETS: Final = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LOGIN_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+BUILD: Final = Info("accessguard_build", "Version of the service and of Python.", registry=REGISTRY)
+DECISIONS: Final = Counter(
+    "accessguard_decisions",
+    "Decisions by entry, outcome and code (none for an allow).",
+    ("entry", "outcome", "code"),
+    registry=REGISTRY,
+)
+DEGRADED: Final = Counter(
+    "accessguard_degraded_decisions", "Decisions made while some state could not be read.", registry=REGISTRY
+)
+CHECK_SECONDS: Final = Histogram(
+    "accessguard_check_duration_seconds",
+    "Time to decide a check that was not held in memory.",
+    buckets=CHECK_BUCKETS,
+    registry=REGISTRY,
+)
+LOGIN_SECONDS: Final = Histogram(
+    "accessguard_login_duration_seconds", "Time to decide and record a login.", buckets=LOGIN_BUCKETS, registry=REGISTRY
+)
+LOGIN_RETRIES: Final = Counter(
+    "accessguard_login_conflicts", "Logins decided again because the member had changed meanwhile.", registry=REGISTRY
+)
+VERDICTS: Final = Counter(
+    "accessguard_verdicts", "Checks by where their verdict came from.", ("source",), registry=REGISTRY
+)
+HELD: Final = Gauge("accessguard_held_sessions", "Sessions whose verdict this worker holds.", registry=REGISTRY)
+BEATS: Final = Counter(
+    "accessguard_beats",
+    "Heartbeats by result: moved, early (another worker was first), or lost.",
+    ("result",),
+    registry=REGISTRY,
+)
+ACTIVITY_PENDING: Final = Gauge("accessguard_activity_pending", "Beats not yet in PostgreSQL.", registry=REGISTRY)
+ACTIVITY_FLUSHED: Final = Counter("accessguard_activity_flushed", "Beats written to PostgreSQL.", registry=REGISTRY)
+ACTIVITY_DROPPED: Final = Counter("accessguard_activity_dropped", "Beats given up at the bound.", registry=REGISTRY)
+FLUSH_SECONDS: Final = Histogram(
+    "accessguard_flush_duration_seconds", "Time of one bulk write of beats.", buckets=LOGIN_BUCKETS, registry=REGISTRY
+)
+FLUSH_FAILURES: Final = Counter(
+    "accessguard_flush_failures", "Bulk writes that failed and stay pending.", registry=REGISTRY
+)
+VIOLATIONS: Final = Counter(
+    "accessguard_violation_hits", "Findings recorded, by effect.", ("effect",), registry=REGISTRY
+)
+CHANGES: Final = Counter("accessguard_changes_received", "Pushed changes received.", registry=REGISTRY)
+CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arrive.", registry=REGISTRY)
+POOL: Final = Gauge(
+    "accessguard_database_connections", "Connections to PostgreSQL by state.", ("state",), registry=REGISTRY
+)
+HTTP: Final = Counter(
+    "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
+)
+
+
+def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: Sequence[str]) -> None:
+    """Make every labelled series exist before its first event, so that rates are right from the start."""
+    for entry in ("check", "login"):
+        DECISIONS.labels(entry, "allow", "none")
+        for outcome in outcomes:
+            for code in codes:
+                if outcome != "allow":
+                    DECISIONS.labels(entry, outcome, code)
+    for source in ("held", "evaluated", "loaded"):
+        VERDICTS.labels(source)
+    for result in ("moved", "early", "lost"):
+        BEATS.labels(result)
+    for effect in effects:
+        VIOLATIONS.labels(effect)
+    for state in ("used", "idle"):
+        POOL.labels(state)
+    for status in ("2xx", "3xx", "4xx", "5xx"):
+        HTTP.labels(status)

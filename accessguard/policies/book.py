@@ -1,0 +1,56 @@
+"""The policies of the tenants this worker serves, held in memory until something says that they changed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from accessguard.policies.model import Policy
+from accessguard.policies.store import PolicyStore
+
+MOST_HELD: Final = 10_000
+
+
+class PolicyBook:
+    """Policies by tenant; a change drops one, the next question loads it, one load at a time for each tenant."""
+
+    def __init__(self, store: PolicyStore) -> None:
+        self._store = store
+        self._held: dict[str, Policy] = {}
+        self._loading: dict[str, asyncio.Task[Policy | None]] = {}
+
+    def held(self, tenant: str) -> Policy | None:
+        """The policy in memory, without asking anybody."""
+        return self._held.get(tenant)
+
+    async def policy(self, tenant: str) -> Policy | None:
+        """The tenant's policy; None for an unknown tenant. Raises GuardError(UNAVAILABLE)."""
+        held = self._held.get(tenant)
+        return held if held is not None else await self._load(tenant)
+
+    def drop(self, tenant: str) -> None:
+        """Forget what is held; a load under way will not be kept either."""
+        self._held.pop(tenant, None)
+        self._loading.pop(tenant, None)
+
+    def drop_all(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+        self._loading.clear()
+
+    async def _load(self, tenant: str) -> Policy | None:
+        loading = self._loading.get(tenant)
+        if loading is None:
+            loading = asyncio.create_task(self._store.load(tenant))
+            self._loading[tenant] = loading
+        try:
+            found = await asyncio.shield(loading)
+        finally:
+            mine = self._loading.get(tenant) is loading
+            if mine and loading.done():
+                del self._loading[tenant]
+        if mine and found is not None:
+            if len(self._held) >= MOST_HELD:
+                self._held.pop(next(iter(self._held)))
+            self._held[tenant] = found
+        return found

@@ -1,0 +1,151 @@
+"""Live state in Valkey (or Redis): last activity of a member's sessions, and pushed changes.
+
+Nothing here is the only copy of anything: a flush costs speed alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.sessions.model import BEAT_MS
+
+HERE: Final = Path(__file__).parent
+CHANNEL: Final = "accessguard:changes"
+KEY_LIFE_S: Final = 86_400
+PING_S: Final = 1.0
+SILENCE_S: Final = 3.0
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was changed, told to every worker after its commit.
+
+    Without `member_id` it is about the whole tenant. `session_ids` are the
+    sessions that were opened or ended, if the change is about some.
+    """
+
+    tenant: str
+    kind: str
+    member_id: str | None = None
+    session_ids: tuple[str, ...] = ()
+
+
+class Pulse(msgspec.Struct, frozen=True, kw_only=True):
+    """What a heartbeat found: whether it moved last activity, the value before, and everybody's before, in ms.
+
+    `cold` means that Valkey knew nothing of this member, so that `live` is not all there is.
+    """
+
+    moved: bool
+    before_ms: int
+    cold: bool
+    live: Mapping[str, int]
+
+
+class Live:
+    """One client; every call raises GuardError(UNAVAILABLE) when Valkey does not answer within `timeout_s`."""
+
+    def __init__(self, client: Redis, *, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._beat = client.register_script((HERE / "beat.lua").read_text())
+        self._seed = client.register_script((HERE / "seed.lua").read_text())
+
+    @classmethod
+    def connect(cls, url: str, *, timeout_s: float = 0.1) -> Live:
+        """A client for `url` (redis://, rediss:// or unix://); connects at the first call, never retries."""
+        client = Redis.from_url(
+            url,
+            socket_timeout=max(timeout_s, 1.0),
+            socket_connect_timeout=1.0,
+            max_connections=64,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return cls(client, timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def ping(self) -> None:
+        """Ask for a sign of life."""
+        await self._within(self._client.ping())
+
+    async def pulse(self, tenant: str, member_id: str, session_id: str, *, now_ms: int, known_ms: int) -> Pulse:
+        """Record one interaction if its beat is due (`now_ms` 0: only look), and read everybody's last activity."""
+        values = [session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S]
+        moved, last, cold, flat = await self._within(self._beat(keys=[key(tenant, member_id)], args=values))
+        live = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return Pulse(moved=bool(moved), before_ms=int(last), cold=bool(cold), live=live)
+
+    async def seed(self, tenant: str, member_id: str, open_ms: Mapping[str, int], ended: Sequence[str] = ()) -> None:
+        """Tell what PostgreSQL knows: last activity (ms) of open sessions, and ids that have ended."""
+        pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
+        values = [KEY_LIFE_S, len(open_ms), *pairs, *ended]
+        await self._within(self._seed(keys=[key(tenant, member_id)], args=values))
+
+    async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:
+        """Undo a beat that the verdict then refused."""
+        if before_ms:
+            await self._within(self._client.hset(key(tenant, member_id), session_id, str(before_ms)))
+        else:
+            await self._within(self._client.hdel(key(tenant, member_id), session_id))
+
+    async def publish(self, change: Change) -> None:
+        """Tell every worker, on every host."""
+        await self._within(self._client.publish(CHANNEL, msgspec.json.encode(change)))
+
+    async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
+        """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back.
+
+        A channel that stays silent for 3 s, although it is pinged every
+        second, counts as lost. Reconnects by itself, once a second.
+        """
+        while True:
+            try:
+                await self._subscribed(on_change, on_channel)
+            except (RedisError, OSError, TimeoutError):
+                on_channel(False)  # noqa: FBT003 - the one thing it says
+                await asyncio.sleep(PING_S)
+
+    async def _subscribed(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
+        async with self._client.pubsub() as channel:
+            await channel.subscribe(CHANNEL)
+            heard = asyncio.get_running_loop().time()
+            while True:
+                message = await channel.get_message(timeout=PING_S)
+                now = asyncio.get_running_loop().time()
+                if message is None:
+                    if now - heard > SILENCE_S:
+                        raise TimeoutError
+                    await channel.ping()
+                    continue
+                heard = now
+                if message["type"] == "subscribe":
+                    on_channel(True)  # noqa: FBT003 - the one thing it says
+                elif message["type"] == "message":
+                    on_change(msgspec.json.decode(message["data"], type=Change))
+
+    async def _within(self, call: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except (RedisError, OSError, TimeoutError) as error:
+            raise GuardError(ErrorCode.UNAVAILABLE, "Live state is out of reach; try again shortly.") from error
+
+
+def key(tenant: str, member_id: str) -> str:
+    """The member's key; its hash tag keeps all of a member's keys on one node of a cluster.
+
+    The length in front keeps ("a:b", "c") and ("a", "b:c") apart.
+    """
+    return f"ag:{{{len(tenant)}:{tenant}:{member_id}}}:live"

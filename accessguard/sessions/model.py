@@ -1,0 +1,208 @@
+"""Sessions as they stand, and the snapshot of a member that a verdict is made from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from accessguard.rules.model import Access, Activity
+
+BEAT_MS = 30_000
+"""Last activity moves at most once in 30 s (design.md, "The 30-second heartbeat"), in milliseconds."""
+
+IMPERSONATION = "impersonation"
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One login of the platform on one device; times are aware UTC, None means not yet."""
+
+    id: str
+    device_id: UUID | None
+    device_class: str
+    app: str | None
+    method: str
+    started_at: datetime
+    expires_at: datetime
+    last_activity_at: datetime | None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One device of the member, as far as verdicts and their explanation need it."""
+
+    id: UUID
+    browser_id: UUID
+    access: Access
+    label: str
+    browser: str
+    os: str
+    device_class: str
+    admitted_at: datetime | None
+    last_seen_at: datetime
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything PostgreSQL knows of one member that a verdict depends on, read in one statement.
+
+    `generation` grows with every change of it. `sessions` are the open ones,
+    and the one that was asked for even when it has ended.
+    """
+
+    tenant: str
+    member_id: str
+    generation: int
+    staff: bool
+    tags: tuple[str, ...]
+    locale: str | None
+    checks_enabled: bool
+    checks_disabled_until: datetime | None
+    sessions: tuple[Session, ...]
+    devices: tuple[Device, ...]
+
+    def exempt(self, now: datetime) -> bool:
+        """Whether an operator has switched the checks off for this member."""
+        until = self.checks_disabled_until
+        return not self.checks_enabled and (until is None or until > now)
+
+    def session(self, session_id: str) -> Session | None:
+        """The member's session of that id, if it is in the snapshot."""
+        return next((session for session in self.sessions if session.id == session_id), None)
+
+    def device(self, device_id: UUID | None) -> Device | None:
+        """The member's device of that id; None when unknown or forgotten."""
+        return next((device for device in self.devices if device.id == device_id), None)
+
+
+class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """The device that a token names, whoever's it is."""
+
+    id: UUID
+    member_id: str
+    browser_id: UUID
+    forgotten: bool
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a login is decided on, read in one statement."""
+
+    snapshot: Snapshot
+    claimed: ClaimedDevice | None = None
+    session_owner: str | None = None
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A login that was recorded before under the same attempt id."""
+
+    fingerprint: bytes
+    salt: bytes
+    answer: msgspec.Raw
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that was ended, and why."""
+
+    id: str
+    reason: str
+
+
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea."""
+
+    id: UUID
+    at: datetime
+    member_id: str | None
+    identifier_hash: str | None
+    outcome: str
+    failure_reason: str | None
+    method: str
+    app: str | None
+    host: str | None
+    ip: str | None
+    user_agent: str | None
+    browser: str
+    os: str
+    device_class: str
+    device_id: UUID | None
+    device_new: bool
+    session_id: str | None
+    decision: str
+    code: str | None
+    rule_id: UUID | None
+    rule_version: int | None
+    exempt: bool
+    degraded: bool
+
+
+class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A device as a login stores it: new, or with its new secret."""
+
+    id: UUID
+    member_id: str
+    browser_id: UUID
+    secret_hash: str
+    rotated_at: datetime
+    label: str
+    browser: str
+    browser_version: str | None
+    os: str
+    device_class: str
+    model: str | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    last_ip: str | None
+    admitted_at: datetime | None
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as a login opens it."""
+
+    id: str
+    member_id: str
+    device_id: UUID | None
+    device_class: str
+    app: str | None
+    host: str | None
+    method: str
+    ip: str | None
+    user_agent: str | None
+    started_at: datetime
+    expires_at: datetime
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes a retry of a login safe: the answer without its secrets, and the salt they are derived from."""
+
+    attempt_id: UUID
+    fingerprint: str
+    salt: str
+    answer: Any
+    at: datetime
+
+
+class LoginRows(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one login writes, in one statement."""
+
+    attempt: AttemptRow
+    device: DeviceRow | None
+    session: SessionRow | None
+    ended: tuple[Ended, ...]
+    violations: tuple[Any, ...]
+    key: KeyRow | None
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True):
+    """One counted interaction, on its way to PostgreSQL."""
+
+    tenant: str
+    member_id: str
+    session_id: str
+    device_id: UUID | None
+    at: datetime
+    kind: Activity
+    resource: str | None
+    product_id: str | None
+    ip: str | None

@@ -1,0 +1,87 @@
+"""Signed text: what a browser keeps for us and cannot change.
+
+`v1.<key id>.<part>...<part>.<mac>`, the parts and the MAC in base64url without
+padding (RFC 4648, section 5), the MAC HMAC-SHA256 (RFC 2104) of everything
+before its dot. Signed, not encrypted: a part may be read by whoever holds it.
+"""
+
+import hmac
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+VERSION: Final = "v1"
+
+# Room for two parts of 128 characters of four UTF-8 bytes; far below the 4096 bytes a browser keeps (RFC 6265, 6.1).
+MAX_SIGNED_CHARS: Final = 1536
+
+# The output of SHA-256; a shorter key would weaken it (RFC 2104, section 3).
+MIN_SECRET_BYTES: Final = 32
+
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+
+
+class SigningKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret of 32 bytes of UTF-8 or more, and the name it goes by in what it signed.
+
+    `id` is 1 to 32 letters, digits, `-` and `_`. Raises ValueError for others.
+    """
+
+    id: str
+    secret: str
+
+    def __post_init__(self) -> None:
+        if not _KEY_ID.fullmatch(self.id):
+            raise ValueError("the id of a signing key is 1 to 32 letters, digits, - and _")
+        if len(self.secret.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"the secret of signing key {self.id} is shorter than {MIN_SECRET_BYTES} bytes")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id!r})"
+
+
+class Signer:
+    """Signs with the first of its keys and reads what any of them signed.
+
+    `purpose` goes into every key, so that a text signed for one use never
+    passes in another, were the configuration to give both the same secret.
+    Raises ValueError without a key, or with two of one id.
+    """
+
+    def __init__(self, keys: Sequence[SigningKey], *, purpose: str) -> None:
+        self._keys = {key.id: hmac.digest(key.secret.encode(), purpose.encode(), "sha256") for key in keys}
+        if not keys or len(self._keys) != len(keys):
+            raise ValueError("signing takes one key or more, each with an id of its own")
+        self._first = keys[0].id
+
+    def sign(self, *parts: bytes) -> str:
+        """Write the parts with their MAC; the same parts and key give the same text."""
+        body = ".".join([VERSION, self._first, *map(_encoded, parts)])
+        return f"{body}.{self._mac(self._first, body)}"
+
+    def read(self, text: str | None) -> tuple[bytes, ...] | None:
+        """Give the parts back; None for what is forged, cut, overlong, foreign or not there."""
+        if text is None or len(text) > MAX_SIGNED_CHARS or not text.isascii():
+            return None
+        body, _, mac = text.rpartition(".")
+        version, _, rest = body.partition(".")
+        key_id, *parts = rest.split(".")
+        if version != VERSION or key_id not in self._keys:
+            return None
+        if not hmac.compare_digest(self._mac(key_id, body), mac):
+            return None
+        return tuple(_decoded(part) for part in parts)
+
+    def _mac(self, key_id: str, body: str) -> str:
+        return _encoded(hmac.digest(self._keys[key_id], body.encode(), "sha256"))
+
+
+def _encoded(part: bytes) -> str:
+    return urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def _decoded(part: str) -> bytes:
+    return urlsafe_b64decode(part + "=" * (-len(part) % 4))

@@ -1,0 +1,1 @@
+"""Cases of restrictions: found by rules, read and resolved by operators."""

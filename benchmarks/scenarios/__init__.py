@@ -1,0 +1,1 @@
+"""One file a subject; `table.py` lists them all."""

@@ -1,0 +1,27 @@
+"""What every test may ask for: a real PostgreSQL and a real Valkey, started once a run."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from accessguard.embedded import Embedded
+
+
+@pytest.fixture(scope="session")
+async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
+    """Both stores, on a folder of their own; a test that kills one starts its own `Embedded` instead."""
+    embedded = await Embedded.start(tmp_path_factory.mktemp("stores"))
+    yield embedded
+    await embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def database_url(stores: Embedded) -> str:
+    """The address of the run's PostgreSQL: an empty database that its user owns."""
+    return stores.database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(stores: Embedded) -> str:
+    """The address of the run's Valkey."""
+    return stores.redis_url
