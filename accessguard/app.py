@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import platform
 import signal
+import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -234,7 +236,7 @@ def _set_up(config: Config) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
+            _where,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[config.log.level]),
@@ -242,6 +244,15 @@ def _set_up(config: Config) -> None:
     BUILD.info({"version": __version__, "python": platform.python_version()})
     present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
     recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+def _where(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Say where an error arose, without its message and values: they may be personal."""
+    if event.pop("exc_info", None):
+        _, error, trace = sys.exc_info()
+        event["error"] = type(error).__name__
+        event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]
+    return event
 
 
 def _keyring(config: Config) -> Keyring:

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from accessguard.app import migrate
 from accessguard.embedded import Embedded
+from tests.service import Service, Tenant, running
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,17 @@ def database_url(stores: Embedded) -> str:
 def redis_url(stores: Embedded) -> str:
     """The address of the run's Valkey."""
     return stores.redis_url
+
+
+@pytest.fixture(scope="session")
+async def service(stores: Embedded) -> AsyncIterator[Service]:
+    """One worker on the run's stores, answering on a free port."""
+    await migrate(stores.database_url)
+    async with running(stores.database_url, stores.redis_url) as worker:
+        yield worker
+
+
+@pytest.fixture
+def tenant(service: Service) -> Tenant:
+    """A tenant that no other test knows."""
+    return service.tenant()

@@ -127,7 +127,7 @@ class Checks:
             done.exception()
 
     async def _fetch(self, tenant: str, session_id: str, now_ms: int) -> Known | None:
-        for _ in range(8):
+        while True:
             since = self._memory.moment() + 1
             snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S)
             if snapshot is None:
@@ -136,7 +136,6 @@ class Checks:
             known = self._memory.learn(snapshot, since)
             if known is not None:
                 return known
-        return Known(snapshot)
 
     async def _verdict(self, policy: Policy, known: Known, asked: Check, now_ms: int) -> Verdict:
         snapshot = known.snapshot

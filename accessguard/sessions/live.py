@@ -90,7 +90,7 @@ class Live:
     async def seed(self, tenant: str, member_id: str, open_ms: Mapping[str, int], ended: Sequence[str] = ()) -> None:
         """Tell what PostgreSQL knows: last activity (ms) of open sessions, and ids that have ended."""
         pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
-        values = [KEY_LIFE_S, len(open_ms), *pairs, *ended]
+        values: list[str | int] = [KEY_LIFE_S, len(open_ms), *pairs, *ended]
         await self._within(self._seed(keys=[key(tenant, member_id)], args=values))
 
     async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:

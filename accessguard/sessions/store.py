@@ -62,8 +62,8 @@ RECORD: Final = """
     WITH claim AS (
         UPDATE member
            SET generation = nextval('generation'),
-               first_access_at = coalesce(first_access_at, CASE WHEN $6::jsonb IS NOT NULL AND $10 THEN $9 END),
-               last_access_at = CASE WHEN $6::jsonb IS NOT NULL AND $10 THEN greatest(last_access_at, $9) ELSE last_access_at END
+               first_access_at = coalesce(first_access_at, CASE WHEN $6::jsonb IS NOT NULL AND $10::boolean THEN $9::timestamptz END),
+               last_access_at = CASE WHEN $6::jsonb IS NOT NULL AND $10 THEN greatest(last_access_at, $9::timestamptz) ELSE last_access_at END
          WHERE tenant = $1 AND id = $2 AND generation = $3
         RETURNING generation
     ), attempted AS (

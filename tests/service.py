@@ -1,0 +1,173 @@
+"""The running service for tests, and a caller that knows only the HTTP contract."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+from aiohttp import ClientSession, web
+
+from accessguard.api.context import Context
+from accessguard.app import open_parts, service
+from accessguard.config import Config, Database, Keys, Redis, Tokens
+from accessguard.signing import SigningKey
+
+SECRET = "a-secret-of-the-tests-that-is-long-enough-to-be-one"
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36"
+)
+FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:144.0) Gecko/20100101 Firefox/144.0"
+LAPTOP = "203.0.113.9"
+
+_numbers = itertools.count(1)
+
+
+class Clock:
+    """The service's clock in a test: real time plus whatever the test has let pass."""
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0
+        self._stopped_ms: int | None = None
+
+    def __call__(self) -> int:
+        now = time.time_ns() // 1_000_000 if self._stopped_ms is None else self._stopped_ms
+        return now + self._ahead_ms
+
+    def stop(self) -> None:
+        """Let no time pass but what the test says."""
+        self._stopped_ms = time.time_ns() // 1_000_000
+
+    def forward(self, ms: int) -> None:
+        """Let `ms` milliseconds pass (or go back, when negative)."""
+        self._ahead_ms += ms
+
+
+@dataclass
+class Service:
+    """One worker on a free port."""
+
+    url: str
+    http: ClientSession
+    context: Context
+    clock: Clock
+
+    def tenant(self) -> Tenant:
+        """A fresh tenant, as somebody who holds tokens of all its roles."""
+        return Tenant(self, f"t{next(_numbers)}-{time.time_ns()}")
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.body[name]
+
+
+@dataclass
+class Tenant:
+    """Calls for one tenant."""
+
+    service: Service
+    name: str
+
+    async def call(self, method: str, path: str, body: Any = None, *, role: str = "platform", **more: Any) -> Answer:
+        """One call with a token of `role`; `subject` tells two operators apart."""
+        subject = more.pop("subject", f"{role}@{self.name}")
+        headers = {"Authorization": f"Bearer {token(self.name, role, subject)}"} | more.pop("headers", {})
+        kind = {} if body is None else {"json": body}
+        async with self.service.http.request(
+            method, self.service.url + path, headers=headers, **kind, **more
+        ) as response:
+            raw = await response.read()
+            parsed = await response.json(content_type=None) if raw and "json" in response.content_type else raw
+            return Answer(response.status, parsed, dict(response.headers))
+
+    async def login(self, member: str = "ana", **fields: Any) -> Answer:
+        """A login that the platform itself accepted."""
+        asked = {"member_id": member, "outcome": "success", "ip": LAPTOP, "user_agent": CHROME.format(142)} | fields
+        return await self.call("POST", "/v1/logins", asked)
+
+    async def check(self, session: Answer | str, **fields: Any) -> Answer:
+        """May this session go on?"""
+        session_id = session if isinstance(session, str) else session["session"]["id"]
+        asked = {"session_id": session_id, "ip": LAPTOP, "user_agent": CHROME.format(142)} | fields
+        return await self.call("POST", "/v1/check", asked)
+
+    async def rule(self, kind: str, action: str | None = None, *, mode: str = "enforce", **params: Any) -> Answer:
+        """A new rule, saved by an administrator."""
+        asked = {"kind": kind, "mode": mode, "params": params} | ({"action": action} if action else {})
+        return await self.call("POST", "/v1/rules", asked, role="administrator")
+
+    async def see(self, path: str, **more: Any) -> Answer:
+        """What a supervisor reads."""
+        return await self.call("GET", path, role="supervisor", **more)
+
+    async def device(self, member: str, device_id: str, **fields: Any) -> Answer:
+        """A supervisor's word on a device."""
+        path = f"/v1/members/{member}/devices/{device_id}"
+        return await self.call("PATCH", path, fields, role="supervisor")
+
+
+def token(tenant: str, role: str, subject: str = "tests", **claims: Any) -> str:
+    """A genuine token; `claims` replace what it says, None takes a claim out."""
+    said = {
+        "iss": "tests",
+        "aud": "accessguard",
+        "sub": subject,
+        "role": role,
+        "tenant": tenant,
+        "exp": int(time.time()) + 3600,
+    } | claims
+    return jwt.encode({name: value for name, value in said.items() if value is not None}, SECRET, algorithm="HS256")
+
+
+def config(database_url: str, redis_url: str) -> Config:
+    """The configuration of a worker of the tests."""
+    return Config(
+        database=Database(url=database_url),
+        redis=Redis(url=redis_url),
+        tokens=Tokens(secrets=(SECRET,)),
+        keys=Keys(
+            device=(SigningKey(id="d1", secret="d" * 40),),
+            session=(SigningKey(id="s1", secret="s" * 40),),
+            identifier="i" * 40,
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(database_url: str, redis_url: str) -> AsyncIterator[Service]:
+    """A worker that answers on a free port until the end."""
+    clock = Clock()
+    parts = await open_parts(config(database_url, redis_url), now_ms=clock)
+    async with parts.running() as context, listening(service(context, body_limit_bytes=1_048_576)) as url:
+        async with ClientSession() as http:
+            yield Service(url, http, context, clock)
+
+
+@contextlib.asynccontextmanager
+async def listening(app: web.Application) -> AsyncIterator[str]:
+    """An application on a free port of the loopback."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def items(answer: Answer) -> Iterator[dict[str, Any]]:
+    """The items of a list, after checking that it is one."""
+    assert answer.status == 200, answer.body
+    return iter(answer["items"])
