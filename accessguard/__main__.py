@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import click
@@ -105,19 +106,25 @@ def openapi() -> None:
 @main.command()
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service answers.")
 @click.option("--tenant", default=dev.TENANT, show_default=True)
-@click.option("--members", type=click.IntRange(1), default=300, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same day.")
-def demo(url: str, tenant: str, members: int, seed: int) -> None:
+@click.option("--members", type=click.IntRange(20, 20_000), default=300, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same members and day.")
+@click.option("--seconds", type=click.IntRange(0), default=20, show_default=True, help="How long the day takes.")
+def demo(url: str, tenant: str, members: int, seed: int, seconds: int) -> None:
     """Send a believable day of traffic to a running service."""
-    from accessguard.demo import run  # noqa: PLC0415 -- `token` needs none of it
+    from accessguard.demo import DemoError, Tokens, run  # noqa: PLC0415 -- `token` needs none of it
 
     with sentences():
         config = dev.load_local()
-        platform, administrator = (
-            dev.sign_token(config, tenant=tenant, role=role, subject="demo", days=1)
-            for role in (Role.PLATFORM, Role.ADMINISTRATOR)
-        )
-    run(url, platform, administrator, members=members, seed=seed)
+        roles = (Role.PLATFORM, Role.SUPERVISOR, Role.ADMINISTRATOR)
+        signed = {
+            role.value: dev.sign_token(config, tenant=tenant, role=role, subject=f"{role}@{tenant}", days=1)
+            for role in roles
+        }
+    jar = Path(config.data_folder) / f"demo-{seed}.cookies.json"
+    try:
+        run(url, Tokens(**signed), members=members, seed=seed, day_s=seconds, jar=jar)
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import platform
 import signal
-import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from uuid_utils.compat import uuid7
 from accessguard import __version__, migrations
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
+from accessguard.api.fastlane import FastLane, Lane, protocol
 from accessguard.api.keys import Keyring
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
@@ -29,7 +29,7 @@ from accessguard.database import Database
 from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.devices.store import DeviceStore
-from accessguard.errors import ErrorCode, GuardError
+from accessguard.errors import GuardError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.changes import Changes
@@ -55,6 +55,8 @@ from accessguard.violations.model import QUIET
 from accessguard.violations.store import ViolationStore
 
 FLUSH_S: Final = 1.0
+BACKLOG: Final = 1024
+KEEPALIVE_S: Final = 75.0
 LOG: Final = structlog.get_logger("accessguard")
 
 
@@ -75,18 +77,19 @@ class Parts:
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
+        checks = Checks(
+            store=sessions,
+            live=live,
+            book=book,
+            memory=memory,
+            folds=self.folds,
+            activity=self.activity,
+            tokens=device_tokens,
+            new_id=uuid7,
+            seconds=seconds,
+        )
         self.context = Context(
-            checks=Checks(
-                store=sessions,
-                live=live,
-                book=book,
-                memory=memory,
-                folds=self.folds,
-                activity=self.activity,
-                tokens=device_tokens,
-                new_id=uuid7,
-                seconds=seconds,
-            ),
+            checks=checks,
             logins=Logins(
                 db=db,
                 live=live,
@@ -100,7 +103,7 @@ class Parts:
             ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory),
+            ready=Ready(db=db, live=live, memory=memory, tally=checks.tally),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -141,11 +144,11 @@ class Parts:
             await self._db.close()
 
     async def _last_flush(self) -> None:
-        for flush in (self.activity.flush, self.folds.flush):
+        for what, flush in (("activity", self.activity.flush), ("violations", self.folds.flush)):
             try:
                 await flush()
             except GuardError:
-                LOG.error("pending_lost", what=type(flush.__self__).__name__)
+                LOG.error("pending_lost", what=what)  # noqa: TRY400 - nothing in the traceback helps
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
@@ -191,20 +194,23 @@ async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None
     stop = asyncio.Event()
     with _signals(stop):
         async with parts.running() as context:
-            runners = [
-                _runner(service(context, body_limit_bytes=config.server.body_limit_bytes), config),
-                _runner(admin(context), config),
-            ]
+            runner = _runner(service(context, body_limit_bytes=config.server.body_limit_bytes), config)
+            watching = _runner(admin(context), config)
+            listening: list[asyncio.Server] = []
             try:
-                address = await _listen(runners, config)
+                await _listen_admin(watching, config)
+                listening = await _listen(runner, context, config)
+                port = listening[0].sockets[0].getsockname()[1]
                 if on_ready is not None:
-                    on_ready(address)
+                    on_ready(f"http://{config.server.host}:{port}")
                 LOG.info("serving", version=__version__)
                 await stop.wait()
                 LOG.info("stopping")
             finally:
-                for runner in runners:
-                    await runner.cleanup()
+                for each in listening:
+                    each.close()
+                await runner.cleanup()
+                await watching.cleanup()
 
 
 async def migrate(database_url: str) -> None:
@@ -246,12 +252,13 @@ def _set_up(config: Config) -> None:
     recognise("")  # loads the recogniser's tables before the first request needs them
 
 
-def _where(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def _where(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Say where an error arose, without its message and values: they may be personal."""
-    if event.pop("exc_info", None):
-        _, error, trace = sys.exc_info()
+    error = event.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        frames = traceback.extract_tb(error.__traceback__)
         event["error"] = type(error).__name__
-        event["frames"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace)]
+        event["frames"] = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
     return event
 
 
@@ -280,26 +287,47 @@ async def _check_schema(database_url: str) -> None:
 
 def _runner(app: web.Application, config: Config) -> web.AppRunner:
     return web.AppRunner(
-        app, access_log=None, handle_signals=False, shutdown_timeout=config.server.shutdown_s, keepalive_timeout=75
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=config.server.shutdown_s,
+        keepalive_timeout=KEEPALIVE_S,
     )
 
 
-async def _listen(runners: list[web.AppRunner], config: Config) -> str:
+async def _listen(runner: web.AppRunner, context: Context, config: Config) -> list[asyncio.Server]:
+    """The service's sockets, with the fast lane in front of the application."""
     server = config.server
-    places = ((server.host, server.port), (server.admin_host, server.admin_port))
-    for runner, (host, port) in zip(runners, places, strict=True):
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port, backlog=1024).start()
-        except OSError as error:
-            raise StartError(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
-    if server.unix_socket is not None:
-        try:
-            await web.UnixSite(runners[0], server.unix_socket).start()
-        except OSError as error:
-            raise StartError(f"Cannot listen on {server.unix_socket}: {error.strerror or error}.") from error
-    port = runners[0].addresses[0][1]
-    return f"http://{server.host}:{port}"
+    await runner.setup()
+    factory = lane_protocol(runner, context, body_limit_bytes=server.body_limit_bytes)
+    loop = asyncio.get_running_loop()
+    place = f"{server.host}:{server.port}"
+    try:
+        listening = [await loop.create_server(factory, server.host, server.port, backlog=BACKLOG)]
+        if server.unix_socket is not None:
+            place = server.unix_socket
+            listening.append(await loop.create_unix_server(factory, place, backlog=BACKLOG))
+    except OSError as error:
+        raise StartError(f"Cannot listen on {place}: {error.strerror or error}.") from error
+    return listening
+
+
+def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: int) -> Callable[[], FastLane]:
+    """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
+    if runner.server is None:
+        raise RuntimeError("the runner is not set up")
+    lane = Lane(context, body_limit_bytes=body_limit_bytes)
+    return protocol(runner.server, lane, access_log=None, keepalive_timeout=KEEPALIVE_S)
+
+
+async def _listen_admin(runner: web.AppRunner, config: Config) -> None:
+    server = config.server
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, server.admin_host, server.admin_port, backlog=BACKLOG).start()
+    except OSError as error:
+        place = f"{server.admin_host}:{server.admin_port}"
+        raise StartError(f"Cannot listen on {place}: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import time
@@ -13,7 +14,7 @@ import jwt
 from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
-from accessguard.app import open_parts, service
+from accessguard.app import lane_protocol, open_parts, service
 from accessguard.config import Config, Database, Keys, Redis, Tokens
 from accessguard.signing import SigningKey
 
@@ -49,9 +50,10 @@ class Clock:
 
 @dataclass
 class Service:
-    """One worker on a free port."""
+    """One worker; `plain_url` is the same without the fast lane."""
 
     url: str
+    plain_url: str
     http: ClientSession
     context: Context
     clock: Clock
@@ -147,23 +149,27 @@ def config(database_url: str, redis_url: str) -> Config:
 
 @contextlib.asynccontextmanager
 async def running(database_url: str, redis_url: str) -> AsyncIterator[Service]:
-    """A worker that answers on a free port until the end."""
+    """A worker that answers on two free ports until the end: with the fast lane, and without."""
     clock = Clock()
     parts = await open_parts(config(database_url, redis_url), now_ms=clock)
-    async with parts.running() as context, listening(service(context, body_limit_bytes=1_048_576)) as url:
-        async with ClientSession() as http:
-            yield Service(url, http, context, clock)
+    async with parts.running() as context, listening(context) as (url, plain_url), ClientSession() as http:
+        yield Service(url, plain_url, http, context, clock)
 
 
 @contextlib.asynccontextmanager
-async def listening(app: web.Application) -> AsyncIterator[str]:
-    """An application on a free port of the loopback."""
-    runner = web.AppRunner(app, access_log=None)
+async def listening(context: Context) -> AsyncIterator[tuple[str, str]]:
+    """The application behind the fast lane, and on its own."""
+    limit = 1_048_576
+    runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None)
     await runner.setup()
+    fast = lane_protocol(runner, context, body_limit_bytes=limit)
+    server = await asyncio.get_running_loop().create_server(fast, "127.0.0.1", 0)
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        ports = (server.sockets[0].getsockname()[1], runner.addresses[0][1])
+        yield f"http://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"
     finally:
+        server.close()
         await runner.cleanup()
 
 

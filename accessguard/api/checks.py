@@ -1,4 +1,4 @@
-"""Checks: the hot path in its ordinary lane."""
+"""Checks: what both lanes answer, and the handlers of the ordinary one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from aiohttp import web
 
 from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
-from accessguard.api.reply import JSON, encode, reply
-from accessguard.api.wire import ChecksReply, ChecksRequest, check_reply
+from accessguard.api.reply import JSON, encode
+from accessguard.api.wire import ChecksRequest, check_reply
+from accessguard.guard.memory import Held
 from accessguard.guard.model import Check
 
 
@@ -18,28 +19,58 @@ async def check(request: web.Request) -> web.Response:
 
     Answers 200 for every decision. Raises INVALID (400), UNAVAILABLE (503).
     """
-    asked = await body(request, Check)
-    return web.Response(body=await answer(context(request), asking(request).tenant, asked), content_type=JSON)
+    return await _answer(request, await body(request, Check))
 
 
 async def checks(request: web.Request) -> web.Response:
     """Ask for up to 500 sessions at once; the answers come in the order of the questions."""
-    asked = await body(request, ChecksRequest)
-    ctx, tenant, now_ms = context(request), asking(request).tenant, context(request).now_ms()
-    verdicts = await asyncio.gather(*(ctx.checks.check(tenant, each, now_ms) for each in asked.checks))
-    results = tuple(
-        check_reply(verdict, explain=each.explain) for verdict, each in zip(verdicts, asked.checks, strict=True)
-    )
-    return reply(ChecksReply(results=results))
+    return await _answer(request, await body(request, ChecksRequest))
 
 
-async def answer(ctx: Context, tenant: str, asked: Check) -> bytes:
-    """The answer as bytes; those of a verdict in memory are written once."""
+def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes | None:
+    """The answer as JSON when every verdict that it needs is in memory; else None, and nothing was counted."""
+    if isinstance(asked, Check):
+        one = ctx.checks.peek(tenant, asked, now_ms)
+        return None if one is None else _written(ctx, one, now_ms)
+    peeked = [ctx.checks.peek(tenant, each, now_ms) for each in asked.checks]
+    known = [each for each in peeked if each is not None]
+    if len(known) < len(peeked):
+        return None
+    return _joined([_written(ctx, each, now_ms) for each in known])
+
+
+async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes:
+    """The answer as JSON, whatever it takes; of a batch, the misses and the beats are made together.
+
+    Raises GuardError(UNAVAILABLE).
+    """
+    if isinstance(asked, Check):
+        return await _made(ctx, tenant, asked, now_ms)
+    return _joined(await asyncio.gather(*(_made(ctx, tenant, each, now_ms) for each in asked.checks)))
+
+
+async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Response:
+    ctx, tenant = context(request), asking(request).tenant
     now_ms = ctx.now_ms()
-    held = ctx.checks.held(tenant, asked, now_ms)
-    if held is None:
-        verdict = await ctx.checks.check(tenant, asked, now_ms)
-        return encode(check_reply(verdict, explain=asked.explain))
-    if held.body is None:
-        held.body = encode(check_reply(held.verdict, explain=False))
-    return held.body
+    answer = held(ctx, tenant, asked, now_ms) or await made(ctx, tenant, asked, now_ms)
+    return web.Response(body=answer, content_type=JSON)
+
+
+async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
+    known = ctx.checks.peek(tenant, asked, now_ms)
+    if known is not None:
+        return _written(ctx, known, now_ms)
+    verdict = await ctx.checks.decide(tenant, asked, now_ms)
+    return encode(check_reply(verdict, explain=asked.explain))
+
+
+def _written(ctx: Context, known: Held, now_ms: int) -> bytes:
+    """The bytes of a held verdict, written once."""
+    ctx.checks.answered(known, now_ms)
+    if known.body is None:
+        known.body = encode(check_reply(known.verdict, explain=False))
+    return known.body
+
+
+def _joined(bodies: list[bytes]) -> bytes:
+    return b'{"results":[' + b",".join(bodies) + b"]}"

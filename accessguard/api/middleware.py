@@ -9,16 +9,20 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from accessguard.api.reply import PROBLEM, STATUS, ProblemDocument, encode, problem
+from accessguard.api.reply import PROBLEM, STATUS, ProblemDocument, encode, problem, problem_body, problem_headers
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.metrics import HTTP
 
 LOG: Final = structlog.get_logger("accessguard.api")
 
+FAILURE: Final = ProblemDocument(
+    type="about:blank", title="Internal error", status=500, detail="Something went wrong here; it has been logged."
+)
+
 CODES: Final = {status: code for code, status in STATUS.items()}
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
-SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "AccessGuard"}
 
 
 @web.middleware
@@ -39,13 +43,20 @@ async def _answered(
 ) -> web.StreamResponse:
     try:
         return await handler(request)
-    except GuardError as error:
-        return problem(error)
     except web.HTTPException as error:
         return _of_http(error)
-    except Exception as error:
-        LOG.exception("unexpected", route=_route(request), kind=type(error).__name__)
-        return _failure()
+    except Exception as error:  # noqa: BLE001 - the one place where whatever goes wrong becomes an answer
+        status, body, headers = rendered(error, route=_route(request))
+        return web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
+
+
+def rendered(error: Exception, *, route: str = "fast lane") -> tuple[int, bytes, dict[str, str]]:
+    """An error as status, problem document and headers; one that is not the caller's is logged and says nothing."""
+    if isinstance(error, GuardError):
+        body = problem_body(error.code, error.message, error.problems)
+        return STATUS[error.code], body, problem_headers(error.code)
+    LOG.error("unexpected", route=route, exc_info=error)
+    return 500, encode(FAILURE), {}
 
 
 def _of_http(error: web.HTTPException) -> web.StreamResponse:
@@ -67,13 +78,6 @@ _DETAILS: Final = {
     ErrorCode.METHOD_NOT_ALLOWED: "This path does not take that method.",
     ErrorCode.TOO_LARGE: "The body is larger than this service accepts.",
 }
-
-
-def _failure() -> web.Response:
-    document = ProblemDocument(
-        type="about:blank", title="Internal error", status=500, detail="Something went wrong here; it has been logged."
-    )
-    return web.Response(body=encode(document), status=500, content_type=PROBLEM)
 
 
 def _route(request: web.Request) -> str:

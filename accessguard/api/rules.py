@@ -128,11 +128,11 @@ async def tenants(request: web.Request) -> web.StreamResponse:
     asked = query(request, Paging)
     ctx = context(request)
 
-    async def fetch(after: tuple[str] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str]]]:
+    async def fetch(after: tuple[str, ...] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str, ...]]]:
         rows = await ctx.policies.tenants(after=after[0] if after else None, limit=limit)
         return [(TenantReply(tenant=row[0], name=row[1], created_at=row[2]), (row[0],)) for row in rows]
 
-    return await page(request, asked, TenantReply, tuple[str], fetch)
+    return await page(request, asked, TenantReply, tuple[str, ...], fetch)
 
 
 async def create_tenant(request: web.Request) -> web.Response:

@@ -15,8 +15,9 @@ from accessguard.guard.facts import Case, cases, device_fact, from_ms, gather, s
 from accessguard.guard.folds import Folds
 from accessguard.guard.memory import Held, Known, Memory
 from accessguard.guard.model import Check, Verdict
+from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
-from accessguard.metrics import BEATS, CHECK_SECONDS, DECISIONS, DEGRADED, VERDICTS
+from accessguard.metrics import CHECK_SECONDS
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.engine import judge
@@ -30,12 +31,6 @@ from accessguard.violations.model import Found
 
 TTL_MS: Final = 5_000
 QUERY_S: Final = 1.0
-
-FROM_MEMORY = VERDICTS.labels("held")
-EVALUATED = VERDICTS.labels("evaluated")
-LOADED = VERDICTS.labels("loaded")
-MOVED = BEATS.labels("moved")
-EARLY = BEATS.labels("early")
 
 
 class Checks:
@@ -63,28 +58,36 @@ class Checks:
         self._tokens = tokens
         self._new_id = new_id
         self._seconds = seconds
+        self.tally = Tally()
         self._loading: dict[tuple[str, str], asyncio.Task[Known | None]] = {}
 
-    def held(self, tenant: str, asked: Check, now_ms: int) -> Held | None:
-        """The verdict in memory, when it still holds for exactly this question; counts it."""
+    def peek(self, tenant: str, asked: Check, now_ms: int) -> Held | None:
+        """The verdict in memory, when it still holds for exactly this question."""
         held = self._memory.verdict(tenant, asked.session_id)
         if held is None or asked.explain or not held.fits(asked, now_ms) or held.policy is not self._book.held(tenant):
             return None
-        for found in held.found:
-            self._folds.again(tenant, msgspec.structs.replace(found, at=from_ms(now_ms)))
-        FROM_MEMORY.inc()
-        count(held.verdict)
         return held
+
+    def answered(self, held: Held, now_ms: int) -> None:
+        """Count an answer given from memory; a repeated refusal is one more hit of its cases."""
+        self.tally.held(held.verdict)
+        for found in held.found:
+            self._folds.again(held.policy.tenant, msgspec.structs.replace(found, at=from_ms(now_ms)))
 
     async def check(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
         """Decide on one request. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
-        held = self.held(tenant, asked, now_ms)
+        held = self.peek(tenant, asked, now_ms)
         if held is not None:
+            self.answered(held, now_ms)
             return held.verdict
+        return await self.decide(tenant, asked, now_ms)
+
+    async def decide(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
+        """Decide anew. Raises GuardError(UNAVAILABLE)."""
         began = self._seconds()
         verdict = await self._decide(tenant, asked, now_ms)
         CHECK_SECONDS.observe(self._seconds() - began)
-        count(verdict)
+        self.tally.made(verdict)
         return verdict
 
     async def _decide(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
@@ -104,9 +107,9 @@ class Checks:
     async def _known(self, tenant: str, session_id: str, now_ms: int) -> Known | None:
         known = self._memory.known(tenant, session_id)
         if known is not None:
-            EVALUATED.inc()
+            self.tally.evaluated += 1
             return known
-        LOADED.inc()
+        self.tally.loaded += 1
         if self._memory.unknown(tenant, session_id, now_ms):
             return None
         return await self._load(tenant, session_id, now_ms)
@@ -187,7 +190,7 @@ class Checks:
             await self._live.take_back(known.snapshot.tenant, known.snapshot.member_id, session.id, pulse.before_ms)
             return decision, pulse.before_ms
         if not pulse.moved:
-            EARLY.inc(1 if beats else 0)
+            self.tally.early += beats
             return decision, max(before, pulse.before_ms)
         self._moved(known, session, asked, now_ms)
         return decision, now_ms
@@ -244,7 +247,7 @@ class Checks:
     def _moved(self, known: Known, session: Session, asked: Check, now_ms: int) -> None:
         if asked.activity is None:
             return
-        MOVED.inc()
+        self.tally.moved += 1
         known.live_ms[session.id] = now_ms
         where = address(asked.ip)
         self._activity.add(
@@ -322,13 +325,6 @@ class Checks:
         held = Held(msgspec.structs.replace(verdict, trace=()), policy, asked, beat_at=beat_at, until=until)
         held.found = found
         self._memory.hold(known.snapshot.tenant, known, asked.session_id, held)
-
-
-def count(verdict: Verdict) -> None:
-    """Count the answer to a check."""
-    DECISIONS.labels("check", verdict.outcome, verdict.code or "none").inc()
-    if verdict.degraded:
-        DEGRADED.inc()
 
 
 def _closed(session: Session, policy: Policy, known: Known, now_ms: int) -> Code | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from accessguard.guard.model import Check, Verdict
-from accessguard.metrics import HELD
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import Snapshot
 from accessguard.violations.model import Found
@@ -76,6 +75,11 @@ class Memory:
         self._drops: dict[tuple[str, str], int] = {}
         self._count = 0
 
+    @property
+    def size(self) -> int:
+        """How many verdicts are held."""
+        return len(self._held)
+
     def verdict(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, if memory may be trusted."""
         return self._held.get((tenant, session_id)) if self.trusted else None
@@ -127,7 +131,6 @@ class Memory:
         known.sessions.add(session_id)
         while len(self._held) > MOST_SESSIONS:
             del self._held[next(iter(self._held))]
-        HELD.set(len(self._held))
 
     def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
         """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
@@ -154,7 +157,6 @@ class Memory:
             self.drop(*place)
         self._held.clear()
         self._unknown.clear()
-        HELD.set(0)
 
     def _forget(self, place: tuple[str, str]) -> None:
         known = self._members.pop(place, None)
@@ -165,4 +167,3 @@ class Memory:
             self._held.pop((tenant, session_id), None)
         for session in known.snapshot.sessions:
             self._owners.pop((tenant, session.id), None)
-        HELD.set(len(self._held))

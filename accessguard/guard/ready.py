@@ -7,7 +7,8 @@ from typing import Final
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.memory import Memory
-from accessguard.metrics import POOL
+from accessguard.guard.tally import Tally
+from accessguard.metrics import HELD, POOL
 from accessguard.sessions.live import Live
 
 PROBE: Final = "SELECT 1"
@@ -17,10 +18,11 @@ PROBE_S: Final = 1.0
 class Ready:
     """Asks each part for a sign of life."""
 
-    def __init__(self, *, db: Database, live: Live, memory: Memory) -> None:
+    def __init__(self, *, db: Database, live: Live, memory: Memory, tally: Tally) -> None:
         self._db = db
         self._live = live
         self._memory = memory
+        self._tally = tally
 
     async def parts(self) -> dict[str, str]:
         """Each part and `up` or `down`."""
@@ -31,7 +33,9 @@ class Ready:
         }
 
     def measure(self) -> None:
-        """Bring the gauges that are only read now up to date."""
+        """Bring up to date what is only brought when it is read."""
+        self._tally.report()
+        HELD.set(self._memory.size)
         POOL.labels("idle").set(self._db.idle)
         POOL.labels("used").set(self._db.size - self._db.idle)
 

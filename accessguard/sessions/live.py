@@ -6,18 +6,22 @@ Nothing here is the only copy of anything: a flush costs speed alone.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import hiredis
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.sessions.model import BEAT_MS
+from accessguard.sessions.pipe import Pipe, Place
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
@@ -54,11 +58,13 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
 class Live:
     """One client; every call raises GuardError(UNAVAILABLE) when Valkey does not answer within `timeout_s`."""
 
-    def __init__(self, client: Redis, *, timeout_s: float) -> None:
+    def __init__(self, client: Redis, place: Place, *, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
-        self._beat = client.register_script((HERE / "beat.lua").read_text())
         self._seed = client.register_script((HERE / "seed.lua").read_text())
+        self._beat = (HERE / "beat.lua").read_text()
+        self._beat_sha = hashlib.sha1(self._beat.encode(), usedforsecurity=False).hexdigest()
+        self._pipe = Pipe(place, timeout_s=timeout_s)
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = 0.1) -> Live:
@@ -70,10 +76,11 @@ class Live:
             max_connections=64,
             retry=Retry(NoBackoff(), 0),
         )
-        return cls(client, timeout_s=timeout_s)
+        return cls(client, _place(url), timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Close every connection."""
+        self._pipe.close()
         await self._client.aclose()
 
     async def ping(self) -> None:
@@ -82,8 +89,11 @@ class Live:
 
     async def pulse(self, tenant: str, member_id: str, session_id: str, *, now_ms: int, known_ms: int) -> Pulse:
         """Record one interaction if its beat is due (`now_ms` 0: only look), and read everybody's last activity."""
-        values = [session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S]
-        moved, last, cold, flat = await self._within(self._beat(keys=[key(tenant, member_id)], args=values))
+        values = (1, key(tenant, member_id), session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S)
+        try:
+            moved, last, cold, flat = await self._script(values)
+        except (OSError, hiredis.ReplyError) as error:
+            raise _out_of_reach() from error
         live = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         return Pulse(moved=bool(moved), before_ms=int(last), cold=bool(cold), live=live)
 
@@ -135,12 +145,38 @@ class Live:
                 elif message["type"] == "message":
                     on_change(msgspec.json.decode(message["data"], type=Change))
 
+    async def _script(self, values: tuple[str | int, ...]) -> Any:
+        try:
+            return await self._pipe.call("EVALSHA", self._beat_sha, *values)
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            return await self._pipe.call("EVAL", self._beat, *values)
+
     async def _within(self, call: Awaitable[Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await call
         except (RedisError, OSError, TimeoutError) as error:
-            raise GuardError(ErrorCode.UNAVAILABLE, "Live state is out of reach; try again shortly.") from error
+            raise _out_of_reach() from error
+
+
+def _out_of_reach() -> GuardError:
+    return GuardError(ErrorCode.UNAVAILABLE, "Live state is out of reach; try again shortly.")
+
+
+def _place(url: str) -> Place:
+    """The same address as redis-py reads it."""
+    said = parse_url(url)
+    return Place(
+        path=said.get("path"),
+        host=said.get("host", "localhost"),
+        port=int(said.get("port", 6379)),
+        tls=url.startswith("rediss:"),
+        username=said.get("username"),
+        password=said.get("password"),
+        db=int(said.get("db", 0)),
+    )
 
 
 def key(tenant: str, member_id: str) -> str:

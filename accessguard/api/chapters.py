@@ -1,0 +1,57 @@
+"""What the contract says in prose: its conventions, its chapters, who may do what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from accessguard.api.keys import Role
+
+ROLES: Final[Mapping[Role, str]] = {
+    Role.PLATFORM: "the learning platform itself: records logins, checks, ends sessions, feeds members",
+    Role.ATTENDANT: "searches members; sees no address and no device",
+    Role.SUPERVISOR: "also reads logs, sessions, devices and violations; blocks devices, switches checks off, marks as read",
+    Role.ADMINISTRATOR: "also rules, settings and the audit log",
+    Role.ROOT: "also tenants; for the whole installation",
+}
+
+ABOUT: Final[Mapping[str, str]] = {
+    "Values": (
+        "JSON in UTF-8. Times are RFC 3339 in UTC with milliseconds: `2026-11-21T18:55:00.123Z`. Durations are integers "
+        "whose name ends in their unit: `window_s`, `ttl_ms`. Identifiers that AccessGuard makes are UUIDs (version 7); "
+        "identifiers that the platform makes are opaque texts of 1 to 128 characters. No limit is `null`; a limit of `0` "
+        "is refused."
+    ),
+    "Callers": (
+        "Every call carries `Authorization: Bearer …`, a JWT with `iss`, `aud` (`accessguard`), `exp`, `sub` (the "
+        "caller), `role` and `tenant`. A token for all tenants has `tenant` `*` and names one for each call in the "
+        "header `AccessGuard-Tenant`. `accessguard token --tenant … --role …` makes one to try with."
+    ),
+    "Errors": (
+        "What is refused answers `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, and for "
+        "a refused body or query `errors`, each with a JSON pointer to the field. A `503` says in `Retry-After` when to "
+        "try again. A denied login or check is no error: it answers `200` with its `decision`."
+    ),
+    "Lists": (
+        "Lists take `limit` and `cursor` and answer `items` and `next_cursor`, which is null on the last page. With "
+        "`Accept: text/csv` the same list streams every matching row as CSV, whatever `limit` and `cursor` say."
+    ),
+    "Retries": (
+        "`Idempotency-Key` is honoured on every call that creates something: the same key with the same body creates it "
+        "once. An operator's change may carry a `reason` and lands in the audit log with actor, time, before and after."
+    ),
+}
+
+TAGS: Final[Mapping[str, str]] = {
+    "Logins": "Every try to log in is told to AccessGuard, which records it, decides on it and opens the session.",
+    "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
+    "Sessions": "One login of the platform, on one device.",
+    "Members": "The students, by the platform's own ids.",
+    "Devices": "One browser profile or app install of one member.",
+    "Violations": "What rules found: one case for one rule, member and device, session or network, with its hits.",
+    "Rules": "Restrictions with parameters, a mode and an action; every change is a new version.",
+    "Settings": "What a tenant chose.",
+    "Audit": "What operators changed.",
+    "Tenants": "The schools of this installation; nothing is shared between two of them.",
+    "System": "For whoever keeps the service running. Needs no token.",
+}

@@ -1,0 +1,288 @@
+"""Believable examples: written by hand for what people try first, made from the schemas for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+Schema: TypeAlias = Mapping[str, Any]
+
+AGENT: Final = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+)
+AT: Final = "2026-11-21T18:55:00.123Z"
+EARLIER: Final = "2026-11-02T09:12:41.008Z"
+SESSION: Final = "019aa7c4-5e7b-7d31-9c1e-2b6f0a4d8e15"
+DEVICE: Final = "019a44f0-1c08-7a52-8f3d-6d2e9b7c4a01"
+RULE: Final = "019a3b17-9d20-7c6e-b5a4-0e8f1d2c3b4a"
+CASE: Final = "019aa7c4-5f02-7b88-a1d0-93c5e7f6b210"
+COOKIE: Final = (
+    "d1.GZpE8BwIelKPPW0um3xKAQ.5Jr2v0c7n1yT4hQmXb8w9KfLzRkPdUaGsEoVtYiN3M0.q8Zl2h7Wd1tBv5Xc0sJgRyN4mUeKpFaTiOoLxQwS9A"
+)
+
+# What was sent, and what came back: one student, one laptop, one rule, all through the document.
+WHOLE: Final[Mapping[str, Any]] = {
+    "Login": {
+        "member_id": "stu-1",
+        "identifier": "ana@example.com",
+        "outcome": "success",
+        "method": "password",
+        "app": "courses",
+        "host": "learn.example.com",
+        "ip": "203.0.113.9",
+        "user_agent": AGENT,
+        "client_hints": {"Sec-CH-UA-Platform": '"Windows"', "Sec-CH-UA-Platform-Version": '"15.0.0"'},
+        "device_token": None,
+    },
+    "LoginReply": {
+        "decision": "allow",
+        "reason": None,
+        "attempt_id": "019aa7c4-5e79-7f10-8a3b-c4d5e6f70819",
+        "exempt": False,
+        "degraded": False,
+        "session": {
+            "id": SESSION,
+            "token": "s1.ZGVtbw.MDE5YWE3YzQtNWU3Yi03ZDMx.n5Hq2Xw8vRt0Lk7Jm4Pz1Yc6Bf3Gd9Sa",
+            "expires_at": "2027-02-19T18:55:00.123Z",
+        },
+        "device": {
+            "id": DEVICE,
+            "new": True,
+            "token": COOKIE,
+            "cookie": {
+                "name": "__Host-ag_device",
+                "value": COOKIE,
+                "max_age_s": 34560000,
+                "header": f"__Host-ag_device={COOKIE}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Lax",
+            },
+        },
+        "ended_sessions": [{"id": "019aa6f1-0b3c-7e4d-a5f6-17283940a5b6", "reason": "session_limit"}],
+        "violations": [CASE],
+    },
+    "Check": {
+        "session_id": SESSION,
+        "ip": "203.0.113.9",
+        "user_agent": AGENT,
+        "device_token": COOKIE,
+        "activity": "lesson_open",
+        "resource": "course:42/lesson:7",
+        "product_id": "course-42",
+    },
+    "CheckReply": {
+        "decision": "deny",
+        "reason": {
+            "code": "device_limit",
+            "rule_id": RULE,
+            "rule_version": 3,
+            "limit": 2,
+            "counted": 3,
+            "retry_at": None,
+            "message": "You have reached the number of devices that your account may be used on.",
+            "language": "en",
+            "support_email": "help@school.example",
+            "page_url": None,
+            "challenge_id": None,
+            "choices": [{"kind": "device", "id": DEVICE, "label": "Chrome on Windows", "last_activity_at": AT}],
+            "end_reason": None,
+        },
+        "member_id": "stu-1",
+        "session_id": SESSION,
+        "device_id": "019aa7c4-6a11-7c03-9e52-8b1f4d7a2c90",
+        "exempt": False,
+        "degraded": False,
+        "ttl_ms": 0,
+        "violation_id": CASE,
+    },
+    "ChecksReply": {
+        "results": [
+            {
+                "decision": "allow",
+                "reason": None,
+                "member_id": "stu-1",
+                "session_id": SESSION,
+                "device_id": DEVICE,
+                "exempt": False,
+                "degraded": False,
+                "ttl_ms": 5000,
+                "violation_id": None,
+            }
+        ]
+    },
+    "RuleRequest": {
+        "kind": "device_limit",
+        "name": "Two devices a student",
+        "mode": "observe",
+        "action": "deny_new",
+        "params": {"max": 2, "window_days": 30},
+        "applies_to": {"except_tags": ["family"]},
+        "reason": "Shared accounts in October",
+    },
+    "DevicePatch": {"access": "blocked", "name": "Laptop in the library", "reason": "Seen in three cities in one day"},
+    "MemberPatch": {
+        "checks_enabled": False,
+        "checks_disabled_until": "2026-11-28T00:00:00.000Z",
+        "reason": "Travels for a week",
+    },
+    "MarkRequest": {"ids": [CASE], "read": True},
+    "ResolutionPatch": {"resolution": "contacted", "note": "Called on Friday; shares with a sister."},
+    "Settings": {
+        "name": "Example School",
+        "support_email": "help@school.example",
+        "time_zone": "America/Sao_Paulo",
+        "failure_mode": "open",
+        "session": {"idle_ttl_s": 2592000, "absolute_ttl_s": 7776000},
+        "cookie": {"prefix": "__Host-", "domain": None, "same_site": "Lax"},
+    },
+}
+
+VALUES: Final[Mapping[str, Any]] = {
+    "absolute_ttl_s": 7776000,
+    "access_at": None,
+    "access_by": None,
+    "access_reason": None,
+    "action": "deny_new",
+    "active_sessions": 1,
+    "actor": "maria",
+    "after": {"access": "blocked"},
+    "app": "courses",
+    "before": {"access": "default"},
+    "browser": "Chrome",
+    "browser_version": "142",
+    "checks_disabled_until": None,
+    "checks_enabled": True,
+    "checks_reason": None,
+    "code": "device_limit",
+    "counted": 3,
+    "country": None,
+    "cursor": "WyIyMDI2LTExLTIxIl0",
+    "decision": "allow",
+    "details": {"limit": 2, "counted": 3, "devices": [DEVICE]},
+    "device_class": "desktop",
+    "device_id": DEVICE,
+    "devices": 2,
+    "effect": "denied",
+    "email": "ana@example.com",
+    "end_reason": None,
+    "ended_at": None,
+    "ended_by": None,
+    "failure_reason": None,
+    "first_access_at": EARLIER,
+    "first_at": EARLIER,
+    "first_seen_at": EARLIER,
+    "hits": 14,
+    "host": "learn.example.com",
+    "ip": "203.0.113.9",
+    "kind": "lesson_open",
+    "label": "Chrome on Windows",
+    "last_activity_kind": "lesson_open",
+    "last_ip": "203.0.113.9",
+    "last_resource": "course:42/lesson:7",
+    "limit": 50,
+    "locale": "pt-BR",
+    "marked": 1,
+    "member_id": "stu-1",
+    "message": None,
+    "method": "password",
+    "mode": "enforce",
+    "model": None,
+    "name": "Ana Souza",
+    "next_cursor": None,
+    "note": "",
+    "open": 3,
+    "order": "desc",
+    "os": "Windows",
+    "params": {"max": 2, "window_days": 30, "per": "member"},
+    "parts": {"postgres": "up", "valkey": "up", "channel": "up"},
+    "phone": "+55 11 5550 0123",
+    "product_id": "course-42",
+    "q": "ana",
+    "read": False,
+    "read_by": ["jonas"],
+    "reason": "Shared accounts in October",
+    "resource": "course:42/lesson:7",
+    "role": "supervisor",
+    "rule_id": RULE,
+    "rule_version": 3,
+    "session_id": SESSION,
+    "started_at": EARLIER,
+    "status": "active",
+    "status_reason": None,
+    "tags": ["2026"],
+    "target_id": DEVICE,
+    "target_kind": "device",
+    "tenant": "school-1",
+    "time_zone": "America/Sao_Paulo",
+    "unread": 2,
+    "unread_violations": 2,
+    "user_agent": AGENT,
+    "version": 3,
+    "violation_id": CASE,
+    "Device.id": DEVICE,
+    "Device.name": None,
+    "EndAllRequest.reason": "Lost phone",
+    "EndRequest.reason": "logout",
+    "EndedSession.reason": "ended_by_operator",
+    "Entry.action": "device.change",
+    "Health.status": "ok",
+    "LoginItem.code": None,
+    "LoginItem.device_new": False,
+    "LoginItem.outcome": "success",
+    "LoginItem.rule_id": None,
+    "LoginItem.rule_version": None,
+    "RuleBody.kind": "device_limit",
+    "RuleBody.name": "Two devices a student",
+    "RuleReply.id": RULE,
+    "RuleReply.kind": "device_limit",
+    "RuleReply.name": "Two devices a student",
+    "SessionItem.id": SESSION,
+    "SessionItem.status": "open",
+    "TenantReply.name": "Example School",
+    "TenantRequest.name": "Example School",
+    "Violation.id": CASE,
+}
+
+
+def example(schema: Schema, components: Mapping[str, Schema], *, name: str = "", owner: str = "") -> Any:
+    """A value that `schema` accepts; `name` and `owner` are the field and the struct it stands in."""
+    if "$ref" in schema:
+        return _component(schema["$ref"].rpartition("/")[2], components, name=name, owner=owner)
+    for key in (f"{owner}.{name}", name):
+        if key in VALUES and "properties" not in schema and schema.get("type") != "array":
+            return VALUES[key]
+    if "anyOf" in schema:
+        return example(schema["anyOf"][0], components, name=name, owner=owner)
+    if schema.get("type") == "array":
+        listed = VALUES.get(name)
+        return listed if isinstance(listed, list) else [example(schema["items"], components, name=name, owner=owner)]
+    if schema.get("type") == "object":
+        return _object(schema, components)
+    return _plain(schema)
+
+
+def _component(found: str, components: Mapping[str, Schema], *, name: str, owner: str) -> Any:
+    if found in WHOLE:
+        return WHOLE[found]
+    schema = components[found]
+    return _object(schema, components) if "properties" in schema else _word(schema, name, owner)
+
+
+def _word(schema: Schema, name: str, owner: str) -> Any:
+    """One of an enum's words: the one that fits the rest, else its first."""
+    fitting = (VALUES.get(key) for key in (f"{owner}.{name}", name))
+    return next((word for word in fitting if word in schema["enum"]), schema["enum"][0])
+
+
+def _object(schema: Schema, components: Mapping[str, Schema]) -> dict[str, Any]:
+    owner = schema.get("title", "")
+    properties = schema.get("properties", {})
+    return {name: example(each, components, name=name, owner=owner) for name, each in properties.items()}
+
+
+def _plain(schema: Schema) -> Any:
+    if schema.get("default") is not None:
+        return schema["default"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    by_format = {"date-time": AT, "uuid": "019aa7c4-5e80-7a6b-8c9d-0e1f2a3b4c5d"}
+    by_type = {"string": "text", "integer": schema.get("minimum", 1), "boolean": False, "number": 1.5, "null": None}
+    return by_format.get(schema.get("format", ""), by_type.get(schema.get("type", "null")))

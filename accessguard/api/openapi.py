@@ -1,0 +1,260 @@
+"""The contract as OpenAPI 3.1, made from the table of routes and from the structs that decode and encode the calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from accessguard import __version__
+from accessguard.api import system
+from accessguard.api.access import TENANT_HEADER
+from accessguard.api.chapters import ABOUT, TAGS
+from accessguard.api.examples import example
+from accessguard.api.idempotency import HEADER as IDEMPOTENCY_HEADER
+from accessguard.api.keys import Role
+from accessguard.api.reply import CSV, JSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
+from accessguard.api.routes import ROUTES, Route
+from accessguard.api.schemas import Schema, Schemas, describable, schemas
+from accessguard.api.wire import Health
+from accessguard.errors import ErrorCode
+
+CODES: Final = {status: code for code, status in STATUS.items()}
+OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
+UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id"})
+TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
+IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
+
+# "Raises ..." in a docstring is for programmers; what it says of one status goes to that answer.
+RAISES: Final = re.compile(r"Raises [^.]*\.")
+CLAUSE: Final = re.compile(r"\((\d{3})\) ((?:when|with|for) [^,;.]+)")
+
+
+@cache
+def document() -> bytes:
+    """The document as JSON; the same bytes for the same release."""
+    return msgspec.json.format(msgspec.json.encode(contract()), indent=2)
+
+
+@cache
+def contract() -> Mapping[str, Any]:
+    """The document as plain values, in the order of the table of routes."""
+    found = _schemas()
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, found)
+    for path, handler in (("/healthz", system.healthz), ("/readyz", system.readyz)):
+        paths[path] = {"get": _health(path, handler, found)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "AccessGuard",
+            "version": __version__,
+            "summary": "Says for every request of a learning platform whether this session, on this device, may go on.",
+            "description": "\n\n".join(f"## {title}\n\n{text}" for title, text in ABOUT.items()),
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
+        "paths": paths,
+        "components": _components(found),
+    }
+
+
+def _schemas() -> Schemas:
+    asked = [kind for route in ROUTES for kind in (route.body, route.query) if kind is not None]
+    answered = [describable(route.reply) for route in ROUTES if route.reply is not None]
+    return schemas(asked, [*answered, Health])
+
+
+def _operation(route: Route, found: Schemas) -> dict[str, Any]:
+    summary, description, clauses = _words(route.handler)
+    roles = [role.value for role in Role if role in route.roles]
+    allowed = "Roles: " + ", ".join(f"`{role}`" for role in roles) + "."
+    made: dict[str, Any] = {
+        "operationId": operation_id(route.method, route.path),
+        "summary": summary,
+        "description": "\n\n".join(filter(None, (description, allowed))),
+        "tags": [tag(route.path)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route, found), *_header_parameters(route)],
+        "responses": {str(route.status): _success(route, found), **_errors(route, clauses)},
+        "x-roles": roles,
+    }
+    if route.body is not None:
+        made["requestBody"] = {"required": route.body_required, "content": _content(route.body, found)}
+    return made
+
+
+def operation_id(method: str, path: str) -> str:
+    """A name that follows from the method and the path alone, such as `patch_member_device`."""
+    words = [method.lower()]
+    for segment in path.removeprefix("/v1").strip("/").split("/"):
+        if segment.startswith("{"):
+            words[-1] = segment.strip("{}").removesuffix("_id")
+        else:
+            words.append(segment)
+    return "_".join(words)
+
+
+def tag(path: str) -> str:
+    """The noun that a path is about: the last one of its segments that has a chapter, else the first."""
+    nouns = [{"check": "Checks"}.get(each, each.title()) for each in path.split("/")[2:]]
+    return next((noun for noun in reversed(nouns) if noun in TAGS), nouns[0] if nouns else "System")
+
+
+def _words(handler: Callable[..., Any]) -> tuple[str, str, dict[int, str]]:
+    """Summary and description of a handler, and what it says of single statuses."""
+    summary, _, rest = (handler.__doc__ or "").partition("\n")
+    text = " ".join(rest.split())
+    clauses = {int(status): clause for raised in RAISES.findall(text) for status, clause in CLAUSE.findall(raised)}
+    return summary, RAISES.sub("", text).strip(), clauses
+
+
+def _path_parameters(route: Route) -> Iterator[Schema]:
+    for name in re.findall(r"{(\w+)}", route.path):
+        kind = {"type": "string", "format": "uuid"} if name in UUIDS else dict(OPAQUE)
+        whose = "as AccessGuard made it" if name in UUIDS else "as the platform knows it"
+        described = f"The {name.removesuffix('_id')}'s id, {whose}."
+        yield {"name": name, "in": "path", "required": True, "description": described, "schema": kind}
+
+
+def _query_parameters(route: Route, found: Schemas) -> Iterator[Schema]:
+    if route.query is None:
+        return
+    schema = found.components[found.names[route.query]]
+    for name, field in schema["properties"].items():
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in schema["required"],
+            "description": field.get("description", ""),
+            "schema": _without_null({key: value for key, value in field.items() if key != "description"}),
+        }
+
+
+def _without_null(schema: Schema) -> Schema:
+    """A query has no null: what is not given is left out."""
+    parts = [part for part in schema.get("anyOf", ()) if part != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf" and (key, value) != ("default", None)}
+    return rest | parts[0] if len(parts) == 1 else schema
+
+
+def _header_parameters(route: Route) -> Iterator[Schema]:
+    if not route.installation:
+        yield TENANT
+    if route.creates:
+        yield IDEMPOTENCY
+
+
+def _content(kind: Any, found: Schemas) -> Schema:
+    reference = found.reference(describable(kind))
+    return {JSON: {"schema": reference, "example": example(reference, found.components)}}
+
+
+def _success(route: Route, found: Schemas) -> Schema:
+    if route.reply is None:
+        return {"description": "Done; there is no body."}
+    content = _content(route.reply, found)
+    if route.listing:
+        content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
+    return {"description": describable(route.reply).__doc__, "content": content}
+
+
+def _csv_header(route: Route, found: Schemas) -> str:
+    """The first line of a list as CSV."""
+    items = found.components[found.names[route.reply]]["properties"]["items"]["items"]
+    return ",".join(found.components[items["$ref"].rpartition("/")[2]]["properties"])
+
+
+def _errors(route: Route, clauses: Mapping[int, str]) -> dict[str, Schema]:
+    statuses = {401, 403, 503, *route.errors}
+    if not route.installation:
+        statuses |= {400, 404}  # the tenant that a call names may be no name, or no tenant
+    if route.query is not None:
+        statuses |= {400}
+    if route.body is not None:
+        statuses |= {400, 413, 415}
+    if route.creates:
+        statuses |= {422}
+    return {str(status): _error(CODES[status], clauses.get(status)) for status in sorted(statuses)}
+
+
+def _error(code: ErrorCode, clause: str | None) -> Schema:
+    reference = {"$ref": f"#/components/responses/{code}"}
+    return reference if clause is None else reference | {"description": f"{TITLES[code]}: {clause}."}
+
+
+def _health(path: str, handler: Callable[..., Any], found: Schemas) -> dict[str, Any]:
+    summary, description, _ = _words(handler)
+    answers = {"200": {"description": "All is well.", "content": _content(Health, found)}}
+    if path == "/readyz":
+        down = {"status": "unavailable", "parts": {"postgres": "down", "valkey": "up", "channel": "up"}}
+        content = {JSON: {"schema": found.reference(Health), "example": down}}
+        answers["503"] = {"description": "This worker may not serve; `parts` says why.", "content": content}
+    return {
+        "operationId": operation_id("GET", path),
+        "summary": summary,
+        "description": description,
+        "tags": [tag(path)],
+        "security": [],
+        "responses": answers,
+    }
+
+
+def _components(found: Schemas) -> dict[str, Any]:
+    queries = {found.names[route.query] for route in ROUTES if route.query is not None}
+    statuses = {STATUS[code] for code in STATUS} - {STATUS[ErrorCode.METHOD_NOT_ALLOWED]}
+    return {
+        "schemas": {name: found.components[name] for name in sorted(found.components) if name not in queries},
+        "parameters": dict(_headers()),
+        "responses": {CODES[status].value: _problem(CODES[status], found) for status in sorted(statuses)},
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": ABOUT["Callers"]}
+        },
+    }
+
+
+def _headers() -> Iterable[tuple[str, Schema]]:
+    tenant = "The tenant that the call is about; only, and always, with a token for all tenants."
+    key = "Makes a retry safe: the same key and body create one thing, however often they are sent."
+    for name, described, length in ((TENANT_HEADER, tenant, 128), (IDEMPOTENCY_HEADER, key, 255)):
+        schema = {"type": "string", "minLength": 1, "maxLength": length}
+        yield name, {"name": name, "in": "header", "required": False, "description": described, "schema": schema}
+
+
+def _problem(code: ErrorCode, found: Schemas) -> Schema:
+    shown = {
+        "type": f"urn:accessguard:problem:{code}",
+        "title": TITLES[code],
+        "status": STATUS[code],
+        "detail": DETAILS[code],
+    }
+    if code is ErrorCode.INVALID:
+        shown["errors"] = [{"pointer": "/params/max", "detail": "Expected `int` >= 1"}]
+    made: Schema = {
+        "description": f"{TITLES[code]}.",
+        "content": {PROBLEM: {"schema": found.reference(ProblemDocument), "example": shown}},
+    }
+    if code is ErrorCode.UNAVAILABLE:
+        wait = {"description": "Try again after so many seconds.", "schema": {"type": "integer", "minimum": 0}}
+        made["headers"] = {"Retry-After": wait | {"example": int(RETRY_AFTER_S)}}
+    if code is ErrorCode.UNAUTHENTICATED:
+        made["headers"] = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+    return made
+
+
+DETAILS: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.INVALID: "The body was refused.",
+    ErrorCode.UNAUTHENTICATED: "A valid access token is needed: a bearer JWT for this service that has not expired.",
+    ErrorCode.FORBIDDEN: "Your role does not allow this.",
+    ErrorCode.NOT_FOUND: "There is no such member.",
+    ErrorCode.CONFLICT: "The rule was refused.",
+    ErrorCode.TOO_LARGE: "The body is larger than this service accepts.",
+    ErrorCode.UNSUPPORTED: "The body must be application/json.",
+    ErrorCode.UNPROCESSABLE: "This Idempotency-Key was used for another request.",
+    ErrorCode.UNAVAILABLE: "The database is out of reach; try again shortly.",
+}
