@@ -316,7 +316,7 @@ def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: 
     """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    lane = Lane(context, body_limit_bytes=body_limit_bytes)
+    lane = Lane(context, memory=context.checks.memory, body_limit_bytes=body_limit_bytes)
     return protocol(runner.server, lane, access_log=None, keepalive_timeout=KEEPALIVE_S)
 
 

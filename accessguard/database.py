@@ -28,12 +28,18 @@ OUT_OF_REACH = (
     asyncpg.exceptions.QueryCanceledError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,
     asyncpg.exceptions.DiskFullError,
+    asyncpg.exceptions.DeadlockDetectedError,
+    asyncpg.exceptions.SerializationError,
 )
+
+# What means "the caller's value is none that can be kept or compared": NUL in a text, a year past the calendar.
+REFUSED = (asyncpg.DataError, asyncpg.UniqueViolationError)
 
 
 class Database:
     """A bounded pool of connections; every failure to reach the server is UNAVAILABLE.
 
+    A value that PostgreSQL does not take is INVALID, a key that is taken is CONFLICT.
     `timeout_s` bounds each call, the wait for a connection included.
     """
 
@@ -87,6 +93,8 @@ class Database:
                 return list(await connection.fetch(statement, *values))
         except OUT_OF_REACH as error:
             raise _unavailable() from error
+        except REFUSED as error:
+            raise _refused(error) from error
 
     async def row(self, statement: str, *values: object, timeout_s: float | None = None) -> Row | None:
         """The first row of one statement, or None. Raises GuardError(UNAVAILABLE)."""
@@ -95,6 +103,8 @@ class Database:
                 return await connection.fetchrow(statement, *values)
         except OUT_OF_REACH as error:
             raise _unavailable() from error
+        except REFUSED as error:
+            raise _refused(error) from error
 
     async def value(self, statement: str, *values: object, timeout_s: float | None = None) -> Any:
         """The first column of the first row, or None. Raises GuardError(UNAVAILABLE)."""
@@ -112,6 +122,8 @@ class Database:
                 yield _Transaction(connection, timeout_s=self._timeout_s)
         except OUT_OF_REACH as error:
             raise _unavailable() from error
+        except REFUSED as error:
+            raise _refused(error) from error
 
     @asynccontextmanager
     async def rows(self, statement: str, *values: object) -> AsyncIterator[AsyncIterator[Row]]:
@@ -165,3 +177,9 @@ def _raw(text: str) -> msgspec.Raw:
 
 def _unavailable() -> GuardError:
     return GuardError(ErrorCode.UNAVAILABLE, "The database is out of reach; try again shortly.")
+
+
+def _refused(error: asyncpg.PostgresError) -> GuardError:
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return GuardError(ErrorCode.CONFLICT, "This has just been stored by another call.")
+    return GuardError(ErrorCode.INVALID, "A value is none that can be stored or compared.")

@@ -1,8 +1,10 @@
 """What every test may ask for: a real PostgreSQL and a real Valkey, started once a run."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import uvloop
 
 from accessguard.app import migrate
 from accessguard.embedded import Embedded
@@ -41,3 +43,8 @@ async def service(stores: Embedded) -> AsyncIterator[Service]:
 def tenant(service: Service) -> Tenant:
     """A tenant that no other test knows."""
     return service.tenant()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on the loop that the service runs on."""
+    return {"uvloop": uvloop.new_event_loop}

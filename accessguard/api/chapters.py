@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from accessguard.api.keys import Role
+from accessguard.errors import ErrorCode
 
 ROLES: Final[Mapping[Role, str]] = {
     Role.PLATFORM: "the learning platform itself: records logins, checks, ends sessions, feeds members",
@@ -54,4 +55,16 @@ TAGS: Final[Mapping[str, str]] = {
     "Audit": "What operators changed.",
     "Tenants": "The schools of this installation; nothing is shared between two of them.",
     "System": "For whoever keeps the service running. Needs no token.",
+}
+
+ERRORS: Final[Mapping[ErrorCode, str]] = {
+    ErrorCode.INVALID: "The request is not valid; `errors` points at each refused field",
+    ErrorCode.UNAUTHENTICATED: "The token is missing, has expired, or is not one of this service's callers'",
+    ErrorCode.FORBIDDEN: "The role may not do this, or the token is for another tenant",
+    ErrorCode.NOT_FOUND: "The tenant has no such thing, or there is no such tenant",
+    ErrorCode.CONFLICT: "In conflict with what is stored",
+    ErrorCode.TOO_LARGE: "The body is larger than this service accepts",
+    ErrorCode.UNSUPPORTED: "The body is not `application/json`",
+    ErrorCode.UNPROCESSABLE: "The `Idempotency-Key` was used for another request",
+    ErrorCode.UNAVAILABLE: "Temporarily unavailable; try again after `Retry-After` seconds",
 }

@@ -31,12 +31,12 @@ def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -
     """The answer as JSON when every verdict that it needs is in memory; else None, and nothing was counted."""
     if isinstance(asked, Check):
         one = ctx.checks.peek(tenant, asked, now_ms)
-        return None if one is None else _written(ctx, one, now_ms)
+        return None if one is None else written(ctx, one, now_ms)
     peeked = [ctx.checks.peek(tenant, each, now_ms) for each in asked.checks]
     known = [each for each in peeked if each is not None]
     if len(known) < len(peeked):
         return None
-    return _joined([_written(ctx, each, now_ms) for each in known])
+    return _joined([written(ctx, each, now_ms) for each in known])
 
 
 async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes:
@@ -59,12 +59,12 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
 async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
     known = ctx.checks.peek(tenant, asked, now_ms)
     if known is not None:
-        return _written(ctx, known, now_ms)
+        return written(ctx, known, now_ms)
     verdict = await ctx.checks.decide(tenant, asked, now_ms)
     return encode(check_reply(verdict, explain=asked.explain))
 
 
-def _written(ctx: Context, known: Held, now_ms: int) -> bytes:
+def written(ctx: Context, known: Held, now_ms: int) -> bytes:
     """The bytes of a held verdict, written once."""
     ctx.checks.answered(known, now_ms)
     if known.body is None:

@@ -20,6 +20,16 @@ COOKIE: Final = (
     "d1.GZpE8BwIelKPPW0um3xKAQ.5Jr2v0c7n1yT4hQmXb8w9KfLzRkPdUaGsEoVtYiN3M0.q8Zl2h7Wd1tBv5Xc0sJgRyN4mUeKpFaTiOoLxQwS9A"
 )
 
+# What stands in a path.
+PLACES: Final[Mapping[str, str]] = {
+    "member_id": "stu-1",
+    "session_id": SESSION,
+    "device_id": DEVICE,
+    "rule_id": RULE,
+    "violation_id": CASE,
+    "tenant": "school-1",
+}
+
 # What was sent, and what came back: one student, one laptop, one rule, all through the document.
 WHOLE: Final[Mapping[str, Any]] = {
     "Login": {

@@ -20,12 +20,13 @@ FAST: Final = {b"POST /v1/check HTTP/1.1": False, b"POST /v1/checks HTTP/1.1": T
 PLAIN: Final = (b"GET /", b"POST /", b"PUT /", b"PATCH /", b"DELETE /", b"HEAD /", b"OPTIONS /")
 VERSION: Final = b" HTTP/1.1"
 
-# RFC 9110, 5.6.2: what a field's name is made of; and what a head is made of at all.
+# RFC 9110, 5.6.2: what a field's name is made of; and what a line is made of at all.
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-VISIBLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+VISIBLE: Final = bytes(range(0x20, 0x7F)) + b"\t"
+CRLF: Final = b"\r\n"
 DIGITS: Final = b"0123456789"
 
-AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, OTHER = range(7)
+AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE = range(6)
 NAMES: Final = {
     b"authorization": AUTHORIZATION,
     b"content-length": LENGTH,
@@ -44,35 +45,36 @@ NAMES: Final = {
     b"upgrade": STRANGE,
 }
 KINDS: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
+NOTHING: Final[tuple[int, bytes]] = (-1, b"")
 
-MOST_HEADS: Final = 4_096
-MOST_NAMES: Final = 1_024
-MOST_CALLERS: Final = 10_000
+MOST_HELD: Final = 8_192
 LONGEST_LENGTH: Final = 9  # digits
+LONGEST_KEPT: Final = 2_048  # bytes of a line that is remembered
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """One head: the length of its body, whether the fast lane may take it, and for which tenant until when.
+    """One head: the length of its body, whether the fast lane may take it, and for which tenant until when (ms).
 
-    `tenant` is None when the caller is not one who may check; then its request
-    is aiohttp's. `many` marks the call for a batch.
+    `many` marks the call for a batch.
     """
 
     length: int
-    fast: bool
+    fast: bool = False
     many: bool = False
-    tenant: str | None = None
+    tenant: str = ""
     until_ms: int = 0
 
 
 class Heads:
-    """Bounded memories: of whole heads (callers whose headers do not vary), of field names, of Authorization values."""
+    """Bounded memories of whole heads (callers whose headers do not vary), of lines, and of callers."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._heads: dict[bytes, Head] = {}
-        self._names: dict[bytes, int] = {}
+        self._seen: set[int] = set()
+        self._lines: dict[bytes, tuple[int, bytes]] = {}
         self._callers: dict[tuple[bytes, bytes], tuple[str, int]] = {}
+        self.known = self._heads.get
 
     def read(self, head: bytes) -> Head | None:
         """What a head (with its empty line) says; None when it is not plain."""
@@ -80,74 +82,142 @@ class Heads:
         if known is not None:
             return known
         found = self._parse(head)
-        if found is not None and found.tenant is not None:
-            _bounded(self._heads, MOST_HEADS)
-            self._heads[head] = found
+        if found is not None and found.fast:
+            self._keep(head, found)
         return found
+
+    def _keep(self, head: bytes, found: Head) -> None:
+        """Remember a head when it comes a second time; one that never does takes no room."""
+        mark = hash(head)
+        if mark in self._seen:
+            _room(self._heads)
+            self._heads[head] = found
+        else:
+            _room(self._seen)
+            self._seen.add(mark)
 
     def _parse(self, head: bytes) -> Head | None:
         lines = head[:-4].split(b"\r\n")
-        if head.translate(None, VISIBLE) or head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1:
-            return None
-        start = lines[0]
-        if not start.endswith(VERSION) or not start.startswith(PLAIN) or start.count(b" ") != 2:
-            return None
+        known = self._lines
         seen: dict[int, bytes] = {}
         for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            kind = self._names.get(name)
-            if kind is None:
-                kind = self._name(name)
-            if kind == OTHER:
-                if not colon:
+            read = known.get(line) or self._line(line)
+            kind = read[0]
+            if kind >= 0:
+                if kind == STRANGE or kind in seen:
                     return None
-                continue
-            if kind == STRANGE or not colon or kind in seen:
-                return None
-            seen[kind] = value.strip(b" \t")
-        return self._of(start, seen)
+                seen[kind] = read[1]
+        return self._of(lines[0], seen)
+
+    def _line(self, line: bytes) -> tuple[int, bytes]:
+        """One field: its kind and value; a malformed one is strange."""
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, TOKEN) or value.translate(None, VISIBLE):
+            return (STRANGE, b"")
+        kind = NAMES.get(name.lower())
+        read = NOTHING if kind is None else (kind, value.strip(b" \t"))
+        if len(line) <= LONGEST_KEPT:
+            _room(self._lines)
+            self._lines[line] = read
+        return read
 
     def _of(self, start: bytes, seen: dict[int, bytes]) -> Head | None:
         digits = seen.get(LENGTH, b"0")
         if not digits or len(digits) > LONGEST_LENGTH or digits.translate(None, DIGITS):
             return None
-        if seen.get(CONNECTION, b"keep-alive").lower() != b"keep-alive":
+        if CONNECTION in seen and seen[CONNECTION].lower() != b"keep-alive":
             return None
-        length = int(digits)
         many = FAST.get(start)
-        if many is None or LENGTH not in seen or seen.get(KIND, b"application/json").lower() not in KINDS:
-            return Head(length, fast=False)
+        if many is None:
+            return Head(int(digits)) if plain_start(start) else None
+        if LENGTH not in seen or (KIND in seen and seen[KIND].lower() not in KINDS):
+            return Head(int(digits))
         tenant, until_ms = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT, b""))
-        return Head(length, fast=tenant is not None, many=many, tenant=tenant, until_ms=until_ms)
+        return Head(int(digits), until_ms > 0, many, tenant, until_ms)
 
-    def _name(self, name: bytes) -> int:
-        """What a field's name means here; a name that is no token is strange."""
-        kind = STRANGE if not name or name.translate(None, TOKEN) else NAMES.get(name.lower(), OTHER)
-        _bounded(self._names, MOST_NAMES)
-        self._names[name] = kind
-        return kind
-
-    def _caller(self, authorization: bytes, tenant: bytes) -> tuple[str | None, int]:
-        """The tenant that the caller may check for, and until when (ms) its token says so."""
+    def _caller(self, authorization: bytes, tenant: bytes) -> tuple[str, int]:
+        """The tenant that the caller may check for, and until when its token says so (0: it may not)."""
         known = self._callers.get((authorization, tenant))
-        now_ms = self._context.now_ms()
-        if known is not None and now_ms < known[1]:
+        if known is not None:
             return known
+        now_ms = self._context.now_ms()
         try:
             caller = self._context.keyring.verify(bearer(authorization.decode()), now=now_ms / 1000)
             named = named_tenant(caller, tenant.decode() or None)
         except GuardError:
-            return None, 0
+            return "", 0
         if caller.role is not Role.PLATFORM:
-            return None, 0
-        _bounded(self._callers, MOST_CALLERS)
+            return "", 0
+        _room(self._callers)
         self._callers[authorization, tenant] = found = (named, caller.expires_at * 1000)
         return found
 
 
-def _bounded(
-    memory: dict[bytes, Head] | dict[bytes, int] | dict[tuple[bytes, bytes], tuple[str, int]], most: int
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """What two heads of one connection have in common, and where they differ: in values that change nothing here.
+
+    `parts` are the bytes around the differing values; `length_at` is which of
+    those is the Content-Length, -1 when it is none.
+    """
+
+    parts: tuple[bytes, ...]
+    length_at: int
+    head: Head
+
+    def read(self, head: bytes) -> Head | None:
+        """What a head of this shape says; None for another one, which is then parsed in full."""
+        at, length = 0, self.head.length
+        for place, fixed in enumerate(self.parts[:-1]):
+            if not head.startswith(fixed, at):
+                return None
+            at += len(fixed)
+            end = head.find(CRLF, at)
+            value = head[at:end]
+            if value.translate(None, VISIBLE):
+                return None
+            if place == self.length_at:
+                digits = value.strip(b" \t")
+                if not digits or len(digits) > LONGEST_LENGTH or digits.translate(None, DIGITS):
+                    return None
+                length = int(digits)
+            at = end
+        if head[at:] != self.parts[-1]:
+            return None
+        known = self.head
+        return known if length == known.length else Head(length, known.fast, known.many, known.tenant, known.until_ms)
+
+
+def shape(one: bytes, other: bytes, head: Head) -> Shape | None:
+    """The shape of two plain heads, of which `head` says what `other` does; None when they differ in more than values."""
+    parts: list[bytes] = []
+    fixed, length_at = b"", -1
+    lines = zip(one.split(CRLF), other.split(CRLF), strict=False)
+    if one.count(CRLF) != other.count(CRLF):
+        return None
+    for number, (first, second) in enumerate(lines):
+        lead = CRLF if number else b""
+        name, colon, _ = second.partition(b":")
+        if first == second:
+            fixed += lead + second
+            continue
+        kind = NAMES.get(name.lower(), None)
+        if not colon or not first.startswith(name + b":") or kind not in (None, LENGTH):
+            return None
+        length_at = len(parts) if kind == LENGTH else length_at
+        parts.append(fixed + lead + name + b":")
+        fixed = b""
+    return Shape((*parts, fixed), length_at, head)
+
+
+def plain_start(start: bytes) -> bool:
+    """Whether a request line has a usual method, one path of visible ASCII, and HTTP/1.1."""
+    usual = start.startswith(PLAIN) and start.endswith(VERSION) and start.count(b" ") == 2
+    return usual and not start.translate(None, VISIBLE) and b"\t" not in start
+
+
+def _room(
+    memory: dict[bytes, Head] | dict[bytes, tuple[int, bytes]] | dict[tuple[bytes, bytes], tuple[str, int]] | set[int],
 ) -> None:
-    """Make room for one more: what came first goes first."""
-    if len(memory) >= most:
-        del memory[next(iter(memory))]  # type: ignore[arg-type] # each key is its own memory's
+    """Forget everything when it is full: rarer and cheaper than to forget one thing each time."""
+    if len(memory) >= MOST_HELD:
+        memory.clear()

@@ -12,7 +12,7 @@ import msgspec
 from accessguard import __version__
 from accessguard.api import system
 from accessguard.api.access import TENANT_HEADER
-from accessguard.api.chapters import ABOUT, TAGS
+from accessguard.api.chapters import ABOUT, ERRORS, TAGS
 from accessguard.api.examples import example
 from accessguard.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from accessguard.api.keys import Role
@@ -185,7 +185,7 @@ def _errors(route: Route, clauses: Mapping[int, str]) -> dict[str, Schema]:
 
 def _error(code: ErrorCode, clause: str | None) -> Schema:
     reference = {"$ref": f"#/components/responses/{code}"}
-    return reference if clause is None else reference | {"description": f"{TITLES[code]}: {clause}."}
+    return reference if clause is None else reference | {"description": f"{ERRORS[code]}: {clause}."}
 
 
 def _health(path: str, handler: Callable[..., Any], found: Schemas) -> dict[str, Any]:
@@ -231,12 +231,12 @@ def _problem(code: ErrorCode, found: Schemas) -> Schema:
         "type": f"urn:accessguard:problem:{code}",
         "title": TITLES[code],
         "status": STATUS[code],
-        "detail": DETAILS[code],
+        "detail": f"{ERRORS[code].replace('`', '')}.",
     }
     if code is ErrorCode.INVALID:
         shown["errors"] = [{"pointer": "/params/max", "detail": "Expected `int` >= 1"}]
     made: Schema = {
-        "description": f"{TITLES[code]}.",
+        "description": f"{ERRORS[code]}.",
         "content": {PROBLEM: {"schema": found.reference(ProblemDocument), "example": shown}},
     }
     if code is ErrorCode.UNAVAILABLE:
@@ -245,16 +245,3 @@ def _problem(code: ErrorCode, found: Schemas) -> Schema:
     if code is ErrorCode.UNAUTHENTICATED:
         made["headers"] = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
     return made
-
-
-DETAILS: Final[Mapping[ErrorCode, str]] = {
-    ErrorCode.INVALID: "The body was refused.",
-    ErrorCode.UNAUTHENTICATED: "A valid access token is needed: a bearer JWT for this service that has not expired.",
-    ErrorCode.FORBIDDEN: "Your role does not allow this.",
-    ErrorCode.NOT_FOUND: "There is no such member.",
-    ErrorCode.CONFLICT: "The rule was refused.",
-    ErrorCode.TOO_LARGE: "The body is larger than this service accepts.",
-    ErrorCode.UNSUPPORTED: "The body must be application/json.",
-    ErrorCode.UNPROCESSABLE: "This Idempotency-Key was used for another request.",
-    ErrorCode.UNAVAILABLE: "The database is out of reach; try again shortly.",
-}

@@ -8,8 +8,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from accessguard.api.read import Paging, from_cursor, to_cursor
+from accessguard.api.middleware import SAFE_HEADERS
+from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
 from accessguard.api.reply import CSV, as_row, csv_header, csv_lines, reply
+from accessguard.errors import ErrorCode, GuardError
 
 Item = TypeVar("Item", bound=msgspec.Struct)
 Place = TypeVar("Place")
@@ -27,11 +29,26 @@ async def page(
     """Answer one page of `fetch(after, limit)`, whose rows come with the place to go on after."""
     if CSV in request.headers.get("Accept", ""):
         return await _stream(request, kind, fetch)
-    rows = await fetch(from_cursor(asked.cursor, place), asked.limit + 1)
+    rows = await _after(asked.cursor, place, asked.limit + 1, fetch)
     more = len(rows) > asked.limit
     shown = rows[: asked.limit]
     cursor = to_cursor(list(_parts(shown[-1][1]))) if more else None
     return reply({"items": [item for item, _ in shown], "next_cursor": cursor})
+
+
+async def _after(
+    cursor: str | None,
+    place: type[Place],
+    limit: int,
+    fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+) -> Sequence[tuple[Item, Place]]:
+    """The rows after a cursor; one that leads to a place where nothing can be is refused as such."""
+    try:
+        return await fetch(from_cursor(cursor, place), limit)
+    except GuardError as error:
+        if cursor is None or error.code is not ErrorCode.INVALID or error.problems:
+            raise
+        raise bad_cursor() from None
 
 
 async def _stream(
@@ -41,7 +58,7 @@ async def _stream(
 ) -> web.StreamResponse:
     columns = kind.__struct_fields__
     rows = await fetch(None, CSV_PAGE)
-    response = web.StreamResponse(headers={"Content-Type": f"{CSV}; charset=utf-8"})
+    response = web.StreamResponse(headers={"Content-Type": f"{CSV}; charset=utf-8", **SAFE_HEADERS})
     await response.prepare(request)
     await response.write(csv_header(columns))
     while rows:

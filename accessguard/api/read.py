@@ -19,8 +19,8 @@ T = TypeVar("T")
 NUL: Final = b"\\u0000"
 PATH: Final = re.compile(r"^(.*?)(?: - at `\$?(.*)`)?$", re.DOTALL)
 
-# Fields that are cleaned instead of refused: a user agent is whatever a client sends.
-LENIENT: Final = frozenset({"user_agent", "client_hints"})
+# Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
+LENIENT: Final = frozenset({"user_agent", "client_hints", "device_token"})
 
 
 class Paging(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,14 +101,19 @@ def from_cursor(cursor: str | None, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=kind)
     except (ValueError, msgspec.DecodeError):
-        raise _query_problem("cursor", "not a cursor that this list gave") from None
+        raise bad_cursor() from None
+
+
+def bad_cursor() -> GuardError:
+    """The refusal of a cursor that this list did not give."""
+    return _query_problem("cursor", "not a cursor that this list gave")
 
 
 def refused(text: str, message: str = "The body was refused.") -> GuardError:
     """From msgspec's "... - at `$.rules[0].max`" to a problem with the pointer `/rules/0/max`."""
     match = PATH.match(text)
     detail, path = (match.group(1), match.group(2) or "") if match else (text, "")
-    pointer = re.sub(r"[.\[]", "/", path).replace("]", "")
+    pointer = re.sub(r"[.\[]", "/", path.partition("[...]")[0]).replace("]", "")
     return GuardError(ErrorCode.INVALID, message, Problem(pointer=pointer, detail=detail))
 
 

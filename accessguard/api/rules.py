@@ -138,6 +138,7 @@ async def tenants(request: web.Request) -> web.StreamResponse:
 async def create_tenant(request: web.Request) -> web.Response:
     """Make a tenant; making it again changes nothing."""
     asked = await body(request, TenantRequest)
+    await new_id(request)  # refuses a key that came with another tenant before
     ctx = context(request)
     await ctx.policies.ensure_tenant(asked.tenant, asked.name or asked.tenant, at=from_ms(ctx.now_ms()))
     return reply(await _tenant(request, asked.tenant), status=201)

@@ -118,10 +118,10 @@ def _complete(made: Schemas, kind: Named, schema: Schema, *, sent: bool) -> None
     if not issubclass(kind, msgspec.Struct):
         schema |= {"type": "string", "enum": [each.value for each in kind]}
         return
-    fields = _fields(kind)
-    for field in fields:
+    for field in _fields(kind):
         _complete_field(made, kind, field, schema["properties"][field.encode_name])
     if not sent and not kind.__struct_config__.omit_defaults:
+        fields = msgspec.structs.fields(kind)
         schema["required"] = [field.encode_name for field in fields if field.default is not msgspec.UNSET]
 
 

@@ -30,6 +30,7 @@ from accessguard.rules.model import Access, Action, Code, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.violations.model import Resolution, Violation
 
+Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
 Order: TypeAlias = Literal["asc", "desc"]
 
@@ -139,7 +140,7 @@ class MemberPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an operator says of a student; what is left out stays."""
 
     checks_enabled: bool | msgspec.UnsetType = msgspec.UNSET
-    checks_disabled_until: datetime | None | msgspec.UnsetType = msgspec.UNSET
+    checks_disabled_until: Time | None | msgspec.UnsetType = msgspec.UNSET
     note: Annotated[str, msgspec.Meta(max_length=10_000)] | msgspec.UnsetType = msgspec.UNSET
     tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
     reason: Reason | None = None
@@ -182,8 +183,8 @@ class ViolationsQuery(
     rule_id: UUID | None = None
     code: Code | None = None
     resolution: Resolution | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     order: Order = "desc"
 
 
@@ -196,8 +197,8 @@ class AuditQuery(
     action: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     target_kind: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     target_id: Annotated[str, msgspec.Meta(max_length=128)] | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     order: Order = "desc"
 
 
@@ -207,7 +208,7 @@ class MarkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     read: bool
     ids: Annotated[tuple[UUID, ...], msgspec.Meta(min_length=1, max_length=1000)] | None = None
     member_id: Opaque | None = None
-    up_to: datetime | None = None
+    up_to: Time | None = None
 
 
 class MarkReply(msgspec.Struct, frozen=True, kw_only=True):

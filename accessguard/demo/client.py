@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,6 +12,9 @@ import msgspec
 
 AT_ONCE: Final = 16
 TIMEOUT_S: Final = 30
+UNAVAILABLE: Final = 503
+TRIES: Final = 4
+PAUSE_S: Final = 1
 
 
 class DemoError(Exception):
@@ -26,12 +30,23 @@ class Service:
         self._headers = {role: {"Authorization": f"Bearer {token}"} for role, token in tokens.items()}
 
     async def call(self, role: str, method: str, path: str, body: object = None) -> Any:
-        """Send one request and return its answer, decoded; raises DemoError for all but a success."""
+        """Send one request and return its answer, decoded; raises DemoError for all but a success.
+
+        "Unavailable, try again" (503) is tried again, as a platform would.
+        """
         data = None if body is None else msgspec.json.encode(body)
+        for _ in range(TRIES - 1):
+            status, content = await self._send(role, method, path, data)
+            if status != UNAVAILABLE:
+                return _read(method, path, status, content, role)
+            await asyncio.sleep(PAUSE_S)
+        return _read(method, path, *await self._send(role, method, path, data), role)
+
+    async def _send(self, role: str, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
         headers = {**self._headers[role], "Content-Type": "application/json"}
         try:
             async with self._http.request(method, self._url + path, data=data, headers=headers) as response:
-                return _read(method, path, response.status, await response.read(), role)
+                return response.status, await response.read()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _unreachable(self._url, error) from error
 

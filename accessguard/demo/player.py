@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from accessguard.demo.client import Service
 from accessguard.demo.model import (
@@ -165,6 +166,7 @@ def login(step: SignIn, device_token: str | None) -> dict[str, Any]:
         "user_agent": step.browser.user_agent,
         "client_hints": step.browser.client_hints,
         "device_token": device_token,
+        "attempt_id": str(uuid4()),  # makes it safe to send the same body again
     }
 
 

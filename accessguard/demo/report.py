@@ -36,24 +36,24 @@ def show(console: Console, plan: Plan, tally: Tally, cases: Mapping[str, Any], *
 
 
 def where_to_look(console: Console, plan: Plan, *, url: str, token: str, admin_token: str) -> None:
-    """Print curl lines that work as they stand; `token` is a supervisor's."""
+    """Print lines to paste that work as they stand; `token` is a supervisor's."""
     shared, stolen, off = (
         _member(plan, each) for each in (Character.SHARED_ACCOUNT, Character.STOLEN_LAPTOP, Character.CHECKS_OFF)
     )
     lines = (
-        ("Cases by code and by member", "/v1/violations/summary", token),
-        ("The newest cases nobody here has read", "/v1/violations?read=false&limit=5", token),
-        ("Members with something to read first", "/v1/members?sort=unread&limit=5", token),
-        ("A shared account: who was refused, and why", f"/v1/members/{shared}/violations", token),
-        ("Its logins", f"/v1/members/{shared}/logins", token),
-        ("A stolen laptop, blocked", f"/v1/members/{stolen}/devices", token),
-        ("Checks switched off: everything recorded", f"/v1/members/{off}/violations", token),
-        ("The rules", "/v1/rules", admin_token),
-        ("Who changed what", "/v1/audit?limit=5", admin_token),
+        ("Cases by code and by member", "/v1/violations/summary", "SUPPORT"),
+        ("The newest cases nobody here has read", "/v1/violations?read=false&limit=5", "SUPPORT"),
+        ("Members with something to read first", "/v1/members?sort=unread&limit=5", "SUPPORT"),
+        ("A shared account: who was refused, and why", f"/v1/members/{shared}/violations", "SUPPORT"),
+        ("Its logins", f"/v1/members/{shared}/logins", "SUPPORT"),
+        ("A stolen laptop, blocked", f"/v1/members/{stolen}/devices", "SUPPORT"),
+        ("Checks switched off: everything recorded", f"/v1/members/{off}/violations", "SUPPORT"),
+        ("The rules", "/v1/rules", "ADMIN"),
+        ("Who changed what", "/v1/audit?limit=5", "ADMIN"),
     )
-    _plain(console, "\nWhere to look (lines to paste; the tokens last a day):\n")
+    _plain(console, f"\nWhere to look. First two tokens, good for a day:\n\nSUPPORT={token}\nADMIN={admin_token}\n")
     for what, path, bearer in lines:
-        _plain(console, f"# {what}\ncurl -sS '{url}{path}' -H 'Authorization: Bearer {bearer}'\n")
+        _plain(console, f"# {what}\ncurl -sS '{url}{path}' -H \"Authorization: Bearer ${bearer}\"\n")
 
 
 def _plain(console: Console, text: str) -> None:

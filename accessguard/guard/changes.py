@@ -8,6 +8,7 @@ channel trusts nothing it holds until the channel is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 from accessguard.errors import GuardError
@@ -67,19 +68,15 @@ class Changes:
     async def poll(self) -> None:
         """Find out about changes whose message was lost, until cancelled."""
         while True:
-            await asyncio.sleep(POLL_S)
-            try:
+            with contextlib.suppress(GuardError):
                 await self.look()
-            except GuardError:
-                continue
+            await asyncio.sleep(POLL_S)
 
     async def look(self) -> None:
         """Read once which members and tenants have changed since a few looks ago."""
         newest = await self._sessions.newest_generation()
+        since = self._marks[0] if self._marks else newest
         self._marks = [*self._marks, newest][-OVERLAP:]
-        since = self._marks[0]
-        if len(self._marks) < OVERLAP:
-            return
         for tenant, member_id, generation in await self._sessions.changed(since):
             self._memory.drop_older(tenant, member_id, generation)
         for tenant, generation in await self._policies.changed(since):

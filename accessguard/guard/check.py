@@ -52,7 +52,7 @@ class Checks:
         self._store = store
         self._live = live
         self._book = book
-        self._memory = memory
+        self.memory = memory
         self._folds = folds
         self._activity = activity
         self._tokens = tokens
@@ -63,7 +63,7 @@ class Checks:
 
     def peek(self, tenant: str, asked: Check, now_ms: int) -> Held | None:
         """The verdict in memory, when it still holds for exactly this question."""
-        held = self._memory.verdict(tenant, asked.session_id)
+        held = self.memory.verdict(tenant, asked.session_id)
         if held is None or asked.explain or not held.fits(asked, now_ms) or held.policy is not self._book.held(tenant):
             return None
         return held
@@ -97,7 +97,7 @@ class Checks:
         try:
             known = await self._known(tenant, asked.session_id, now_ms)
         except GuardError:
-            known = self._memory.stale(tenant, asked.session_id)
+            known = self.memory.stale(tenant, asked.session_id)
             if known is None:
                 return undecided(asked.session_id, policy)
         if known is None:
@@ -105,12 +105,12 @@ class Checks:
         return await self._verdict(policy, known, asked, now_ms)
 
     async def _known(self, tenant: str, session_id: str, now_ms: int) -> Known | None:
-        known = self._memory.known(tenant, session_id)
+        known = self.memory.known(tenant, session_id)
         if known is not None:
             self.tally.evaluated += 1
             return known
         self.tally.loaded += 1
-        if self._memory.unknown(tenant, session_id, now_ms):
+        if self.memory.unknown(tenant, session_id, now_ms):
             return None
         return await self._load(tenant, session_id, now_ms)
 
@@ -131,12 +131,12 @@ class Checks:
 
     async def _fetch(self, tenant: str, session_id: str, now_ms: int) -> Known | None:
         while True:
-            since = self._memory.moment() + 1
+            since = self.memory.moment() + 1
             snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S)
             if snapshot is None:
-                self._memory.learn_unknown(tenant, session_id, now_ms)
+                self.memory.learn_unknown(tenant, session_id, now_ms)
                 return None
-            known = self._memory.learn(snapshot, since)
+            known = self.memory.learn(snapshot, since)
             if known is not None:
                 return known
 
@@ -324,7 +324,7 @@ class Checks:
     ) -> None:
         held = Held(msgspec.structs.replace(verdict, trace=()), policy, asked, beat_at=beat_at, until=until)
         held.found = found
-        self._memory.hold(known.snapshot.tenant, known, asked.session_id, held)
+        self.memory.hold(known.snapshot.tenant, known, asked.session_id, held)
 
 
 def _closed(session: Session, policy: Policy, known: Known, now_ms: int) -> Code | None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.errors import GuardError
+from accessguard.guard.memory import oldest
 from accessguard.metrics import FLUSH_FAILURES, VIOLATIONS
 from accessguard.violations.model import Found
 from accessguard.violations.store import ViolationStore
@@ -58,13 +59,15 @@ class Folds:
             by_tenant: dict[str, list[Found]] = defaultdict(list)
             for key, found in pending.items():
                 by_tenant[key[0]].append(found)
-            for tenant, rows in by_tenant.items():
-                try:
+            try:
+                while by_tenant:
+                    tenant, rows = next(iter(by_tenant.items()))
                     await self._write(tenant, rows)
-                except BaseException:
+                    del by_tenant[tenant]
+            finally:
+                for tenant, rows in by_tenant.items():
                     for each in rows:
                         self._fold(tenant, each)
-                    raise
 
     async def run(self, every_s: float) -> None:
         """Flush every `every_s` seconds until cancelled; a failure is counted and tried again."""
@@ -87,5 +90,5 @@ class Folds:
         for each, violation_id in zip(rows, ids, strict=True):
             self._known.pop((tenant, *each.case), None)
             self._known[tenant, *each.case] = violation_id
-        while len(self._known) > MOST_KNOWN:
-            self._known.pop(next(iter(self._known)))
+        for surplus in oldest(self._known, MOST_KNOWN):
+            del self._known[surplus]

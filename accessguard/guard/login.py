@@ -92,11 +92,23 @@ class Logins:
             earlier = await self._sessions.replay(tenant, asked.attempt_id)
             if earlier is not None:
                 return self._again(tenant, policy, asked, asked.attempt_id, earlier)
-        verdict = await self._decide(tenant, policy, asked, now_ms)
+        try:
+            verdict = await self._decide(tenant, policy, asked, now_ms)
+        except GuardError as error:
+            return await self._overtaken(tenant, policy, asked, error)
         LOGIN_SECONDS.observe(self._seconds() - began)
         DECISIONS.labels("login", verdict.outcome, (verdict.refusal and verdict.refusal.code) or "none").inc()
         DEGRADED.inc(1 if verdict.degraded else 0)
         return verdict
+
+    async def _overtaken(self, tenant: str, policy: Policy, asked: Login, error: GuardError) -> LoginVerdict:
+        """The answer of the same attempt, when a call at the same instant recorded it first; else the error."""
+        if error.code is not ErrorCode.CONFLICT or asked.attempt_id is None:
+            raise error
+        earlier = await self._sessions.replay(tenant, asked.attempt_id)
+        if earlier is None:
+            raise error
+        return self._again(tenant, policy, asked, asked.attempt_id, earlier)
 
     async def _decide(self, tenant: str, policy: Policy, asked: Login, now_ms: int) -> LoginVerdict:
         salt = new_secret()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from itertools import islice
+from typing import Final, TypeVar
 
 from accessguard.guard.model import Check, Verdict
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import Snapshot
 from accessguard.violations.model import Found
+
+Place = TypeVar("Place")
+Kept = TypeVar("Kept")
 
 MOST_SESSIONS: Final = 1_000_000
 MOST_MEMBERS: Final = 200_000
@@ -22,10 +26,11 @@ class Held:
     `beat_at` is when the next counted interaction is due, `until` when the
     verdict ends whatever happens. `found` are the cases that a repeated
     refusal is counted on. `body` is the answer as bytes, once it was written.
+    `alive` ends for good when memory lets go of the verdict.
     """
 
     __slots__ = (
-        "beat_at", "body", "device_token", "found", "ip", "policy", "product_id", "until", "user_agent", "verdict",
+        "alive", "beat_at", "body", "device_token", "found", "ip", "policy", "product_id", "until", "user_agent", "verdict",
     )  # fmt: skip
 
     def __init__(self, verdict: Verdict, policy: Policy, asked: Check, *, beat_at: int, until: int) -> None:
@@ -38,6 +43,7 @@ class Held:
         self.beat_at = beat_at
         self.until = until
         self.found: tuple[Found, ...] = ()
+        self.alive = True
         self.body: bytes | None = None
 
     def fits(self, asked: Check, now_ms: int) -> bool:
@@ -74,6 +80,7 @@ class Memory:
         self._unknown: dict[tuple[str, str], int] = {}
         self._drops: dict[tuple[str, str], int] = {}
         self._count = 0
+        self._floor = -1
 
     @property
     def size(self) -> int:
@@ -104,41 +111,41 @@ class Memory:
     def learn(self, snapshot: Snapshot, since: int) -> Known | None:
         """Keep a snapshot asked for at `since`; None when the member was changed meanwhile, so it may be old."""
         place = (snapshot.tenant, snapshot.member_id)
-        if self._drops.get(place, -1) >= since:
+        if self._drops.get(place, self._floor) >= since:
             return None
         self._forget(place)
         known = Known(snapshot)
         self._members[place] = known
         for session in snapshot.sessions:
             self._owners[snapshot.tenant, session.id] = snapshot.member_id
-        while len(self._members) > MOST_MEMBERS:
-            self._forget(next(iter(self._members)))
+        for surplus in oldest(self._members, MOST_MEMBERS):
+            self._forget(surplus)
         return known
 
     def learn_unknown(self, tenant: str, session_id: str, now_ms: int) -> None:
         """Keep for 2 s that there is no such session."""
         self._unknown.pop((tenant, session_id), None)
         self._unknown[tenant, session_id] = now_ms + UNKNOWN_MS
-        while len(self._unknown) > MOST_UNKNOWN:
-            del self._unknown[next(iter(self._unknown))]
+        for surplus in oldest(self._unknown, MOST_UNKNOWN):
+            del self._unknown[surplus]
 
     def hold(self, tenant: str, known: Known, session_id: str, held: Held) -> None:
         """Keep a verdict until one of the things it depends on changes."""
         if self._members.get((tenant, known.snapshot.member_id)) is not known:
             return
-        self._held.pop((tenant, session_id), None)
+        self._let_go((tenant, session_id))
         self._held[tenant, session_id] = held
         known.sessions.add(session_id)
-        while len(self._held) > MOST_SESSIONS:
-            del self._held[next(iter(self._held))]
+        for surplus in oldest(self._held, MOST_SESSIONS):
+            self._let_go(surplus)
 
     def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
         """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
         self._count += 1
         self._drops.pop((tenant, member_id), None)
         self._drops[tenant, member_id] = self._count
-        while len(self._drops) > MOST_UNKNOWN:
-            del self._drops[next(iter(self._drops))]
+        for surplus in oldest(self._drops, MOST_UNKNOWN):
+            self._floor = max(self._floor, self._drops.pop(surplus))
         for session_id in session_ids:
             self._unknown.pop((tenant, session_id), None)
         self._forget((tenant, member_id))
@@ -153,9 +160,13 @@ class Memory:
 
     def drop_all(self) -> None:
         """Forget everything, when it is not known what has changed."""
+        self._count += 1
+        self._floor = self._count
+        self._drops.clear()
         for place in list(self._members):
-            self.drop(*place)
-        self._held.clear()
+            self._forget(place)
+        for session in list(self._held):
+            self._let_go(session)
         self._unknown.clear()
 
     def _forget(self, place: tuple[str, str]) -> None:
@@ -164,6 +175,22 @@ class Memory:
             return
         tenant = place[0]
         for session_id in known.sessions:
-            self._held.pop((tenant, session_id), None)
+            self._let_go((tenant, session_id))
         for session in known.snapshot.sessions:
             self._owners.pop((tenant, session.id), None)
+
+    def _let_go(self, session: tuple[str, str]) -> None:
+        held = self._held.pop(session, None)
+        if held is not None:
+            held.alive = False
+
+
+def oldest(memory: dict[Place, Kept], most: int) -> list[Place]:
+    """What to forget of a memory that has grown past `most`: a good many at once, so that it is rarely looked for.
+
+    The first key of a dict is found by passing over all that were deleted
+    before it, so one at a time would cost more with each.
+    """
+    if len(memory) <= most:
+        return []
+    return list(islice(memory, len(memory) - most + most // 64))

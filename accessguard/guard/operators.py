@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database
+from accessguard.devices.cookie import CookieSettings
 from accessguard.devices.model import Device
 from accessguard.devices.store import DeviceStore
 from accessguard.errors import ErrorCode, GuardError, Problem
@@ -19,7 +20,7 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
 from accessguard.members.model import Member
 from accessguard.members.store import MemberStore
-from accessguard.policies.model import RuleBody, RuleRecord, Settings, normalised, parse
+from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.store import PolicyStore
 from accessguard.rules.engine import judge
 from accessguard.rules.model import Access, Facts, Kind, Mode, Outcome, SessionFact, Stage
@@ -217,9 +218,7 @@ class Operators:
         self, tenant: str, actor: Actor, settings: Settings, *, reason: str | None, now_ms: int
     ) -> Settings:
         """Replace the tenant's settings."""
-        if settings.cookie.prefix == "__Host-" and settings.cookie.domain is not None:
-            problem = Problem(pointer="/cookie/domain", detail="a cookie with the prefix __Host- has no domain")
-            raise GuardError(ErrorCode.INVALID, "The settings were refused.", problem)
+        _check_cookie(settings.cookie)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             before = await store.settings(tenant)
@@ -307,6 +306,15 @@ def _decided(before: Device, asked: DeviceChange, actor: Actor, reason: str | No
     return msgspec.structs.replace(
         after, access=asked.access, access_reason=reason, access_by=actor.subject, access_at=now
     )
+
+
+def _check_cookie(asked: CookieChoice) -> None:
+    """Refuse what no browser would keep, before a login stumbles over it."""
+    try:
+        CookieSettings(prefix=asked.prefix, domain=asked.domain, same_site=asked.same_site)
+    except ValueError as error:
+        problem = Problem(pointer="/cookie/domain", detail=str(error))
+        raise GuardError(ErrorCode.INVALID, "The settings were refused.", problem) from None
 
 
 def _checked(body: RuleBody, rule_id: UUID, origin: Address | None, *, confirmed: bool, now: datetime) -> RuleBody:

@@ -16,9 +16,9 @@ NONE: Final = "none"
 
 
 class Tally:
-    """Counts since the last report."""
+    """Counts since the last report; `plain` are allows from memory, by far the most frequent answer."""
 
-    __slots__ = ("_degraded", "_outcomes", "_spare", "early", "evaluated", "from_memory", "loaded", "moved")
+    __slots__ = ("_degraded", "_outcomes", "early", "evaluated", "from_memory", "loaded", "moved", "plain")
 
     def __init__(self) -> None:
         self.from_memory = 0
@@ -27,15 +27,15 @@ class Tally:
         self.moved = 0
         self.early = 0
         self._degraded = 0
-        self._spare = 0
+        self.plain = 0
         self._outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def held(self, verdict: Verdict) -> None:
         """Count an answer from memory."""
-        self.from_memory += 1
         if verdict.code is None and not verdict.degraded:
-            self._spare += 1  # a plain allow, by far the most frequent
+            self.plain += 1
         else:
+            self.from_memory += 1
             self.made(verdict)
 
     def made(self, verdict: Verdict) -> None:
@@ -46,12 +46,16 @@ class Tally:
     def report(self) -> None:
         """Add everything to the counters and begin anew."""
         outcomes, self._outcomes = self._outcomes, defaultdict(int)
-        outcomes["allow", NONE] += self._spare
+        outcomes["allow", NONE] += self.plain
         for (outcome, code), times in outcomes.items():
             DECISIONS.labels("check", outcome, code).inc(times)
         DEGRADED.inc(self._degraded)
-        for source, times in (("held", self.from_memory), ("evaluated", self.evaluated), ("loaded", self.loaded)):
+        for source, times in (
+            ("held", self.from_memory + self.plain),
+            ("evaluated", self.evaluated),
+            ("loaded", self.loaded),
+        ):
             VERDICTS.labels(source).inc(times)
         for result, times in (("moved", self.moved), ("early", self.early)):
             BEATS.labels(result).inc(times)
-        self.from_memory = self.evaluated = self.loaded = self.moved = self.early = self._spare = self._degraded = 0
+        self.from_memory = self.evaluated = self.loaded = self.moved = self.early = self.plain = self._degraded = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from accessguard.policies.model import Policy
@@ -12,16 +13,16 @@ MOST_HELD: Final = 10_000
 
 
 class PolicyBook:
-    """Policies by tenant; a change drops one, the next question loads it, one load at a time for each tenant."""
+    """Policies by tenant; a change drops one, the next question loads it, one load at a time for each tenant.
+
+    `held` gives the policy in memory, without asking anybody.
+    """
 
     def __init__(self, store: PolicyStore) -> None:
         self._store = store
         self._held: dict[str, Policy] = {}
+        self.held: Callable[[str], Policy | None] = self._held.get
         self._loading: dict[str, asyncio.Task[Policy | None]] = {}
-
-    def held(self, tenant: str) -> Policy | None:
-        """The policy in memory, without asking anybody."""
-        return self._held.get(tenant)
 
     async def policy(self, tenant: str) -> Policy | None:
         """The tenant's policy; None for an unknown tenant. Raises GuardError(UNAVAILABLE)."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -195,9 +195,13 @@ class PolicyStore:
 
 def settings_of(stored: msgspec.Raw) -> Settings:
     """Settings from their stored form; what was stored by another release and is unknown here is left out."""
-    known = set(Settings.__struct_fields__)
-    fields = {k: v for k, v in msgspec.json.decode(stored, type=dict[str, msgspec.Raw]).items() if k in known}
-    return msgspec.json.decode(msgspec.json.encode(fields), type=Settings)
+    return msgspec.convert(_known(msgspec.json.decode(stored, type=dict[str, Any]), Settings), Settings)
+
+
+def _known(stored: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    kept = {field.encode_name: field.type for field in msgspec.structs.fields(kind) if field.encode_name in stored}
+    nested = {name for name, of in kept.items() if isinstance(of, type) and issubclass(of, msgspec.Struct)}
+    return {name: _known(stored[name], of) if name in nested else stored[name] for name, of in kept.items()}
 
 
 def _record(row: Row) -> RuleRecord:

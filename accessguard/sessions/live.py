@@ -20,14 +20,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.sessions.channel import follow
 from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
 KEY_LIFE_S: Final = 86_400
-PING_S: Final = 1.0
-SILENCE_S: Final = 3.0
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +59,7 @@ class Live:
 
     def __init__(self, client: Redis, place: Place, *, timeout_s: float) -> None:
         self._client = client
+        self._place = place
         self._timeout_s = timeout_s
         self._seed = client.register_script((HERE / "seed.lua").read_text())
         self._beat = (HERE / "beat.lua").read_text()
@@ -115,35 +115,13 @@ class Live:
         await self._within(self._client.publish(CHANNEL, msgspec.json.encode(change)))
 
     async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
-        """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back.
-
-        A channel that stays silent for 3 s, although it is pinged every
-        second, counts as lost. Reconnects by itself, once a second.
-        """
-        while True:
-            try:
-                await self._subscribed(on_change, on_channel)
-            except (RedisError, OSError, TimeoutError):
-                on_channel(False)  # noqa: FBT003 - the one thing it says
-                await asyncio.sleep(PING_S)
-
-    async def _subscribed(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
-        async with self._client.pubsub() as channel:
-            await channel.subscribe(CHANNEL)
-            heard = asyncio.get_running_loop().time()
-            while True:
-                message = await channel.get_message(timeout=PING_S)
-                now = asyncio.get_running_loop().time()
-                if message is None:
-                    if now - heard > SILENCE_S:
-                        raise TimeoutError
-                    await channel.ping()
-                    continue
-                heard = now
-                if message["type"] == "subscribe":
-                    on_channel(True)  # noqa: FBT003 - the one thing it says
-                elif message["type"] == "message":
-                    on_change(msgspec.json.decode(message["data"], type=Change))
+        """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back."""
+        await follow(
+            self._place,
+            CHANNEL,
+            on_message=lambda said: on_change(msgspec.json.decode(said, type=Change)),
+            on_channel=on_channel,
+        )
 
     async def _script(self, values: tuple[str | int, ...]) -> Any:
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 import msgspec
@@ -42,6 +42,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         """The commands that open a connection."""
         login = [("AUTH", *filter(None, (self.username, self.password)))] if self.password else []
         return [*login, *([("SELECT", str(self.db))] if self.db else [])]
+
+
+async def connect(place: Place, protocol: asyncio.Protocol) -> None:
+    """Give `protocol` a connection to Valkey. Raises OSError or TimeoutError (after 1 s)."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(CONNECT_S):
+        if place.path is not None:
+            await loop.create_unix_connection(lambda: protocol, place.path)
+        else:
+            context = ssl.create_default_context() if place.tls else None
+            await loop.create_connection(lambda: protocol, place.host, place.port, ssl=context)
 
 
 class Pipe(asyncio.Protocol):
@@ -88,8 +99,7 @@ class Pipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what the server wants to hear first, then send what has gathered."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a stream protocol gets a stream
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._reader = hiredis.Reader()
         greetings = self._place.greetings()
         deadline = self._loop.time() + self._timeout_s
@@ -125,14 +135,8 @@ class Pipe(asyncio.Protocol):
         self._connecting = self._loop.create_task(self._open())
 
     async def _open(self) -> None:
-        place = self._place
         try:
-            async with asyncio.timeout(CONNECT_S):
-                if place.path is not None:
-                    await self._loop.create_unix_connection(lambda: self, place.path)
-                else:
-                    context = ssl.create_default_context() if place.tls else None
-                    await self._loop.create_connection(lambda: self, place.host, place.port, ssl=context)
+            await connect(self._place, self)
         except (OSError, TimeoutError):
             self._lost()
         finally:

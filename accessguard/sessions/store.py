@@ -128,11 +128,16 @@ RECORD_FAILURE: Final = """
       FROM jsonb_populate_record(NULL::login_key, $3) r WHERE $3::jsonb IS NOT NULL
 """
 
+# The member's row before the session's, as at a login: two that wait for each other would be two that fail.
 END: Final = """
-    WITH ending AS (
-        UPDATE session SET ended_at = $3, end_reason = $4, ended_by = $5
-         WHERE tenant = $1 AND id = $2 AND ended_at IS NULL
-        RETURNING member_id
+    WITH owner AS (
+        SELECT id FROM member
+         WHERE tenant = $1 AND id = (SELECT member_id FROM session WHERE tenant = $1 AND id = $2)
+           FOR NO KEY UPDATE
+    ), ending AS (
+        UPDATE session s SET ended_at = $3, end_reason = $4, ended_by = $5
+          FROM owner o WHERE s.tenant = $1 AND s.id = $2 AND s.member_id = o.id AND s.ended_at IS NULL
+        RETURNING s.member_id
     ), changed AS (
         UPDATE member SET generation = nextval('generation')
          WHERE tenant = $1 AND id IN (SELECT member_id FROM ending)
@@ -152,16 +157,21 @@ END_ALL: Final = """
     SELECT id FROM ending ORDER BY id
 """
 
-# Times only go forward, rows are taken in the order of their keys, and ids that are gone are passed over, so flushes
-# of several workers neither deadlock nor undo each other. The 30 s are tested again here, for workers without Valkey.
+# Times only go forward, rows are taken in the order of their keys, members before sessions as at a login, and ids that
+# are gone are passed over, so flushes and logins of several workers neither deadlock nor undo each other. The 30 s are tested again here, for workers without Valkey.
 FLUSH: Final = """
     WITH asked AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::inet[])
             AS b(tenant, member_id, session_id, at, kind, resource, product_id, ip)
     ), beat AS (
         SELECT DISTINCT ON (tenant, session_id) * FROM asked ORDER BY tenant, session_id, at DESC
+    ), held_members AS (
+        SELECT m.tenant, m.id FROM member m
+         WHERE (m.tenant, m.id) IN (SELECT tenant, member_id FROM beat)
+         ORDER BY m.tenant, m.id FOR NO KEY UPDATE OF m
     ), held AS (
         SELECT s.tenant, s.id FROM session s JOIN beat b ON s.tenant = b.tenant AND s.id = b.session_id
+          JOIN held_members h ON h.tenant = b.tenant AND h.id = b.member_id
          ORDER BY s.tenant, s.id FOR NO KEY UPDATE OF s
     ), moved AS (
         UPDATE session s SET last_activity_at = b.at, last_activity_kind = b.kind, last_resource = b.resource
@@ -176,9 +186,6 @@ FLUSH: Final = """
             ON CONFLICT DO NOTHING
     ), newest AS (
         SELECT DISTINCT ON (tenant, member_id) * FROM moved ORDER BY tenant, member_id, at DESC, id
-    ), held_members AS (
-        SELECT m.tenant, m.id FROM member m JOIN newest n ON m.tenant = n.tenant AND m.id = n.member_id
-         ORDER BY m.tenant, m.id FOR NO KEY UPDATE OF m
     ), members AS (
         UPDATE member m
            SET last_activity_at = n.at, last_activity_kind = n.kind, last_activity_session = n.id

@@ -1,0 +1,193 @@
+"""Changes that are pushed, and changes whose message was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from accessguard.app import Parts
+from accessguard.database import Database
+from accessguard.guard import changes as room
+from accessguard.guard.changes import Changes
+from accessguard.guard.memory import Memory
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.store import PolicyStore
+from accessguard.sessions.live import Change, Live
+from accessguard.sessions.store import SessionStore
+from accessguard.violations.model import QUIET
+from tests.service import Service
+
+
+async def until(condition, *, within_s: float = 5.0) -> None:
+    """Wait until `condition()` is true; fail when it is not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be in time"
+        await asyncio.sleep(0.005)
+
+
+class Worker:
+    """What another worker holds, without its HTTP."""
+
+    def __init__(self, db: Database, live: Live) -> None:
+        self.db, self.live = db, live
+        self.sessions = SessionStore(db, quiet=QUIET)
+        self.memory = Memory()
+        self.book = PolicyBook(PolicyStore(db))
+        self.changes = Changes(
+            live=live, memory=self.memory, book=self.book, sessions=self.sessions, policies=PolicyStore(db)
+        )
+
+    async def learn(self, tenant: str, session_id: str) -> None:
+        """Hold the member of a session, as a check would."""
+        since = self.memory.moment() + 1
+        snapshot = await self.sessions.snapshot(tenant, session_id, timeout_s=5)
+        assert snapshot is not None
+        self.memory.learn(snapshot, since)
+
+
+@pytest.fixture
+async def worker(service, database_url, redis_url):
+    """A second worker on the run's stores that hears nothing unless told to listen."""
+    made = Worker(await Database.connect(database_url, size=2), Live.connect(redis_url))
+    yield made
+    await made.live.close()
+    await made.db.close()
+
+
+async def test_a_member_whose_message_was_lost_is_found_by_its_generation(worker, tenant):
+    """One look after the change drops what is held; a look without a change drops nothing."""
+    login = await tenant.login()
+    session_id = login["session"]["id"]
+    await worker.changes.look()
+    await worker.learn(tenant.name, session_id)
+    await worker.changes.look()
+    untouched = worker.memory.known(tenant.name, session_id)
+
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await worker.changes.look()
+
+    assert untouched is not None
+    assert worker.memory.known(tenant.name, session_id) is None
+
+
+async def test_a_policy_whose_message_was_lost_is_found_by_its_generation(worker, tenant):
+    """The same for a tenant's rules."""
+    await tenant.login()
+    await worker.changes.look()
+    held = await worker.book.policy(tenant.name)
+
+    await tenant.rule("session_limit", "deny_new", max=1)
+    still = worker.book.held(tenant.name)
+    await worker.changes.look()
+
+    assert still is held
+    assert worker.book.held(tenant.name) is None
+
+
+async def test_what_was_learned_after_a_change_survives_the_looks_after_it(worker, tenant):
+    """Each look goes back over the last ones; it must not cost a query for each."""
+    login = await tenant.login()
+    await worker.changes.look()
+    await tenant.device("ana", login["device"]["id"], name="laptop")
+    await worker.learn(tenant.name, login["session"]["id"])
+
+    for _ in range(5):
+        await worker.changes.look()
+
+    assert worker.memory.known(tenant.name, login["session"]["id"]) is not None
+
+
+async def test_a_change_that_is_committed_late_is_found(worker, tenant):
+    """Its number was drawn before others that were committed first; a look goes back behind them."""
+    login, other = await tenant.login(), await tenant.login("ben")
+    session_id = login["session"]["id"]
+    await worker.changes.look()
+    await worker.learn(tenant.name, session_id)
+    async with worker.db.transaction() as slow:
+        await slow.row(
+            "UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id = 'ana'", tenant.name
+        )
+        await tenant.device("ben", other["device"]["id"], name="laptop")
+        await worker.changes.look()
+        before = worker.memory.known(tenant.name, session_id)
+
+    await worker.changes.look()
+
+    assert before is not None
+    assert worker.memory.known(tenant.name, session_id) is None
+
+
+async def test_a_worker_that_has_just_started_finds_lost_changes_too(worker, tenant, monkeypatch):
+    """Its first look is the baseline, so that nothing that comes after it is taken for known."""
+    monkeypatch.setattr(room, "POLL_S", 0.05)
+    login = await tenant.login()
+    polling = asyncio.create_task(worker.changes.poll())
+    await until(lambda: worker.changes._marks)
+    await worker.learn(tenant.name, login["session"]["id"])
+
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+
+    await until(lambda: worker.memory.known(tenant.name, login["session"]["id"]) is None)
+    polling.cancel()
+
+
+async def test_without_the_channel_memory_is_not_trusted_and_all_is_forgotten_when_it_is_back(worker, tenant):
+    """What was missed meanwhile is not known."""
+    login = await tenant.login()
+    await worker.learn(tenant.name, login["session"]["id"])
+    policy = await worker.book.policy(tenant.name)
+
+    worker.changes.channel(False)
+    untrusted = worker.memory.known(tenant.name, login["session"]["id"])
+    emergency = worker.memory.stale(tenant.name, login["session"]["id"])
+    worker.changes.channel(True)
+
+    assert (untrusted, emergency is not None, policy is not None) == (None, True, True)
+    assert worker.memory.trusted is True
+    assert worker.memory.stale(tenant.name, login["session"]["id"]) is None
+    assert worker.book.held(tenant.name) is None
+
+
+async def test_a_pushed_change_is_applied_and_a_lost_connection_is_noticed(worker, service: Service, tenant):
+    """The worker hears of the change; when its connection is cut, it trusts nothing until it is back."""
+    login = await tenant.login()
+    states: list[bool] = []
+
+    def channel(up: bool) -> None:
+        states.append(up)
+        worker.changes.channel(up)
+
+    listening = asyncio.create_task(worker.live.listen(worker.changes.apply, channel))
+    await until(lambda: states == [True])
+    await worker.learn(tenant.name, login["session"]["id"])
+
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await until(lambda: worker.memory.known(tenant.name, login["session"]["id"]) is None)
+    await worker.live._client.client_kill_filter(_type="pubsub")
+    await until(lambda: states[-2:] == [False, True])
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+    assert worker.memory.trusted is True
+    await until(lambda: service.context.changes._memory.trusted)
+
+
+async def test_a_change_that_cannot_be_pushed_is_applied_here_all_the_same(worker, tenant):
+    """The call does not fail for it; other workers find the generation."""
+    login = await tenant.login()
+    await worker.learn(tenant.name, login["session"]["id"])
+    worker.changes._live = Live.connect("redis://127.0.0.1:1", timeout_s=0.1)
+
+    await worker.changes.announce(Change(tenant=tenant.name, kind="member_changed", member_id="ana"))
+
+    assert worker.memory.known(tenant.name, login["session"]["id"]) is None
+    await worker.changes._live.close()
+
+
+def test_the_overlap_of_looks_is_longer_than_a_transaction_may_take():
+    """A number is drawn inside its transaction, which the pool ends after 5 s; looks go back as far."""
+    assert Parts is not None
+    assert (room.OVERLAP - 1) * room.POLL_S >= 5.0
