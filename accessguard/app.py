@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import platform
 import signal
+import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 from aiohttp import web
 from uuid_utils.compat import uuid7
@@ -22,6 +25,7 @@ from accessguard.api.docs import add_docs
 from accessguard.api.fastlane import FastLane, Lane, protocol
 from accessguard.api.keys import Keyring
 from accessguard.api.middleware import boundary
+from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.config import Config, Provision
@@ -246,10 +250,29 @@ def _set_up(config: Config) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(levels[config.log.level]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=max(levels[config.log.level], logging.WARNING), force=True)
     BUILD.info({"version": __version__, "python": platform.python_version()})
     present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
     recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+class JsonLines(logging.Formatter):
+    """What libraries log, as one line of JSON: their sentence without its values, which may be personal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        line: MutableMapping[str, Any] = {
+            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+            "logger": record.name,
+            "level": record.levelname.lower(),
+            "timestamp": time_text(from_ms(int(record.created * 1000))),
+            "exc_info": record.exc_info[1] if record.exc_info else None,
+        }
+        return msgspec.json.encode(_where(None, "", line)).decode()
 
 
 def _where(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

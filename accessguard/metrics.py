@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
+disable_created_metrics()  # a second series for each, of no use to Prometheus itself
 REGISTRY: Final = CollectorRegistry()
 
 # From a verdict held in memory (10 us) to the deadline of a check and the timeouts behind it.
@@ -16,7 +18,7 @@ LOGIN_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 BUILD: Final = Info("accessguard_build", "Version of the service and of Python.", registry=REGISTRY)
 DECISIONS: Final = Counter(
     "accessguard_decisions",
-    "Decisions by entry, outcome and code (none for an allow).",
+    "Decisions by entry, outcome (failed: the platform refused the credentials) and code (none for an allow).",
     ("entry", "outcome", "code"),
     registry=REGISTRY,
 )
@@ -41,7 +43,7 @@ VERDICTS: Final = Counter(
 HELD: Final = Gauge("accessguard_held_sessions", "Sessions whose verdict this worker holds.", registry=REGISTRY)
 BEATS: Final = Counter(
     "accessguard_beats",
-    "Heartbeats by result: moved, early (another worker was first), or lost.",
+    "Heartbeats by result: moved, or early (another worker was first).",
     ("result",),
     registry=REGISTRY,
 )
@@ -69,19 +71,17 @@ HTTP: Final = Counter(
 
 def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: Sequence[str]) -> None:
     """Make every labelled series exist before its first event, so that rates are right from the start."""
-    for entry in ("check", "login"):
-        DECISIONS.labels(entry, "allow", "none")
-        for outcome in outcomes:
-            for code in codes:
-                if outcome != "allow":
-                    DECISIONS.labels(entry, outcome, code)
-    for source in ("held", "evaluated", "loaded"):
-        VERDICTS.labels(source)
-    for result in ("moved", "early", "lost"):
-        BEATS.labels(result)
-    for effect in effects:
-        VIOLATIONS.labels(effect)
-    for state in ("used", "idle"):
-        POOL.labels(state)
-    for status in ("2xx", "3xx", "4xx", "5xx"):
-        HTTP.labels(status)
+    refusals = [(outcome, code) for outcome in outcomes if outcome != "allow" for code in codes]
+    for entry, (outcome, code) in product(("check", "login"), (("allow", "none"), *refusals)):
+        DECISIONS.labels(entry, outcome, code)
+    DECISIONS.labels("login", "failed", "none")
+    closed_sets: tuple[tuple[Counter | Gauge, Sequence[str]], ...] = (
+        (VERDICTS, ("held", "evaluated", "loaded")),
+        (BEATS, ("moved", "early")),
+        (VIOLATIONS, effects),
+        (POOL, ("used", "idle")),
+        (HTTP, ("2xx", "3xx", "4xx", "5xx")),
+    )
+    for metric, values in closed_sets:
+        for value in values:
+            metric.labels(value)

@@ -133,6 +133,11 @@ class Bench:
         )
         return measure.check(target.name)
 
+    async def settle(self, target: Target) -> None:
+        """Send each of the target's requests once, so that every verdict is held when the window opens."""
+        once = msgspec.structs.replace(target.load, once=True)
+        await self.measure(msgspec.structs.replace(target, load=once), seconds=BEAT_S, warmup=0)
+
     async def stores(self) -> Embedded:
         """Return a real PostgreSQL and a real Valkey, with data of this run only."""
         if self._stores is None:

@@ -82,11 +82,17 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that takes a load; `decisions` is how many one request asks for."""
+    """Something that takes a load; `decisions` is how many one request asks for.
+
+    With `settle` every request is sent once before a window opens: while other
+    targets had their turn, the 30 s of many sessions have passed, and their
+    beats would all fall into the first moments.
+    """
 
     name: str
     load: Load
     decisions: int = 1
+    settle: bool = False
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

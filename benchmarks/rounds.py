@@ -44,6 +44,8 @@ async def _measure(bench: Bench, series: Series, seconds: float | None) -> None:
     if series.failed is not None:
         return
     try:
+        if series.target.settle:
+            await bench.settle(series.target)
         series.measures.append(await bench.measure(series.target, seconds=seconds))
     except BenchError as error:
         series.failed = str(error)

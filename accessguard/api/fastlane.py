@@ -32,6 +32,7 @@ from accessguard.api.head import VISIBLE, Head, Heads, Shape, shape
 from accessguard.api.middleware import SAFE_HEADERS, rendered
 from accessguard.api.reply import JSON, PROBLEM
 from accessguard.api.wire import ChecksRequest
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import Held, Memory
 from accessguard.guard.model import Check
 
@@ -49,6 +50,7 @@ MOST_PIECES: Final = 8
 # Bodies known again: about 40 MB when full. A body longer than this is parsed each time.
 MOST_BODIES: Final = 65_536
 LONGEST_BODY: Final = 1_024
+NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 UNKNOWN: Final[tuple[Held | None, bool]] = (None, False)
 
 LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
@@ -91,6 +93,7 @@ class Lane:
     def flush(self) -> None:
         """Write every answer that is ready."""
         ready, self.ready = self.ready, []
+        self.context.checks.tally.answers += len(ready)
         for transport, answer in ready:
             transport.write(answer)
 
@@ -196,6 +199,23 @@ class FastLane(RequestHandler):
             self._answering.cancel()
         super().connection_lost(exc)
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP at all as any other refusal, and log no address."""
+        del message
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, and cannot be taken back")
+        error = exc if isinstance(exc, Exception) and status >= HTTPStatus.INTERNAL_SERVER_ERROR else NOT_HTTP
+        found, body, headers = rendered(error)
+        response = web.Response(status=found, body=body, content_type=PROBLEM, headers={**SAFE_HEADERS, **headers})
+        response.force_close()
+        return response
+
     def close(self) -> None:
         """Close after the answers that are ready or being made."""
         self._lane.flush()
@@ -204,7 +224,7 @@ class FastLane(RequestHandler):
         else:
             self._ended = True
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """Let the answer under way be finished, at most `timeout` seconds, then close."""
         self._ended = True
         if self._answering is not None:

@@ -18,7 +18,7 @@ from accessguard.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from accessguard.api.keys import Role
 from accessguard.api.reply import CSV, JSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
 from accessguard.api.routes import ROUTES, Route
-from accessguard.api.schemas import Schema, Schemas, describable, schemas
+from accessguard.api.schemas import Schema, Schemas, schemas
 from accessguard.api.wire import Health
 from accessguard.errors import ErrorCode
 
@@ -67,7 +67,7 @@ def contract() -> Mapping[str, Any]:
 
 def _schemas() -> Schemas:
     asked = [kind for route in ROUTES for kind in (route.body, route.query) if kind is not None]
-    answered = [describable(route.reply) for route in ROUTES if route.reply is not None]
+    answered = [route.reply for route in ROUTES if route.reply is not None]
     return schemas(asked, [*answered, Health])
 
 
@@ -151,7 +151,7 @@ def _header_parameters(route: Route) -> Iterator[Schema]:
 
 
 def _content(kind: Any, found: Schemas) -> Schema:
-    reference = found.reference(describable(kind))
+    reference = found.reference(kind)
     return {JSON: {"schema": reference, "example": example(reference, found.components)}}
 
 
@@ -161,7 +161,7 @@ def _success(route: Route, found: Schemas) -> Schema:
     content = _content(route.reply, found)
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
-    return {"description": describable(route.reply).__doc__, "content": content}
+    return {"description": route.reply.__doc__, "content": content}
 
 
 def _csv_header(route: Route, found: Schemas) -> str:

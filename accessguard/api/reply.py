@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from accessguard.errors import ErrorCode, GuardError
+from accessguard.errors import ErrorCode, GuardError, Problem
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -55,7 +55,7 @@ class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     title: str
     status: int
     detail: str
-    errors: tuple[Any, ...] = ()
+    errors: tuple[Problem, ...] = ()
 
 
 def reply(value: Any, *, status: int = 200) -> web.Response:
@@ -97,7 +97,7 @@ def problem_headers(code: ErrorCode) -> dict[str, str]:
     return {}
 
 
-def problem_body(code: ErrorCode, detail: str, errors: Iterable[Any] = ()) -> bytes:
+def problem_body(code: ErrorCode, detail: str, errors: Iterable[Problem] = ()) -> bytes:
     """The problem document as bytes."""
     document = ProblemDocument(
         type=f"urn:accessguard:problem:{code}",

@@ -59,9 +59,8 @@ def _list(path: str, handler: Handler, roles: frozenset[Role], query: Any, reply
     return _get(path, handler, roles, reply, query=query, listing=True, **more)
 
 
-def _send(
-    method: str, path: str, handler: Handler, roles: frozenset[Role], body: Any, reply: Any, **more: Any
-) -> Route:
+def _send(call: str, handler: Handler, roles: frozenset[Role], body: Any, reply: Any, **more: Any) -> Route:
+    method, _, path = call.partition(" ")
     return Route(method=method, path=path, handler=handler, roles=roles, body=body, reply=reply, **more)
 
 
@@ -70,13 +69,12 @@ DEVICE: Final = MEMBER + "/devices/{device_id}"
 RULE: Final = "/v1/rules/{rule_id}"
 
 ROUTES: Final[tuple[Route, ...]] = (
-    _send("POST", "/v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
-    _send("POST", "/v1/check", checks.check, PLATFORM, Check, wire.CheckReply | wire.ExplainedCheckReply),
-    _send("POST", "/v1/checks", checks.checks, PLATFORM, wire.ChecksRequest, wire.ChecksReply),
+    _send("POST /v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
+    _send("POST /v1/check", checks.check, PLATFORM, Check, wire.CheckReply),
+    _send("POST /v1/checks", checks.checks, PLATFORM, wire.ChecksRequest, wire.ChecksReply),
     _get("/v1/sessions/{session_id}", sessions.get, PLATFORM | SUPERVISORS, SessionItem, errors=(404,)),
     _send(
-        "POST",
-        "/v1/sessions/{session_id}/end",
+        "POST /v1/sessions/{session_id}/end",
         sessions.end,
         PLATFORM | SUPERVISORS,
         wire.EndRequest,
@@ -84,16 +82,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
         body_required=False,
     ),
-    _send("PUT", MEMBER, members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
+    _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
     _get(MEMBER, members.get, ATTENDANTS, Member, errors=(404,)),
-    _send("PATCH", MEMBER, members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
+    _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
     _list(MEMBER + "/activity", members.activity, SUPERVISORS, wire.ListQuery, wire.ActivityPage, errors=(404,)),
     _list(MEMBER + "/devices", devices.listed, SUPERVISORS, wire.ListQuery, wire.DevicesPage, errors=(404,)),
     _list(MEMBER + "/violations", members.violations, SUPERVISORS, wire.ListQuery, wire.ViolationsPage, errors=(404,)),
-    _send("PATCH", DEVICE, devices.patch, SUPERVISORS, wire.DevicePatch, Device, errors=(404,)),
+    _send(f"PATCH {DEVICE}", devices.patch, SUPERVISORS, wire.DevicePatch, Device, errors=(404,)),
     Route(
         method="DELETE",
         path=DEVICE,
@@ -104,8 +102,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
     ),
     _send(
-        "POST",
-        MEMBER + "/sessions/end",
+        f"POST {MEMBER}/sessions/end",
         members.end_sessions,
         PLATFORM | SUPERVISORS,
         wire.EndAllRequest,
@@ -115,10 +112,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
-    _send("POST", "/v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),
+    _send("POST /v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),
     _send(
-        "PATCH",
-        "/v1/violations/{violation_id}",
+        "PATCH /v1/violations/{violation_id}",
         violations.patch,
         SUPERVISORS,
         wire.ResolutionPatch,
@@ -127,8 +123,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _get("/v1/rules", rules.listed, ADMINISTRATORS, wire.RulesPage),
     _send(
-        "POST",
-        "/v1/rules",
+        "POST /v1/rules",
         rules.create,
         ADMINISTRATORS,
         wire.RuleRequest,
@@ -138,7 +133,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         creates=True,
     ),
     _get(RULE, rules.get, ADMINISTRATORS, wire.RuleReply, errors=(404,)),
-    _send("PUT", RULE, rules.replace, ADMINISTRATORS, wire.RuleRequest, wire.RuleReply, errors=(404, 409)),
+    _send(f"PUT {RULE}", rules.replace, ADMINISTRATORS, wire.RuleRequest, wire.RuleReply, errors=(404, 409)),
     Route(
         method="DELETE",
         path=RULE,
@@ -150,12 +145,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _get(RULE + "/versions", rules.versions, ADMINISTRATORS, wire.RuleVersionsPage, errors=(404,)),
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
-    _send("PUT", "/v1/settings", rules.save_settings, ADMINISTRATORS, Settings, Settings),
+    _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, Settings, Settings),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
     _list("/v1/tenants", rules.tenants, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(
-        "POST",
-        "/v1/tenants",
+        "POST /v1/tenants",
         rules.create_tenant,
         ROOT,
         wire.TenantRequest,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from types import UnionType
-from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import inspect
@@ -45,42 +43,6 @@ def schemas(asked: Iterable[Any], answered: Iterable[Any]) -> Schemas:
     for kind, name in names.items():
         _complete(made, kind, components[name], sent=kind in inputs)
     return made
-
-
-@cache
-def describable(kind: Any) -> Any:
-    """The struct that stands for `kind`: of a struct and one that adds to it, one whose additions may be missing.
-
-    msgspec writes either, but describes no union of untagged structs.
-    """
-    if isinstance(kind, UnionType):
-        return _either(kind)
-    hints = get_type_hints(kind, include_extras=True)
-    shown = {name: _items_described(hint) for name, hint in hints.items()}
-    return kind if shown == hints else _stand_in(kind, list(shown.items()))
-
-
-def _items_described(hint: Any) -> Any:
-    items = get_args(hint)
-    if get_origin(hint) is tuple and isinstance(items[0], UnionType) and _of_structs(items[0]):
-        return tuple[describable(items[0]), ...]  # type: ignore[misc]  # made at run time, for msgspec alone
-    return hint
-
-
-def _of_structs(union: UnionType) -> bool:
-    return all(isinstance(each, type) and issubclass(each, msgspec.Struct) for each in get_args(union))
-
-
-def _either(union: UnionType) -> Named:
-    less, more = sorted(get_args(union), key=lambda kind: len(kind.__struct_fields__))
-    hints = get_type_hints(more, include_extras=True)
-    added = (name for name in more.__struct_fields__ if name not in less.__struct_fields__)
-    return _stand_in(less, [(name, hints[name] | msgspec.UnsetType, msgspec.UNSET) for name in added], less)
-
-
-def _stand_in(kind: Named, fields: Sequence[Any], *bases: Named) -> Named:
-    words = {"__doc__": kind.__doc__}
-    return msgspec.defstruct(kind.__name__, fields, bases=bases or None, namespace=words, frozen=True, kw_only=True)
 
 
 def _named(kinds: Iterable[Any]) -> list[Named]:
@@ -137,8 +99,6 @@ def _complete_field(made: Schemas, kind: Named, field: inspect.Field, schema: Sc
     if field.name == "params" and isinstance(field.type, inspect.DictType):
         schema.clear()
         schema["anyOf"] = [made.reference(each) for each in dict.fromkeys(PARAMS.values())]
-    if kind is ProblemDocument and field.name == "errors":
-        schema["items"] = made.reference(Problem)
     described = GLOSSARY.get(f"{kind.__name__}.{field.encode_name}") or GLOSSARY.get(field.encode_name)
     if described:
         schema["description"] = described + _by_kind(kind, field.name)

@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 
 from accessguard.api.read import Paging
-from accessguard.events.audit import Entry
 from accessguard.devices.model import Device
+from accessguard.events.audit import Entry
 from accessguard.guard.messages import LANGUAGE, message
 from accessguard.guard.model import (
     Check,
@@ -54,7 +54,10 @@ class RefusalReason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckReply(msgspec.Struct, frozen=True, kw_only=True):
-    """May this session go on?"""
+    """Whether a session may go on, and why not.
+
+    `trace` holds every rule looked at, in order; only with `explain`.
+    """
 
     decision: Outcome
     reason: RefusalReason | None
@@ -65,12 +68,7 @@ class CheckReply(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
     ttl_ms: int
     violation_id: UUID | None
-
-
-class ExplainedCheckReply(CheckReply, frozen=True, kw_only=True):
-    """The same with every rule looked at, in order."""
-
-    trace: tuple[TraceStep, ...]
+    trace: tuple[TraceStep, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChecksRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +80,7 @@ class ChecksRequest(msgspec.Struct, frozen=True, kw_only=True):
 class ChecksReply(msgspec.Struct, frozen=True, kw_only=True):
     """The answers, in the order of the checks."""
 
-    results: tuple[CheckReply | ExplainedCheckReply, ...]
+    results: tuple[CheckReply, ...]
 
 
 class LoginReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +138,7 @@ class MemberPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an operator says of a student; what is left out stays."""
 
     checks_enabled: bool | msgspec.UnsetType = msgspec.UNSET
-    checks_disabled_until: Time | None | msgspec.UnsetType = msgspec.UNSET
+    checks_disabled_until: Time | msgspec.UnsetType | None = msgspec.UNSET
     note: Annotated[str, msgspec.Meta(max_length=10_000)] | msgspec.UnsetType = msgspec.UNSET
     tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
     reason: Reason | None = None
@@ -150,7 +148,7 @@ class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What an operator says of a device; what is left out stays."""
 
     access: Access | msgspec.UnsetType = msgspec.UNSET
-    name: Short | None | msgspec.UnsetType = msgspec.UNSET
+    name: Short | msgspec.UnsetType | None = msgspec.UNSET
     reason: Reason | None = None
 
 
@@ -366,9 +364,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_reply(verdict: Verdict, *, explain: bool) -> CheckReply:
     """The wire form of a verdict."""
-    kind = ExplainedCheckReply if explain else CheckReply
-    trace = {"trace": verdict.trace} if explain else {}
-    return kind(
+    return CheckReply(
         decision=verdict.outcome,
         reason=refusal(verdict),
         member_id=verdict.member_id,
@@ -378,7 +374,7 @@ def check_reply(verdict: Verdict, *, explain: bool) -> CheckReply:
         degraded=verdict.degraded,
         ttl_ms=verdict.ttl_ms,
         violation_id=verdict.violation_id,
-        **trace,
+        trace=verdict.trace if explain else msgspec.UNSET,
     )
 
 

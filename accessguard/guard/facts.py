@@ -189,19 +189,19 @@ class Case:
             rule_version=step.rule.version,
             mode=step.rule.mode,
             effect=effect,
-            details=details(finding),
+            details=details(finding, effect),
             **self._common,
         )
 
 
-def details(finding: Finding) -> dict[str, Any]:
-    """What a case keeps of its finding: the limit, what was counted, and which ones."""
+def details(finding: Finding, effect: Effect) -> dict[str, Any]:
+    """What a case keeps of its finding: the limit, what was counted, which ones, and what was or would have been ended."""
     kept: dict[str, Any] = {
         "limit": finding.limit,
         "counted": finding.counted,
         "sessions": list(finding.sessions),
         "devices": [str(each) for each in finding.devices],
-        "ended": list(finding.evict),
+        "ended" if effect is Effect.EVICTED else "would_end": list(finding.evict),
     }
     return {name: value for name, value in kept.items() if value not in (None, [])}
 

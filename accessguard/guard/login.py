@@ -7,6 +7,7 @@ again on what it left. See docs/decisions/0002-optimistic-login.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import msgspec
 
 from accessguard.database import Database
 from accessguard.devices.browser import recognise, tidy
-from accessguard.devices.cookie import Claim, CookieSettings, DeviceTokens, cookie, new_secret
+from accessguard.devices.cookie import CookieSettings, DeviceTokens, cookie, new_secret
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
@@ -97,7 +98,8 @@ class Logins:
         except GuardError as error:
             return await self._overtaken(tenant, policy, asked, error)
         LOGIN_SECONDS.observe(self._seconds() - began)
-        DECISIONS.labels("login", verdict.outcome, (verdict.refusal and verdict.refusal.code) or "none").inc()
+        outcome = "failed" if asked.outcome is LoginOutcome.FAILURE else verdict.outcome
+        DECISIONS.labels("login", outcome, (verdict.refusal and verdict.refusal.code) or "none").inc()
         DEGRADED.inc(1 if verdict.degraded else 0)
         return verdict
 
@@ -130,20 +132,20 @@ class Logins:
     ) -> tuple[Plan, tuple[UUID, ...], LoginVerdict]:
         """Decide and write; again, when the member has changed in between; in the end under its lock."""
         for _ in range(OPTIMISTIC_TRIES):
-            done = await self._once(self._sessions, tenant, policy, member_id, visit, salt)
+            done = await self._once(self._sessions, tenant, policy, member_id, visit=visit, salt=salt)
             if done is not None:
                 return done
             LOGIN_RETRIES.inc()
         async with self._db.transaction() as transaction:
             store = SessionStore(transaction, quiet=QUIET)
             await store.lock(tenant, member_id)
-            done = await self._once(store, tenant, policy, member_id, visit, salt)
+            done = await self._once(store, tenant, policy, member_id, visit=visit, salt=salt)
         if done is None:
             raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
         return done
 
     async def _once(
-        self, store: SessionStore, tenant: str, policy: Policy, member_id: str, visit: Visit, salt: bytes
+        self, store: SessionStore, tenant: str, policy: Policy, member_id: str, *, visit: Visit, salt: bytes
     ) -> tuple[Plan, tuple[UUID, ...], LoginVerdict] | None:
         opening = await self._opening(store, tenant, member_id, visit)
         planned = plan(opening, policy, visit)
@@ -198,10 +200,8 @@ class Logins:
         """After the commit: every worker forgets what it held of the member."""
         ended = [each.id for each in planned.rows.ended]
         touched = (*ended, visit.session_id)
-        try:
+        with contextlib.suppress(GuardError):
             await self._live.seed(tenant, member_id, {}, ended=touched)
-        except GuardError:
-            pass
         kind = "session_ended" if ended else "session_started"
         await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
 

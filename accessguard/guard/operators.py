@@ -35,16 +35,27 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says of a device; UNSET leaves it as it is."""
 
     access: Access | msgspec.UnsetType = msgspec.UNSET
-    name: str | None | msgspec.UnsetType = msgspec.UNSET
+    name: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator says of a member; UNSET leaves it as it is."""
 
     checks_enabled: bool | msgspec.UnsetType = msgspec.UNSET
-    checks_disabled_until: datetime | None | msgspec.UnsetType = msgspec.UNSET
+    checks_disabled_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
     note: str | msgspec.UnsetType = msgspec.UNSET
     tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """One act for the audit log: by whom, on what, why, when."""
+
+    tenant: str
+    actor: Actor
+    action: str
+    target: str
+    reason: str | None
+    at: datetime
 
 
 class Operators:
@@ -66,7 +77,8 @@ class Operators:
             after = _annotated(before, asked, reason)
             await store.annotate(tenant, after)
             fields = ("checks_enabled", "checks_disabled_until", "note", "tags")
-            await self._audit(tx, tenant, actor, "member.change", member_id, before, after, fields, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="member.change", target=member_id, reason=reason, at=now)
+            await self._audit(tx, act, _fields(before, fields), _fields(after, fields))
         await self._changes.announce(Change(tenant=tenant, kind="member_changed", member_id=member_id))
         return after
 
@@ -90,7 +102,8 @@ class Operators:
             after = _decided(before, asked, actor, reason, now)
             await store.change(tenant, member_id, after)
             fields = ("access", "name")
-            await self._audit(tx, tenant, actor, "device.change", str(device_id), before, after, fields, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="device.change", target=str(device_id), reason=reason, at=now)
+            await self._audit(tx, act, _fields(before, fields), _fields(after, fields))
         await self._changes.announce(Change(tenant=tenant, kind="device_changed", member_id=member_id))
         return after
 
@@ -105,7 +118,8 @@ class Operators:
             before = await self._device(store, tenant, member_id, device_id, now)
             ended = await store.forget(tenant, member_id, device_id, at=now, by=actor.subject)
             fields = ("label", "access", "name")
-            await self._audit(tx, tenant, actor, "device.forget", str(device_id), before, None, fields, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="device.forget", target=str(device_id), reason=reason, at=now)
+            await self._audit(tx, act, _fields(before, fields), _fields(None, fields))
         change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=ended or ())
         await self._changes.announce(change)
 
@@ -119,7 +133,8 @@ class Operators:
             store = SessionStore(tx, quiet=QUIET)
             ended = await store.end_all(tenant, member_id, at=now, reason="ended_by_operator", by=actor.subject)
             after = {"ended": list(ended)}
-            await self._log(tx, tenant, actor, "sessions.end", "member", member_id, None, after, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="sessions.end", target=member_id, reason=reason, at=now)
+            await self._audit(tx, act, None, after)
         change = Change(tenant=tenant, kind="session_ended", member_id=member_id, session_ids=ended)
         await self._changes.announce(change)
         return ended
@@ -147,9 +162,10 @@ class Operators:
             await store.resolve(tenant, violation_id, after.resolution, after.note)
             fields = ("resolution", "note")
             target = str(violation_id)
-            await self._audit(
-                tx, tenant, actor, "violation.resolve", target, before, after, fields, reason, from_ms(now_ms)
+            act = Act(
+                tenant=tenant, actor=actor, action="violation.resolve", target=target, reason=reason, at=from_ms(now_ms)
             )
+            await self._audit(tx, act, _fields(before, fields), _fields(after, fields))
         return after
 
     async def create_rule(
@@ -171,7 +187,8 @@ class Operators:
             store = PolicyStore(tx)
             made = await store.create(tenant, rule_id, checked, at=now, actor=actor.subject, reason=reason)
             if made is not None:
-                await self._log(tx, tenant, actor, "rule.create", "rule", str(rule_id), None, made.body, reason, now)
+                act = Act(tenant=tenant, actor=actor, action="rule.create", target=str(rule_id), reason=reason, at=now)
+                await self._audit(tx, act, None, made.body)
             found = made or await store.rule(tenant, rule_id)
         if found is None:
             raise GuardError(ErrorCode.CONFLICT, "The rule of that idempotency key has been deleted since.")
@@ -200,7 +217,8 @@ class Operators:
             if before is None or after is None:
                 raise _no_rule()
             target = str(rule_id)
-            await self._log(tx, tenant, actor, "rule.replace", "rule", target, before.body, after.body, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="rule.replace", target=target, reason=reason, at=now)
+            await self._audit(tx, act, before.body, after.body)
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
         return after
 
@@ -211,7 +229,8 @@ class Operators:
             gone = await PolicyStore(tx).delete(tenant, rule_id, at=now, actor=actor.subject, reason=reason)
             if gone is None:
                 raise _no_rule()
-            await self._log(tx, tenant, actor, "rule.delete", "rule", str(rule_id), gone.body, None, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="rule.delete", target=str(rule_id), reason=reason, at=now)
+            await self._audit(tx, act, gone.body, None)
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
 
     async def save_settings(
@@ -226,7 +245,8 @@ class Operators:
             if after is None:
                 raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
             now = from_ms(now_ms)
-            await self._log(tx, tenant, actor, "settings.replace", "tenant", tenant, before, after, reason, now)
+            act = Act(tenant=tenant, actor=actor, action="settings.replace", target=tenant, reason=reason, at=now)
+            await self._audit(tx, act, before, after)
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
         return after
 
@@ -244,50 +264,25 @@ class Operators:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such device.")
         return found
 
-    async def _audit(
-        self,
-        tx: Database,
-        tenant: str,
-        actor: Actor,
-        action: str,
-        target: str,
-        before: msgspec.Struct | None,
-        after: msgspec.Struct | None,
-        fields: tuple[str, ...],
-        reason: str | None,
-        now: datetime,
-    ) -> None:
-        """Log the fields of a change, as they were and as they are."""
-        kind = action.partition(".")[0]
-        old, new = (None if each is None else {f: getattr(each, f) for f in fields} for each in (before, after))
-        await self._log(tx, tenant, actor, action, kind, target, old, new, reason, now)
-
-    async def _log(
-        self,
-        tx: Database,
-        tenant: str,
-        actor: Actor,
-        action: str,
-        kind: str,
-        target: str,
-        before: Any,
-        after: Any,
-        reason: str | None,
-        now: datetime,
-    ) -> None:
+    async def _audit(self, tx: Database, act: Act, before: Any, after: Any) -> None:
         entry = Entry(
             id=self._new_id(),
-            at=now,
-            actor=actor.subject,
-            role=actor.role,
-            action=action,
-            target_kind=kind,
-            target_id=target,
+            at=act.at,
+            actor=act.actor.subject,
+            role=act.actor.role,
+            action=act.action,
+            target_kind=act.action.partition(".")[0],
+            target_id=act.target,
             before=before,
             after=after,
-            reason=reason,
+            reason=act.reason,
         )
-        await AuditStore(tx).add(tenant, entry)
+        await AuditStore(tx).add(act.tenant, entry)
+
+
+def _fields(of: msgspec.Struct | None, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """What a change is about, out of all there is."""
+    return None if of is None else {name: getattr(of, name) for name in names}
 
 
 def _annotated(before: Member, asked: MemberChange, reason: str | None) -> Member:

@@ -10,15 +10,15 @@ from collections import defaultdict
 from typing import Final
 
 from accessguard.guard.model import Verdict
-from accessguard.metrics import BEATS, DECISIONS, DEGRADED, VERDICTS
+from accessguard.metrics import BEATS, DECISIONS, DEGRADED, HTTP, VERDICTS
 
 NONE: Final = "none"
 
 
 class Tally:
-    """Counts since the last report; `plain` are allows from memory, by far the most frequent answer."""
+    """Counts since the last report: `plain` are allows from memory, `answers` what the fast lane sent."""
 
-    __slots__ = ("_degraded", "_outcomes", "early", "evaluated", "from_memory", "loaded", "moved", "plain")
+    __slots__ = ("_degraded", "_outcomes", "answers", "early", "evaluated", "from_memory", "loaded", "moved", "plain")
 
     def __init__(self) -> None:
         self.from_memory = 0
@@ -26,6 +26,7 @@ class Tally:
         self.loaded = 0
         self.moved = 0
         self.early = 0
+        self.answers = 0
         self._degraded = 0
         self.plain = 0
         self._outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -58,4 +59,7 @@ class Tally:
             VERDICTS.labels(source).inc(times)
         for result, times in (("moved", self.moved), ("early", self.early)):
             BEATS.labels(result).inc(times)
-        self.from_memory = self.evaluated = self.loaded = self.moved = self.early = self.plain = self._degraded = 0
+        HTTP.labels("2xx").inc(self.answers)
+        self.from_memory = self.answers = self.evaluated = self.loaded = self.moved = self.early = self.plain = (
+            self._degraded
+        ) = 0

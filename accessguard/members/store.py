@@ -53,11 +53,9 @@ COLUMNS: Final = """
 
 ONE: Final = COLUMNS + " AND m.id = $4"
 
-LISTED: Final = (
-    """
-    WITH listed AS ("""
-    + COLUMNS
-    + """
+# `<columns>`, `<key>`, `<type>`, `<after>` and `<order>` are filled in below, from constants alone.
+LISTED: Final = """
+    WITH listed AS (<columns>
        AND ($4::text IS NULL OR m.id = $4 OR m.id ILIKE $5 OR m.name ILIKE $5 OR m.email ILIKE $5 OR m.phone ILIKE $5
             OR EXISTS (SELECT FROM member_alias a WHERE a.tenant = $1 AND a.member_id = m.id AND a.email ILIKE $5))
        AND ($6::text IS NULL OR $6 = ANY(m.tags))
@@ -73,7 +71,6 @@ LISTED: Final = (
      WHERE $11::text IS NULL OR (<key>, id) <after> ($11::<type>, $12)
      ORDER BY <key> <order>, id <order> LIMIT $13
 """
-)
 
 KEYS: Final = {
     MemberSort.LAST_ACTIVITY: ("coalesce(last_activity_at, '-infinity'::timestamptz)", "timestamptz"),
@@ -87,7 +84,7 @@ KEYS: Final = {
 def _listing(sort: MemberSort, *, descending: bool) -> str:
     key, kind = KEYS[sort]
     after, order = ("<", "DESC") if descending else (">", "ASC")
-    words = {"<key>": key, "<type>": kind, "<after>": after, "<order>": order}
+    words = {"<columns>": COLUMNS, "<key>": key, "<type>": kind, "<after>": after, "<order>": order}
     statement = LISTED
     for word, text in words.items():
         statement = statement.replace(word, text)

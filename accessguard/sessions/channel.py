@@ -33,7 +33,7 @@ class Subscription(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Subscribe."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         for command in (*self._place.greetings(), ("SUBSCRIBE", self._channel)):
             self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub asks for 1-tuples
 

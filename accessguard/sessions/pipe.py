@@ -99,7 +99,7 @@ class Pipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say what the server wants to hear first, then send what has gathered."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._reader = hiredis.Reader()
         greetings = self._place.greetings()
         deadline = self._loop.time() + self._timeout_s

@@ -37,10 +37,15 @@ SNAPSHOT: Final = """
       FROM member m WHERE m.tenant = $1 AND m.id = $2
 """
 
-# The same for a check that knows only the session's id: found, or not, in one round trip.
-BY_SESSION: Final = SNAPSHOT.replace(
-    "m.id = $2", "m.id = (SELECT member_id FROM session WHERE tenant = $1 AND id = $2)"
-).replace("AND ended_at IS NULL", "AND (ended_at IS NULL OR id = $2)")
+# The same for a check that knows only the session's id, which comes along even when it has ended: in one round trip.
+BY_SESSION: Final = (
+    SNAPSHOT.replace("m.id = $2", "m.id = (SELECT member_id FROM session WHERE tenant = $1 AND id = $2)")
+    .replace(
+        "FROM (SELECT * FROM session",
+        "FROM (SELECT * FROM session WHERE tenant = $1 AND id = $2 AND ended_at IS NOT NULL UNION ALL (SELECT * FROM session",
+    )
+    .replace("LIMIT 1000) s)", "LIMIT 1000)) s)")
+)
 
 OPENING: Final = SNAPSHOT.replace(
     "FROM member m WHERE",
