@@ -130,13 +130,13 @@ class Parts:
     async def running(self) -> AsyncIterator[Context]:
         """Run the tasks; at the end, flush what is pending before the pools close."""
         self._memory.trusted = False
-        jobs: tuple[Coroutine[Any, Any, None], ...] = (
-            self.changes.listen(),
-            self.changes.poll(),
-            self.activity.run(FLUSH_S),
-            self.folds.run(FLUSH_S),
-        )
-        tasks = [asyncio.create_task(job) for job in jobs]
+        jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "listen": self.changes.listen,
+            "poll": self.changes.poll,
+            "activity": lambda: self.activity.run(FLUSH_S),
+            "violations": lambda: self.folds.run(FLUSH_S),
+        }
+        tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:
             yield self.context
         finally:
@@ -258,6 +258,16 @@ def _set_up(config: Config) -> None:
     BUILD.info({"version": __version__, "python": platform.python_version()})
     present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
     recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a job until cancelled; one that fails for a reason nobody thought of is logged and begun again."""
+    while True:
+        try:
+            await job()
+        except Exception as error:
+            LOG.exception("job_failed", job=name, exc_info=error)
+        await asyncio.sleep(FLUSH_S)
 
 
 class JsonLines(logging.Formatter):

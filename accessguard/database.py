@@ -32,8 +32,9 @@ OUT_OF_REACH = (
     asyncpg.exceptions.SerializationError,
 )
 
+# A NOT NULL that is violated is a statement's way to refuse a row that is somebody else's by now.
 # What means "the caller's value is none that can be kept or compared": NUL in a text, a year past the calendar.
-REFUSED = (asyncpg.DataError, asyncpg.UniqueViolationError)
+REFUSED = (asyncpg.DataError, asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
 
 
 class Database:
@@ -62,6 +63,7 @@ class Database:
                 command_timeout=timeout_s,
                 max_inactive_connection_lifetime=60.0,
                 init=_prepare,
+                reset=_nothing,
                 server_settings={"application_name": "accessguard", "timezone": "UTC"},
             )
         except (*OUT_OF_REACH, asyncpg.PostgresError) as error:
@@ -162,6 +164,10 @@ def both_ways(statement: str) -> Mapping[bool, str]:
     }
 
 
+async def _nothing(_: Any) -> None:
+    """No call changes its connection, so nothing is set back: asyncpg's own way is a round trip after each."""
+
+
 async def _prepare(connection: Any) -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(kind, encoder=_encode, decoder=_raw, schema="pg_catalog")
@@ -180,6 +186,6 @@ def _unavailable() -> GuardError:
 
 
 def _refused(error: asyncpg.PostgresError) -> GuardError:
-    if isinstance(error, asyncpg.UniqueViolationError):
+    if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)):
         return GuardError(ErrorCode.CONFLICT, "This has just been stored by another call.")
     return GuardError(ErrorCode.INVALID, "A value is none that can be stored or compared.")

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from accessguard.api.context import Asking, Context, origin
+from accessguard.api.context import Asking, Context
 from accessguard.api.keys import Caller, Role
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
@@ -31,10 +31,10 @@ async def admit(
     if caller.role not in roles:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
     if installation:
-        return Asking(caller=caller, tenant=caller.tenant, address=origin(request, ctx.trusted))
+        return Asking(caller=caller, tenant=caller.tenant)
     tenant = named_tenant(caller, request.headers.get(TENANT_HEADER))
     await ensure_tenant(ctx, caller, tenant)
-    return Asking(caller=caller, tenant=tenant, address=origin(request, ctx.trusted))
+    return Asking(caller=caller, tenant=tenant)
 
 
 def bearer(header: str | None) -> str:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
-from accessguard.api.reply import JSON, encode
+from accessguard.api.reply import JSON, encode, plain
 from accessguard.api.wire import ChecksRequest, check_reply
 from accessguard.guard.memory import Held
 from accessguard.guard.model import Check
@@ -61,6 +61,8 @@ async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
     if known is not None:
         return written(ctx, known, now_ms)
     verdict = await ctx.checks.decide(tenant, asked, now_ms)
+    if verdict.code is None and not asked.explain:
+        return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain))
 
 

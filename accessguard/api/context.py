@@ -58,11 +58,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks, for which tenant, from where (None: unknown)."""
+    """Who asks, and for which tenant."""
 
     caller: Caller
     tenant: str
-    address: Address | None
 
     @property
     def actor(self) -> Actor:
@@ -84,11 +83,11 @@ def asking(request: web.Request) -> Asking:
     return request[ASKING]
 
 
-def origin(request: web.BaseRequest, trusted: Networks) -> Address | None:
-    """Where the request comes from, by the one rule for all entry points."""
+def origin(request: web.Request) -> Address | None:
+    """Where the request comes from, by the one rule for all entry points; None when unknown."""
     return client_address(
         request.remote,
         request.headers.getall("X-Forwarded-For", []),
         request.headers.getall("Forwarded", []),
-        trusted,
+        context(request).trusted,
     )

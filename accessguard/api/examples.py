@@ -239,6 +239,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "Health.status": "ok",
     "LoginItem.code": None,
     "LoginItem.device_new": False,
+    "LoginItem.device_token": "current",
     "LoginItem.outcome": "success",
     "LoginItem.rule_id": None,
     "LoginItem.rule_version": None,

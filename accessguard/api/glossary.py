@@ -148,6 +148,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "LoginItem.decision": "What AccessGuard decided.",
     "LoginItem.code": "Why it was refused; null when it was not.",
     "device_new": "Whether this attempt made the device.",
+    "LoginItem.device_token": "The token that came with the attempt: none, current, previous (within its 30 s of grace), "
+    "stale (older than that), or foreign (forged, forgotten, or of another browser).",
     "browser": "The browser's family.",
     "browser_version": "The browser's version when it was last seen.",
     "os": "The operating system's family.",

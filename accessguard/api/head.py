@@ -26,13 +26,18 @@ VISIBLE: Final = bytes(range(0x20, 0x7F)) + b"\t"
 CRLF: Final = b"\r\n"
 DIGITS: Final = b"0123456789"
 
-AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE = range(6)
+SINGLES: Final = (b"content-location", b"content-range", b"etag", b"max-forwards", b"server")
+AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, HOST, AGENT, SINGLE = range(9)
 NAMES: Final = {
     b"authorization": AUTHORIZATION,
     b"content-length": LENGTH,
     b"content-type": KIND,
     b"accessguard-tenant": TENANT,
     b"connection": CONNECTION,
+    # These have no meaning here but, as aiohttp has it, may come once only; the first has to come.
+    b"host": HOST,
+    b"user-agent": AGENT,
+    **{name: SINGLE + place for place, name in enumerate(SINGLES)},
     # Each of these changes how the bytes behind the head are to be read, or what happens to the connection.
     b"content-encoding": STRANGE,
     b"expect": STRANGE,
@@ -48,6 +53,9 @@ KINDS: Final = frozenset({b"application/json", b"application/json; charset=utf-8
 NOTHING: Final[tuple[int, bytes]] = (-1, b"")
 
 MOST_HELD: Final = 8_192
+MOST_LINES: Final = 128  # aiohttp's bound
+# A longer head goes to aiohttp, whose own bound for one line is 8190.
+MOST_HEAD: Final = 6_000
 LONGEST_LENGTH: Final = 9  # digits
 LONGEST_KEPT: Final = 2_048  # bytes of a line that is remembered
 
@@ -73,7 +81,7 @@ class Heads:
         self._heads: dict[bytes, Head] = {}
         self._seen: set[int] = set()
         self._lines: dict[bytes, tuple[int, bytes]] = {}
-        self._callers: dict[tuple[bytes, bytes], tuple[str, int]] = {}
+        self._callers: dict[tuple[bytes, bytes | None], tuple[str, int]] = {}
         self.known = self._heads.get
 
     def read(self, head: bytes) -> Head | None:
@@ -97,7 +105,9 @@ class Heads:
             self._seen.add(mark)
 
     def _parse(self, head: bytes) -> Head | None:
-        lines = head[:-4].split(b"\r\n")
+        lines = head[:-4].split(CRLF)
+        if len(lines) > MOST_LINES:
+            return None
         known = self._lines
         seen: dict[int, bytes] = {}
         for line in lines[1:]:
@@ -125,17 +135,17 @@ class Heads:
         digits = seen.get(LENGTH, b"0")
         if not digits or len(digits) > LONGEST_LENGTH or digits.translate(None, DIGITS):
             return None
-        if CONNECTION in seen and seen[CONNECTION].lower() != b"keep-alive":
+        if HOST not in seen or (CONNECTION in seen and seen[CONNECTION].lower() != b"keep-alive"):
             return None
         many = FAST.get(start)
         if many is None:
             return Head(int(digits)) if plain_start(start) else None
         if LENGTH not in seen or (KIND in seen and seen[KIND].lower() not in KINDS):
             return Head(int(digits))
-        tenant, until_ms = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT, b""))
+        tenant, until_ms = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT))
         return Head(int(digits), until_ms > 0, many, tenant, until_ms)
 
-    def _caller(self, authorization: bytes, tenant: bytes) -> tuple[str, int]:
+    def _caller(self, authorization: bytes, tenant: bytes | None) -> tuple[str, int]:
         """The tenant that the caller may check for, and until when its token says so (0: it may not)."""
         known = self._callers.get((authorization, tenant))
         if known is not None:
@@ -143,7 +153,7 @@ class Heads:
         now_ms = self._context.now_ms()
         try:
             caller = self._context.keyring.verify(bearer(authorization.decode()), now=now_ms / 1000)
-            named = named_tenant(caller, tenant.decode() or None)
+            named = named_tenant(caller, None if tenant is None else tenant.decode())
         except GuardError:
             return "", 0
         if caller.role is not Role.PLATFORM:
@@ -166,6 +176,8 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
 
     def read(self, head: bytes) -> Head | None:
         """What a head of this shape says; None for another one, which is then parsed in full."""
+        if len(head) >= MOST_HEAD:
+            return None
         at, length = 0, self.head.length
         for place, fixed in enumerate(self.parts[:-1]):
             if not head.startswith(fixed, at):
@@ -200,8 +212,8 @@ def shape(one: bytes, other: bytes, head: Head) -> Shape | None:
         if first == second:
             fixed += lead + second
             continue
-        kind = NAMES.get(name.lower(), None)
-        if not colon or not first.startswith(name + b":") or kind not in (None, LENGTH):
+        kind = NAMES.get(name.lower(), HOST)
+        if not colon or not first.startswith(name + b":") or (kind < HOST and kind != LENGTH):
             return None
         length_at = len(parts) if kind == LENGTH else length_at
         parts.append(fixed + lead + name + b":")
@@ -216,7 +228,10 @@ def plain_start(start: bytes) -> bool:
 
 
 def _room(
-    memory: dict[bytes, Head] | dict[bytes, tuple[int, bytes]] | dict[tuple[bytes, bytes], tuple[str, int]] | set[int],
+    memory: dict[bytes, Head]
+    | dict[bytes, tuple[int, bytes]]
+    | dict[tuple[bytes, bytes | None], tuple[str, int]]
+    | set[int],
 ) -> None:
     """Forget everything when it is full: rarer and cheaper than to forget one thing each time."""
     if len(memory) >= MOST_HELD:

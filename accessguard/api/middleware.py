@@ -24,6 +24,9 @@ CODES: Final = {status: code for code, status in STATUS.items()}
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "AccessGuard"}
 
+NAMED_HEADERS: Final = {name: value for name, value in SAFE_HEADERS.items() if name != "Cache-Control"}
+ANSWERS: Final = {number: HTTP.labels(f"{number}xx") for number in range(1, 6)}
+
 
 @web.middleware
 async def boundary(
@@ -31,10 +34,9 @@ async def boundary(
 ) -> web.StreamResponse:
     """Render errors and count answers."""
     response = await _answered(request, handler)
-    HTTP.labels(f"{response.status // 100}xx").inc()
+    ANSWERS[response.status // 100].inc()
     if not response.prepared:
-        for name, value in SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
+        response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
     return response
 
 

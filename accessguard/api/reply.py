@@ -73,6 +73,11 @@ def encode(value: Any) -> bytes:
     return msgspec.json.encode(_written(msgspec.to_builtins(value, builtin_types=(datetime,))))
 
 
+def plain(value: msgspec.Struct) -> bytes:
+    """The value as JSON, if no time is in it."""
+    return msgspec.json.encode(value)
+
+
 def time_text(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

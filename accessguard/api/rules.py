@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from accessguard.api.context import asking, context
+from accessguard.api.context import asking, context, origin
 from accessguard.api.idempotency import new_id
 from accessguard.api.paging import page
 from accessguard.api.read import Paging, body, path_id, path_text, query
@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
         who.actor,
         await new_id(request),
         asked.body(),
-        origin=who.address,
+        origin=origin(request),
         confirmed=asked.confirm_lockout,
         reason=asked.reason,
         now_ms=ctx.now_ms(),
@@ -72,7 +72,7 @@ async def replace(request: web.Request) -> web.Response:
         who.actor,
         path_id(request, "rule_id"),
         asked.body(),
-        origin=who.address,
+        origin=origin(request),
         confirmed=asked.confirm_lockout,
         reason=asked.reason,
         now_ms=ctx.now_ms(),

@@ -19,7 +19,6 @@ from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import Question
 from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
-from accessguard.metrics import CHECK_SECONDS
 from accessguard.policies.book import PolicyBook
 from accessguard.rules.model import Decision, Outcome
 from accessguard.sessions.activity import ActivityLog
@@ -85,7 +84,7 @@ class Checks:
         """Decide anew. Raises GuardError(UNAVAILABLE)."""
         began = self._seconds()
         verdict = await self._decide(tenant, asked, now_ms)
-        CHECK_SECONDS.observe(self._seconds() - began)
+        self.tally.took(self._seconds() - began)
         self.tally.made(verdict)
         return verdict
 
@@ -164,9 +163,7 @@ class Checks:
             return await self._without_live(question)
         if pulse.cold:
             await self._quietly(self._warm(question.known))
-        if pulse.live:
-            question.known.live_ms.update(pulse.live)
-        decision = question.decision()
+        decision = question.decision() if question.known.hear(pulse.live, but=question.session.id) else first
         if pulse.moved and decision.outcome is not Outcome.ALLOW:
             snapshot = question.snapshot
             place = (snapshot.tenant, snapshot.member_id, question.session.id)

@@ -31,7 +31,7 @@ from accessguard.guard.model import (
     LoginVerdict,
     OpenedSession,
 )
-from accessguard.guard.plan import Plan, Visit, attempt, plan, recognised
+from accessguard.guard.plan import Plan, Visit, attempt, plan, recognised, token_state
 from accessguard.guard.turns import Turns
 from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
@@ -46,7 +46,6 @@ from accessguard.sessions.token import SessionTokens
 from accessguard.violations.model import QUIET
 
 OPTIMISTIC_TRIES: Final = 4
-SPARE_IDS: Final = 40
 
 
 class Logins:
@@ -114,7 +113,7 @@ class Logins:
 
     async def _decide(self, tenant: str, policy: Policy, asked: Login, now_ms: int) -> LoginVerdict:
         salt = new_secret()
-        visit = self._visit(asked, now_ms, salt)
+        visit = self._visit(asked, now_ms, salt, rules=len(policy.rules))
         if asked.outcome is LoginOutcome.FAILURE:
             return await self._failed(tenant, visit, salt)
         if asked.member_id is None:
@@ -171,8 +170,16 @@ class Logins:
         """An attempt that the platform refused: only recorded."""
         member_id = visit.asked.member_id
         decision = Decision(outcome=Outcome.ALLOW)
-        device_id = await self._own_device(tenant, member_id, visit) if member_id else None
-        row = attempt(visit, member_id, decision, device_id=device_id, device_new=False)
+        opening = await self._opening(self._sessions, tenant, member_id, visit) if member_id else None
+        own = recognised(opening, visit.claim) if opening else None
+        row = attempt(
+            visit,
+            member_id,
+            decision,
+            device_id=own.id if own else None,
+            device_new=False,
+            token=token_state(opening.claimed if opening else None, visit),
+        )
         answer = LoginVerdict(
             outcome=decision.outcome,
             attempt_id=visit.attempt_id,
@@ -190,12 +197,6 @@ class Logins:
         )
         return answer
 
-    async def _own_device(self, tenant: str, member_id: str, visit: Visit) -> UUID | None:
-        """The known device that the attempt came from; makes the member, so that its log can be read."""
-        opening = await self._opening(self._sessions, tenant, member_id, visit)
-        own = recognised(opening, visit.claim)
-        return own.id if own else None
-
     async def _tell(self, tenant: str, member_id: str, visit: Visit, planned: Plan) -> None:
         """After the commit: every worker forgets what it held of the member."""
         ended = [each.id for each in planned.rows.ended]
@@ -205,7 +206,7 @@ class Logins:
         kind = "session_ended" if ended else "session_started"
         await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
 
-    def _visit(self, asked: Login, now_ms: int, salt: bytes) -> Visit:
+    def _visit(self, asked: Login, now_ms: int, salt: bytes, *, rules: int) -> Visit:
         attempt_id = asked.attempt_id or self._new_id()
         return Visit(
             asked=asked,
@@ -219,7 +220,7 @@ class Logins:
             address=address(asked.ip),
             user_agent=tidy(asked.user_agent) if asked.user_agent is not None else None,
             identifier_hash=self._identifier_hash(asked.identifier),
-            ids=tuple(self._new_id() for _ in range(SPARE_IDS)),
+            ids=tuple(self._new_id() for _ in range(rules + 1)),
         )
 
     def _secret(self, salt: bytes, attempt_id: UUID) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, TypeVar
+
+import msgspec
 
 from accessguard.guard.model import Check, Verdict
 from accessguard.policies.model import Policy
@@ -68,6 +70,15 @@ class Known:
         self.live_ms: dict[str, int] = {}
         self.sessions: set[str] = set()
 
+    def hear(self, live_ms: Mapping[str, int], *, but: str) -> bool:
+        """Take over newer last activity; whether that of another session than `but` is news."""
+        news = False
+        for session_id, at in live_ms.items():
+            if self.live_ms.get(session_id, 0) < at:
+                self.live_ms[session_id] = at
+                news = news or session_id != but
+        return news
+
 
 class Memory:
     """Bounded by count; the verdict and the member that were decided on longest ago go first."""
@@ -113,6 +124,9 @@ class Memory:
         place = (snapshot.tenant, snapshot.member_id)
         if self._drops.get(place, self._floor) >= since:
             return None
+        there = self._members.get(place)
+        if there is not None and there.snapshot.generation == snapshot.generation:
+            return self._add(there, snapshot)
         self._forget(place)
         known = Known(snapshot)
         self._members[place] = known
@@ -121,6 +135,16 @@ class Memory:
         for surplus in oldest(self._members, MOST_MEMBERS):
             self._forget(surplus)
         return known
+
+    def _add(self, there: Known, snapshot: Snapshot) -> Known:
+        """Add the ended session that was asked for to the member as it is held; no verdict is lost by it."""
+        held = {session.id for session in there.snapshot.sessions}
+        more = tuple(session for session in snapshot.sessions if session.id not in held)
+        if more:
+            there.snapshot = msgspec.structs.replace(there.snapshot, sessions=there.snapshot.sessions + more)
+        for session in more:
+            self._owners[snapshot.tenant, session.id] = snapshot.member_id
+        return there
 
     def learn_unknown(self, tenant: str, session_id: str, now_ms: int) -> None:
         """Keep for 2 s that there is no such session."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from accessguard.devices.browser import Browser, same
-from accessguard.devices.cookie import Claim, secret_hash
+from accessguard.devices.cookie import Claim, matches, secret_hash
 from accessguard.guard.facts import Case, cases, counts, device_fact, gather
 from accessguard.guard.model import Login, Method, Verdict
 from accessguard.guard.verdicts import verdict_of
@@ -18,6 +20,7 @@ from accessguard.rules.model import Access, Decision, DeviceFact, DeviceLimit, O
 from accessguard.rules.networks import Address
 from accessguard.sessions.model import (
     AttemptRow,
+    ClaimedDevice,
     Device,
     DeviceRow,
     Ended,
@@ -85,7 +88,14 @@ def plan(opening: Opening, policy: Policy, visit: Visit) -> Plan:
     ended = tuple(Ended(id=each, reason="replaced") for each in replaced)
     ended += tuple(Ended(id=each, reason="session_limit") for each in evicted)
     rows = LoginRows(
-        attempt=attempt(visit, snapshot.member_id, decision, device_id=device_id, device_new=device is None),
+        attempt=attempt(
+            visit,
+            snapshot.member_id,
+            decision,
+            device_id=device_id,
+            device_new=device is None,
+            token=token_state(opening.claimed, visit),
+        ),
         device=None if device_id is None else _device_row(opening, policy, visit, device, device_id, allowed=allowed),
         session=_session_row(visit, policy, snapshot, device_id) if allowed else None,
         ended=ended if allowed else (),
@@ -116,8 +126,40 @@ def recognised(opening: Opening, claim: Claim | None) -> Device | None:
     return next((d for d in opening.snapshot.devices if d.browser_id == claimed.browser_id), None)
 
 
+class TokenState(StrEnum):
+    """What a device token turned out to be; kept in the access log."""
+
+    NONE = "none"
+    CURRENT = "current"
+    PREVIOUS = "previous"
+    STALE = "stale"
+    FOREIGN = "foreign"
+
+
+GRACE: Final = timedelta(seconds=30)
+"""A token rotates at login; the one before is good for 30 s more (design.md, "Client address, cookie, keys")."""
+
+
+def token_state(claimed: ClaimedDevice | None, visit: Visit) -> TokenState:
+    """Compare the secret of a token with the hashes that are stored, in constant time."""
+    if not visit.asked.device_token:
+        return TokenState.NONE
+    if visit.claim is None or claimed is None or claimed.forgotten:
+        return TokenState.FOREIGN
+    if matches(visit.claim.secret, claimed.secret_hash):
+        return TokenState.CURRENT
+    before = claimed.previous_hash is not None and matches(visit.claim.secret, claimed.previous_hash)
+    return TokenState.PREVIOUS if before and visit.now - claimed.rotated_at <= GRACE else TokenState.STALE
+
+
 def attempt(
-    visit: Visit, member_id: str | None, decision: Decision, *, device_id: UUID | None, device_new: bool
+    visit: Visit,
+    member_id: str | None,
+    decision: Decision,
+    *,
+    device_id: UUID | None,
+    device_new: bool,
+    token: TokenState,
 ) -> AttemptRow:
     """The line that this login leaves in the access log."""
     asked, step = visit.asked, decision.step
@@ -139,6 +181,7 @@ def attempt(
         device_class=visit.browser.device_class,
         device_id=device_id,
         device_new=device_new and device_id is not None,
+        device_token=token,
         session_id=visit.session_id if allowed else None,
         decision=decision.outcome,
         code=decision.code,

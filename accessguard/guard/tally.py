@@ -6,11 +6,12 @@ check would spend a fifth of its time on two of them.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from typing import Final
 
 from accessguard.guard.model import Verdict
-from accessguard.metrics import BEATS, DECISIONS, DEGRADED, HTTP, VERDICTS
+from accessguard.metrics import BEATS, CHECK_BUCKETS, CHECK_SECONDS, DECISIONS, DEGRADED, HTTP, VERDICTS
 
 NONE: Final = "none"
 
@@ -18,7 +19,19 @@ NONE: Final = "none"
 class Tally:
     """Counts since the last report: `plain` are allows from memory, `answers` what the fast lane sent."""
 
-    __slots__ = ("_degraded", "_outcomes", "answers", "early", "evaluated", "from_memory", "loaded", "moved", "plain")
+    __slots__ = (
+        "_buckets",
+        "_degraded",
+        "_outcomes",
+        "_seconds",
+        "answers",
+        "early",
+        "evaluated",
+        "from_memory",
+        "loaded",
+        "moved",
+        "plain",
+    )
 
     def __init__(self) -> None:
         self.from_memory = 0
@@ -28,8 +41,15 @@ class Tally:
         self.early = 0
         self.answers = 0
         self._degraded = 0
+        self._seconds = 0.0
+        self._buckets = [0] * (len(CHECK_BUCKETS) + 1)
         self.plain = 0
         self._outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
+
+    def took(self, seconds: float) -> None:
+        """Note how long a decision took."""
+        self._buckets[bisect_left(CHECK_BUCKETS, seconds)] += 1
+        self._seconds += seconds
 
     def held(self, verdict: Verdict) -> None:
         """Count an answer from memory."""
@@ -59,6 +79,8 @@ class Tally:
             VERDICTS.labels(source).inc(times)
         for result, times in (("moved", self.moved), ("early", self.early)):
             BEATS.labels(result).inc(times)
+        CHECK_SECONDS.add(self._buckets, self._seconds)
+        self._seconds, self._buckets = 0.0, [0] * (len(CHECK_BUCKETS) + 1)
         HTTP.labels("2xx").inc(self.answers)
         self.from_memory = self.answers = self.evaluated = self.loaded = self.moved = self.early = self.plain = (
             self._degraded

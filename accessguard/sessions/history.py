@@ -53,6 +53,7 @@ class LoginItem(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None
     device_id: UUID | None
     device_new: bool
+    device_token: str
     browser: str | None
     os: str | None
     device_class: str | None

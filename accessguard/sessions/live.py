@@ -5,19 +5,14 @@ Nothing here is the only copy of anything: a flush costs speed alone.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import hiredis
 import msgspec
-from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.sessions.channel import follow
@@ -54,65 +49,69 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     live: Mapping[str, int]
 
 
-class Live:
-    """One client; every call raises GuardError(UNAVAILABLE) when Valkey does not answer within `timeout_s`."""
+class Script(msgspec.Struct, frozen=True):
+    """A script that Valkey runs as one step, and the name by which it knows it once it has seen it."""
 
-    def __init__(self, client: Redis, place: Place, *, timeout_s: float) -> None:
-        self._client = client
+    text: str
+    sha: str
+
+
+def script(name: str) -> Script:
+    """The script beside this file."""
+    text = (HERE / name).read_text()
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+BEAT: Final = script("beat.lua")
+SEED: Final = script("seed.lua")
+
+
+class Live:
+    """One pipelined connection; every call raises GuardError(UNAVAILABLE) when Valkey does not answer in time."""
+
+    def __init__(self, place: Place, *, timeout_s: float) -> None:
         self._place = place
-        self._timeout_s = timeout_s
-        self._seed = client.register_script((HERE / "seed.lua").read_text())
-        self._beat = (HERE / "beat.lua").read_text()
-        self._beat_sha = hashlib.sha1(self._beat.encode(), usedforsecurity=False).hexdigest()
         self._pipe = Pipe(place, timeout_s=timeout_s)
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = 0.1) -> Live:
-        """A client for `url` (redis://, rediss:// or unix://); connects at the first call, never retries."""
-        client = Redis.from_url(
-            url,
-            socket_timeout=max(timeout_s, 1.0),
-            socket_connect_timeout=1.0,
-            max_connections=64,
-            retry=Retry(NoBackoff(), 0),
-        )
-        return cls(client, _place(url), timeout_s=timeout_s)
+        """A client for `url` (redis://, rediss:// or unix://); connects at the first call, never retries.
+
+        Raises ValueError for an address of another kind.
+        """
+        return cls(_place(url), timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close the connection."""
         self._pipe.close()
-        await self._client.aclose()
 
     async def ping(self) -> None:
         """Ask for a sign of life."""
-        await self._within(self._client.ping())
+        await self._call("PING")
 
     async def pulse(self, tenant: str, member_id: str, session_id: str, *, now_ms: int, known_ms: int) -> Pulse:
         """Record one interaction if its beat is due (`now_ms` 0: only look), and read everybody's last activity."""
-        values = (1, key(tenant, member_id), session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S)
-        try:
-            moved, last, cold, flat = await self._script(values)
-        except (OSError, hiredis.ReplyError) as error:
-            raise _out_of_reach() from error
+        values = (session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S)
+        moved, before, cold, flat = await self._run(BEAT, key(tenant, member_id), values)
         live = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return Pulse(moved=bool(moved), before_ms=int(last), cold=bool(cold), live=live)
+        return Pulse(moved=bool(moved), before_ms=int(before), cold=bool(cold), live=live)
 
     async def seed(self, tenant: str, member_id: str, open_ms: Mapping[str, int], ended: Sequence[str] = ()) -> None:
         """Tell what PostgreSQL knows: last activity (ms) of open sessions, and ids that have ended."""
         pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
-        values: list[str | int] = [KEY_LIFE_S, len(open_ms), *pairs, *ended]
-        await self._within(self._seed(keys=[key(tenant, member_id)], args=values))
+        await self._run(SEED, key(tenant, member_id), (KEY_LIFE_S, len(open_ms), *pairs, *ended))
 
     async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:
         """Undo a beat that the verdict then refused."""
+        place = key(tenant, member_id)
         if before_ms:
-            await self._within(self._client.hset(key(tenant, member_id), session_id, str(before_ms)))
+            await self._call("HSET", place, session_id, before_ms)
         else:
-            await self._within(self._client.hdel(key(tenant, member_id), session_id))
+            await self._call("HDEL", place, session_id)
 
     async def publish(self, change: Change) -> None:
         """Tell every worker, on every host."""
-        await self._within(self._client.publish(CHANNEL, msgspec.json.encode(change)))
+        await self._call("PUBLISH", CHANNEL, msgspec.json.encode(change))
 
     async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
         """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back."""
@@ -123,19 +122,20 @@ class Live:
             on_channel=on_channel,
         )
 
-    async def _script(self, values: tuple[str | int, ...]) -> Any:
+    async def _run(self, what: Script, place: str, values: Sequence[str | int]) -> Any:
         try:
-            return await self._pipe.call("EVALSHA", self._beat_sha, *values)
+            return await self._pipe.call("EVALSHA", what.sha, 1, place, *values)
         except hiredis.ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
-                raise
-            return await self._pipe.call("EVAL", self._beat, *values)
+                raise _out_of_reach() from error
+        except OSError as error:
+            raise _out_of_reach() from error
+        return await self._call("EVAL", what.text, 1, place, *values)
 
-    async def _within(self, call: Awaitable[Any]) -> Any:
+    async def _call(self, *command: str | int | bytes) -> Any:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except (RedisError, OSError, TimeoutError) as error:
+            return await self._pipe.call(*command)
+        except (OSError, hiredis.ReplyError) as error:
             raise _out_of_reach() from error
 
 

@@ -78,12 +78,15 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True):
-    """The device that a token names, whoever's it is."""
+    """The device that a token names, whoever's it is, with the hashes of its secret and of the one before."""
 
     id: UUID
     member_id: str
     browser_id: UUID
     forgotten: bool
+    secret_hash: bytes
+    previous_hash: bytes | None
+    rotated_at: datetime
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +131,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     device_class: str
     device_id: UUID | None
     device_new: bool
+    device_token: str
     session_id: str | None
     decision: str
     code: str | None

@@ -51,6 +51,8 @@ OPENING: Final = SNAPSHOT.replace(
     "FROM member m WHERE",
     """ AS snapshot,
            (SELECT jsonb_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
+                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
+                                      'previous_hash', encode(c.previous_hash, 'base64'),
                                       'forgotten', c.forgotten_at IS NOT NULL)
               FROM device c WHERE c.tenant = $1 AND c.id = $3) AS claimed,
            (SELECT member_id FROM session WHERE tenant = $1 AND id = $4) AS owner
@@ -73,10 +75,10 @@ RECORD: Final = """
         RETURNING generation
     ), attempted AS (
         INSERT INTO login_attempt (tenant, id, at, member_id, identifier_hash, outcome, failure_reason, method, app, host, ip,
-                                   user_agent, browser, os, device_class, device_id, device_new, session_id, decision, code,
+                                   user_agent, browser, os, device_class, device_id, device_new, device_token, session_id, decision, code,
                                    rule_id, rule_version, exempt, degraded)
         SELECT $1, r.id, r.at, r.member_id, r.identifier_hash, r.outcome, r.failure_reason, r.method, r.app, r.host, r.ip,
-               r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.session_id, r.decision, r.code,
+               r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.device_token, r.session_id, r.decision, r.code,
                r.rule_id, r.rule_version, r.exempt, r.degraded
           FROM claim, jsonb_populate_record(NULL::login_attempt, $4) r
     ), recognised AS (
@@ -105,8 +107,9 @@ RECORD: Final = """
            SET device_id = excluded.device_id, device_class = excluded.device_class, app = excluded.app, host = excluded.host,
                method = excluded.method, ip = excluded.ip, user_agent = excluded.user_agent, started_at = excluded.started_at,
                expires_at = excluded.expires_at, last_activity_at = NULL, last_activity_kind = NULL, last_resource = NULL,
-               ended_at = NULL, end_reason = NULL, ended_by = NULL
-         WHERE s.member_id = excluded.member_id
+               ended_at = NULL, end_reason = NULL, ended_by = NULL,
+               -- another member was faster to take this id: NULL is refused, and with it the whole login
+               member_id = CASE WHEN s.member_id = excluded.member_id THEN s.member_id END
     ), found AS (
         SELECT v.id FROM claim, LATERAL record_violations($1, $8, $12) v WHERE jsonb_array_length($8) > 0
     ), remembered AS (
@@ -121,10 +124,10 @@ RECORD: Final = """
 RECORD_FAILURE: Final = """
     WITH attempted AS (
         INSERT INTO login_attempt (tenant, id, at, member_id, identifier_hash, outcome, failure_reason, method, app, host, ip,
-                                   user_agent, browser, os, device_class, device_id, device_new, session_id, decision, code,
+                                   user_agent, browser, os, device_class, device_id, device_new, device_token, session_id, decision, code,
                                    rule_id, rule_version, exempt, degraded)
         SELECT $1, r.id, r.at, r.member_id, r.identifier_hash, r.outcome, r.failure_reason, r.method, r.app, r.host, r.ip,
-               r.user_agent, r.browser, r.os, r.device_class, r.device_id, false, NULL, r.decision, r.code,
+               r.user_agent, r.browser, r.os, r.device_class, r.device_id, false, r.device_token, NULL, r.decision, r.code,
                r.rule_id, r.rule_version, r.exempt, r.degraded
           FROM jsonb_populate_record(NULL::login_attempt, $2) r
     )

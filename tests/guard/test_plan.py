@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from accessguard.devices.browser import recognise
-from accessguard.devices.cookie import Claim
+from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.model import Login, LoginOutcome, Method
 from accessguard.guard.plan import Visit, plan, recognised
 from accessguard.rules.model import Access, Code, Outcome
@@ -22,7 +23,9 @@ TWO_DEVICES = policy(rule("device_limit", "deny_new", params={"max": 2}))
 NOTHING = policy()
 
 
-def visit(*, claims: UUID | None = None, user_agent: str = CHROME.format(142), now: datetime = NOW, **asked: Any) -> Visit:
+def visit(
+    *, claims: UUID | None = None, user_agent: str = CHROME.format(142), now: datetime = NOW, **asked: Any
+) -> Visit:
     login = Login(outcome=LoginOutcome.SUCCESS, ip="203.0.113.9", member_id="ana", user_agent=user_agent, **asked)
     return Visit(
         asked=login,
@@ -45,7 +48,15 @@ def opening(*devices, claimed: ClaimedDevice | None = None, sessions=(), **more:
 
 
 def claim_of(value: int, *, member: str = "ana", browser: int | None = None, forgotten: bool = False) -> ClaimedDevice:
-    return ClaimedDevice(id=number(value), member_id=member, browser_id=number(browser or value), forgotten=forgotten)
+    return ClaimedDevice(
+        id=number(value),
+        member_id=member,
+        browser_id=number(browser or value),
+        forgotten=forgotten,
+        secret_hash=secret_hash(b"o" * 32),
+        previous_hash=secret_hash(b"b" * 32),
+        rotated_at=NOW,
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +66,9 @@ def claim_of(value: int, *, member: str = "ana", browser: int | None = None, for
         pytest.param([stored_device(1)], None, None, id="a token of nobody"),
         pytest.param([stored_device(1)], claim_of(1, forgotten=True), None, id="forgotten"),
         pytest.param([stored_device(1)], claim_of(7, member="ben"), None, id="somebody else's, on another browser"),
-        pytest.param([stored_device(1)], claim_of(7, member="ben", browser=1), 1, id="somebody else's, on this browser"),
+        pytest.param(
+            [stored_device(1)], claim_of(7, member="ben", browser=1), 1, id="somebody else's, on this browser"
+        ),
         pytest.param([], claim_of(7, member="ben"), None, id="somebody else's, first time here"),
     ],
 )
@@ -126,9 +139,7 @@ def test_a_device_refused_before_is_admitted_once_there_is_a_place():
 )
 def test_a_device_that_left_the_window_comes_back_as_a_newcomer(seen_days_ago, taken, allowed, admitted):
     """Within the window the place is its own, however many came after."""
-    old = stored_device(
-        9, admitted_at=BEGIN - timedelta(days=90), last_seen_at=NOW - timedelta(days=seen_days_ago)
-    )
+    old = stored_device(9, admitted_at=BEGIN - timedelta(days=90), last_seen_at=NOW - timedelta(days=seen_days_ago))
     others = [stored_device(each + 1) for each in range(taken)]
 
     made = plan(opening(old, *others, claimed=claim_of(9)), TWO_DEVICES, visit(claims=number(9)))
@@ -218,3 +229,28 @@ def test_a_browser_that_updated_itself_is_described_anew_and_another_one_is_not(
     assert carried is not None
     assert (updated.browser, updated.browser_version) == ("Chrome", "150")
     assert (carried.id, carried.browser, carried.label) == (number(1), "Chrome", "Chrome on Windows")
+
+
+@pytest.mark.parametrize(
+    ("held", "before", "rotated_s_ago", "state"),
+    [
+        pytest.param(b"o", b"b", 3600, "current", id="the one that is held"),
+        pytest.param(b"n", b"o", 0, "previous", id="the one before, just rotated"),
+        pytest.param(b"n", b"o", 30, "previous", id="the one before, at the end of its grace"),
+        pytest.param(b"n", b"o", 31, "stale", id="the one before, too late"),
+        pytest.param(b"n", b"m", 1, "stale", id="an older one"),
+    ],
+)
+def test_the_access_log_says_how_old_a_token_is(held, before, rotated_s_ago, state):
+    """Only a hash is stored; a token rotates at login and the one before has 30 s of grace."""
+    claimed = msgspec.structs.replace(
+        claim_of(1),
+        secret_hash=secret_hash(held * 32),
+        previous_hash=secret_hash(before * 32),
+        rotated_at=NOW - timedelta(seconds=rotated_s_ago),
+    )
+
+    made = plan(opening(stored_device(1), claimed=claimed), NOTHING, visit(claims=number(1), device_token="a token"))
+
+    assert made.rows.attempt.device_token == state
+    assert made.device_id == number(1)

@@ -139,6 +139,7 @@ STATEMENTS = (
         device_class     text,
         device_id        uuid,
         device_new       boolean NOT NULL DEFAULT false,
+        device_token     text NOT NULL,
         session_id       text,
         decision         text NOT NULL,
         code             text,
