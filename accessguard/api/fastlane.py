@@ -28,20 +28,19 @@ from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks
 from accessguard.api.context import Context
-from accessguard.api.head import VISIBLE, Head, Heads, Shape, shape
+from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Head, Heads, Shape, field, plain_start, shape
 from accessguard.api.middleware import SAFE_HEADERS, rendered
 from accessguard.api.reply import JSON, PROBLEM
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import Held, Memory
 from accessguard.guard.model import Check
+from accessguard.metrics import HTTP
 
 END: Final = b"\r\n\r\n"
 NUL: Final = b"\\u0000"
 BEGINNINGS: Final = (b"POST /", b"GET /", b"PUT /", b"PATCH /", b"DELETE /")
 
-# A head longer than this goes to aiohttp, whose own bound for one line is 8190.
-MOST_HEAD: Final = 6_000
 # What may wait in memory for the end of a body, or behind an answer that is being made; then reading pauses.
 MOST_WAITING: Final = 1_048_576
 # A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
@@ -98,10 +97,11 @@ class Lane:
             transport.write(answer)
 
     def remember(self, tenant: str, body: bytes, asked: Check, held: Held) -> None:
-        """Know this body again: the same bytes ask the same, as long as the verdict lives."""
+        """Know this body again when it is plainly allowed: the same bytes ask the same, as long as the verdict lives."""
         if len(self.bodies) >= MOST_BODIES:
             self.bodies.clear()
-        if len(body) <= LONGEST_BODY and not held.found and held.body is not None:
+        plain = held.verdict.code is None and not held.verdict.degraded
+        if plain and len(body) <= LONGEST_BODY and held.body is not None and len(held.body) < len(LENGTHS):
             self.bodies[tenant, body] = (held, asked.activity is not None)
 
 
@@ -184,20 +184,17 @@ class FastLane(RequestHandler):
         return head
 
     def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio takes True for "keep open"
-        """Finish the answer that is being made before the connection closes."""
-        self._lane.flush()
-        if self._answering is not None:
-            self._ended = True
-            return True
-        if self._behind:
-            self._surrender(self._behind)
-        return super().eof_received()
+        """Answer all that came whole before the connection closes; what was cut is dropped."""
+        self._ended = True
+        return self._unfinished() or super().eof_received()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Give up what is under way: nobody is there to read it."""
-        if self._answering is not None:
-            self._answering.cancel()
-        super().connection_lost(exc)
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Let the last answer to a peer that will send no more close the connection."""
+        if self._ended and not self._messages:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -247,10 +244,8 @@ class FastLane(RequestHandler):
                 self._wait(data)
                 return
             cut = self._one(data)
-            if cut == 0:
-                self._wait(data)
-                return
-            if cut < 0:
+            if cut <= 0:
+                self._behind = data if cut == 0 else b""
                 return
             data = data[cut:]
 
@@ -265,6 +260,7 @@ class FastLane(RequestHandler):
             return self._pass(data, length)
         if len(data) < length:
             self._pieces += 1
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             return 0 if self._pieces <= MOST_PIECES else self._pass(data, length)
         self._pieces = 0
         return length if self._answered(head, data[end + 4 : length]) else self._pass(data, length)
@@ -320,9 +316,15 @@ class FastLane(RequestHandler):
         data, self._behind = self._behind, b""
         if data:
             self._take(data)
-        if self._ended and self._answering is None:
-            self._lane.flush()
-            super().close()
+        if self._ended and not self._unfinished():
+            self.force_close()
+
+    def _unfinished(self) -> bool:
+        """Whether an answer is owed for something that came whole."""
+        self._lane.flush()
+        if self._answering is not None or self._paused:
+            return True
+        return not (self._surrendered or self._owed or self._idle())
 
     def _incomplete(self, data: bytes) -> int:
         """Wait for the rest of a head that begins well; hand over any other."""
@@ -354,7 +356,7 @@ class FastLane(RequestHandler):
     def _wait(self, data: bytes) -> None:
         """Keep bytes for later; more than is sensible are left in the socket."""
         self._behind = data
-        if len(data) > MOST_WAITING and not self._aside and self.transport is not None:
+        if len(data) > MOST_WAITING and self.transport is not None:
             self._aside = True
             self.transport.pause_reading()
 
@@ -370,14 +372,17 @@ class FastLane(RequestHandler):
 
 def begins_well(data: bytes) -> bool:
     """Whether these may be the first bytes of a plain head."""
-    begun = data.startswith(BEGINNINGS) or any(each.startswith(data) for each in BEGINNINGS)
-    lines = data.split(b"\r\n")
-    return begun and not any(line.rstrip(b"\r").translate(None, VISIBLE) for line in lines)
+    if not data.startswith(BEGINNINGS) and not any(each.startswith(data) for each in BEGINNINGS):
+        return False
+    *lines, last = data.removesuffix(b"\r").split(CRLF)
+    whole = not lines or (plain_start(lines[0]) and all(field(line) for line in lines[1:]))
+    return whole and not last.translate(None, VISIBLE)
 
 
 def refusal(error: Exception) -> bytes:
     """A problem document as a whole HTTP answer; the same as the other lane's."""
     status, body, headers = rendered(error)
+    HTTP.labels(f"{status // 100}xx").inc()
     extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return b"".join((start(status, PROBLEM, extra), b"%d\r\n\r\n" % len(body), body))
 

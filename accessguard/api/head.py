@@ -121,11 +121,12 @@ class Heads:
 
     def _line(self, line: bytes) -> tuple[int, bytes]:
         """One field: its kind and value; a malformed one is strange."""
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name.translate(None, TOKEN) or value.translate(None, VISIBLE):
+        named = field(line)
+        if named is None:
             return (STRANGE, b"")
+        name, value = named
         kind = NAMES.get(name.lower())
-        read = NOTHING if kind is None else (kind, value.strip(b" \t"))
+        read = NOTHING if kind is None else (kind, value)
         if len(line) <= LONGEST_KEPT:
             _room(self._lines)
             self._lines[line] = read
@@ -219,6 +220,14 @@ def shape(one: bytes, other: bytes, head: Head) -> Shape | None:
         parts.append(fixed + lead + name + b":")
         fixed = b""
     return Shape((*parts, fixed), length_at, head)
+
+
+def field(line: bytes) -> tuple[bytes, bytes] | None:
+    """The name and the value of a field; None for a malformed one."""
+    name, colon, value = line.partition(b":")
+    if not colon or not name or name.translate(None, TOKEN) or value.translate(None, VISIBLE):
+        return None
+    return name, value.strip(b" \t")
 
 
 def plain_start(start: bytes) -> bool:

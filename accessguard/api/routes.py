@@ -145,7 +145,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _get(RULE + "/versions", rules.versions, ADMINISTRATORS, wire.RuleVersionsPage, errors=(404,)),
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
-    _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, Settings, Settings),
+    _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
     _list("/v1/tenants", rules.tenants, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(

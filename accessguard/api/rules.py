@@ -17,6 +17,7 @@ from accessguard.api.wire import (
     AuditQuery,
     DeleteQuery,
     RuleRequest,
+    SettingsRequest,
     TenantReply,
     TenantRequest,
     rule_reply,
@@ -24,7 +25,6 @@ from accessguard.api.wire import (
 )
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.audit import AuditFilter, Entry
-from accessguard.guard.facts import from_ms
 from accessguard.policies.model import Settings
 
 
@@ -105,9 +105,10 @@ async def settings(request: web.Request) -> web.Response:
 
 async def save_settings(request: web.Request) -> web.Response:
     """Replace the tenant's settings."""
-    asked = await body(request, Settings)
+    asked = await body(request, SettingsRequest)
     ctx, who = context(request), asking(request)
-    return reply(await ctx.operators.save_settings(who.tenant, who.actor, asked, reason=None, now_ms=ctx.now_ms()))
+    save = ctx.operators.save_settings
+    return reply(await save(who.tenant, who.actor, asked.settings(), reason=asked.reason, now_ms=ctx.now_ms()))
 
 
 async def audit(request: web.Request) -> web.StreamResponse:
@@ -139,8 +140,9 @@ async def create_tenant(request: web.Request) -> web.Response:
     """Make a tenant; making it again changes nothing."""
     asked = await body(request, TenantRequest)
     await new_id(request)  # refuses a key that came with another tenant before
-    ctx = context(request)
-    await ctx.policies.ensure_tenant(asked.tenant, asked.name or asked.tenant, at=from_ms(ctx.now_ms()))
+    ctx, name = context(request), asked.name or asked.tenant
+    actor = asking(request).actor
+    await ctx.operators.create_tenant(actor, asked.tenant, name, reason=asked.reason, now_ms=ctx.now_ms())
     return reply(await _tenant(request, asked.tenant), status=201)
 
 

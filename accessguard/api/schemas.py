@@ -99,7 +99,8 @@ def _complete_field(made: Schemas, kind: Named, field: inspect.Field, schema: Sc
     if field.name == "params" and isinstance(field.type, inspect.DictType):
         schema.clear()
         schema["anyOf"] = [made.reference(each) for each in dict.fromkeys(PARAMS.values())]
-    described = GLOSSARY.get(f"{kind.__name__}.{field.encode_name}") or GLOSSARY.get(field.encode_name)
+    own = (GLOSSARY.get(f"{base.__name__}.{field.encode_name}") for base in kind.__mro__)
+    described = next(filter(None, own), None) or GLOSSARY.get(field.encode_name)
     if described:
         schema["description"] = described + _by_kind(kind, field.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from accessguard.api.context import asking, context
+from accessguard.api.keys import Role
 from accessguard.api.read import body, path_text
 from accessguard.api.reply import reply
 from accessguard.api.wire import EndReply, EndRequest
@@ -28,8 +29,12 @@ async def end(request: web.Request) -> web.Response:
     asked = await body(request, EndRequest) if request.can_read_body else EndRequest()
     ctx, who = context(request), asking(request)
     session_id = path_text(request, "session_id")
-    at = from_ms(ctx.now_ms())
-    member_id = await ctx.sessions.end(who.tenant, session_id, at=at, reason=asked.reason, by=who.caller.subject)
+    if who.caller.role is Role.PLATFORM:
+        at, by = from_ms(ctx.now_ms()), who.caller.subject
+        member_id = await ctx.sessions.end(who.tenant, session_id, at=at, reason=asked.reason, by=by)
+    else:
+        end_session = ctx.operators.end_session
+        member_id = await end_session(who.tenant, who.actor, session_id, reason=asked.reason, now_ms=ctx.now_ms())
     if member_id is not None:
         change = Change(tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,))
         await ctx.changes.announce(change)

@@ -24,7 +24,7 @@ from accessguard.guard.model import (
     Verdict,
 )
 from accessguard.members.model import Member, MemberSort
-from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Short
+from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings, Short
 from accessguard.policies.store import RuleVersion
 from accessguard.rules.model import Access, Action, Code, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
@@ -264,6 +264,16 @@ class RuleVersionReply(msgspec.Struct, frozen=True, kw_only=True):
     rule: RuleBody
 
 
+class SettingsRequest(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of a tenant's settings; what is left out goes back to its default."""
+
+    reason: Reason | None = None
+
+    def settings(self) -> Settings:
+        """The settings themselves, as they are stored."""
+        return Settings(**{name: getattr(self, name) for name in Settings.__struct_fields__})
+
+
 class DeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why something is deleted."""
 
@@ -275,6 +285,7 @@ class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     tenant: Opaque
     name: Short = ""
+    reason: Reason | None = None
 
 
 class TenantReply(msgspec.Struct, frozen=True, kw_only=True):

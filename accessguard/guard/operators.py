@@ -139,6 +139,26 @@ class Operators:
         await self._changes.announce(change)
         return ended
 
+    async def end_session(self, tenant: str, actor: Actor, session_id: str, *, reason: str, now_ms: int) -> str | None:
+        """End one session; whose it was, or None when it was not open."""
+        now = from_ms(now_ms)
+        async with self._db.transaction() as tx:
+            store = SessionStore(tx, quiet=QUIET)
+            member_id = await store.end(tenant, session_id, at=now, reason=reason, by=actor.subject)
+            if member_id is not None:
+                act = Act(tenant=tenant, actor=actor, action="session.end", target=session_id, reason=reason, at=now)
+                await self._audit(tx, act, None, {"end_reason": reason})
+        return member_id
+
+    async def create_tenant(self, actor: Actor, tenant: str, name: str, *, reason: str | None, now_ms: int) -> None:
+        """Make a tenant; one that is there stays as it is."""
+        now = from_ms(now_ms)
+        async with self._db.transaction() as tx:
+            if await PolicyStore(tx).ensure_tenant(tenant, name, at=now):
+                act = Act(tenant=tenant, actor=actor, action="tenant.create", target=tenant, reason=reason, at=now)
+                await self._audit(tx, act, None, {"name": name})
+        await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
+
     async def resolve(
         self,
         tenant: str,
