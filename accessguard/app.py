@@ -44,6 +44,7 @@ from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.upkeep import Upkeep
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
@@ -80,6 +81,7 @@ class Parts:
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
+        self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         checks = Checks(
             store=sessions,
@@ -130,11 +132,13 @@ class Parts:
     async def running(self) -> AsyncIterator[Context]:
         """Run the tasks; at the end, flush what is pending before the pools close."""
         self._memory.trusted = False
+        await self.upkeep.once()
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
             "activity": lambda: self.activity.run(FLUSH_S),
             "violations": lambda: self.folds.run(FLUSH_S),
+            "upkeep": self.upkeep.run,
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:

@@ -34,7 +34,12 @@ OUT_OF_REACH = (
 
 # A NOT NULL that is violated is a statement's way to refuse a row that is somebody else's by now.
 # What means "the caller's value is none that can be kept or compared": NUL in a text, a year past the calendar.
-REFUSED = (asyncpg.DataError, asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)
+REFUSED = (
+    asyncpg.DataError,
+    asyncpg.UniqueViolationError,
+    asyncpg.NotNullViolationError,
+    asyncpg.CheckViolationError,
+)
 
 
 class Database:

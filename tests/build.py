@@ -14,6 +14,7 @@ from accessguard.rules.model import (
     Access,
     Action,
     DeviceFact,
+    DeviceLimit,
     Facts,
     Kind,
     Mode,
@@ -94,7 +95,8 @@ def session_limit(most: int, *, window: float = 30) -> SessionLimit:
 
 def policy(*given: Rule, tenant: str = "t") -> Policy:
     """A policy of these rules with the settings nobody has changed."""
-    return Policy(tenant=tenant, generation=1, rules=rules(*given), settings=Settings())
+    limits = all(isinstance(each.params, (SessionLimit, DeviceLimit)) for each in given)
+    return Policy(tenant=tenant, generation=1, rules=rules(*given), settings=Settings(), limits_alone=limits)
 
 
 def stored_session(name: str = "s1", **more: Any) -> Session:

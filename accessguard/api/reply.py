@@ -44,8 +44,8 @@ TITLES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.UNAVAILABLE: "Temporarily unavailable",
 }
 
-# A cell that starts like this is a formula to a spreadsheet (OWASP, "CSV Injection").
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+# A cell that starts like this is a formula to a spreadsheet, full-width signs included (OWASP, "CSV Injection").
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

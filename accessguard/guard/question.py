@@ -76,8 +76,15 @@ class Question:
         return Code.SESSION_EXPIRED if self.now_ms >= self._over_ms(self.last_ms) else None
 
     def decision(self) -> Decision:
-        """Judge on what is known now."""
-        if not self.policy.rules and not self.blocked and self.snapshot.checks_enabled and not self.snapshot.staff:
+        """Judge on what is known now.
+
+        A limit allows one or more, so where there is one session and one device
+        a policy of limits alone has nothing to find.
+        """
+        snapshot = self.snapshot
+        single = self.policy.limits_alone and len(snapshot.sessions) == 1 and len(snapshot.devices) <= 1
+        ordinary = snapshot.checks_enabled and not (snapshot.staff or self.impersonated or self.blocked)
+        if ordinary and (single or not self.policy.rules) and not self.asked.explain:
             return PLAIN
         facts = gather(
             self.snapshot,

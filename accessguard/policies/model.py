@@ -218,12 +218,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a tenant decided, ready to be judged by; `generation` grows with each change."""
+    """Everything a tenant decided, ready to be judged by; `generation` grows with each change.
+
+    `limits_alone` says that every rule is a limit on sessions or devices.
+    """
 
     tenant: str
     generation: int
     rules: tuple[Rule, ...]
     settings: Settings
+    limits_alone: bool
 
     @property
     def by_product(self) -> bool:
@@ -234,4 +238,5 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 def policy(tenant: str, generation: int, settings: Settings, records: Sequence[RuleRecord]) -> Policy:
     """The policy made of stored records; rules that are off are left out."""
     rules = [parse(record.body, id=record.id, version=record.version) for record in records]
-    return Policy(tenant=tenant, generation=generation, rules=in_order(rules), settings=settings)
+    limits = all(isinstance(rule.params, (SessionLimit, DeviceLimit)) for rule in rules)
+    return Policy(tenant=tenant, generation=generation, rules=in_order(rules), settings=settings, limits_alone=limits)

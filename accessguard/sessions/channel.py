@@ -44,7 +44,8 @@ class Subscription(asyncio.Protocol):
         while (said := self._reader.gets()) is not False:
             if isinstance(said, hiredis.ReplyError):
                 self.close()
-            elif isinstance(said, list) and said[0] == b"message":
+                return
+            if isinstance(said, list) and said[0] == b"message":
                 self._on_message(said[2])
             elif isinstance(said, list) and said[0] == b"subscribe":
                 self._on_up()

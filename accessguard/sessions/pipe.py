@@ -102,10 +102,10 @@ class Pipe(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._reader = hiredis.Reader()
         greetings = self._place.greetings()
-        deadline = self._loop.time() + self._timeout_s
+        deadline = self._waiting[0][1] if self._waiting else self._loop.time() + self._timeout_s
         for _ in greetings:
             heard: asyncio.Future[Any] = self._loop.create_future()
-            heard.add_done_callback(lambda said: said.exception())  # a refused AUTH shows in what follows it
+            heard.add_done_callback(self._greeted)
             self._waiting.appendleft((heard, deadline))
         self._outgoing[:0] = [hiredis.pack_command(each) for each in greetings]  # type: ignore[arg-type] # as above
         self._send()
@@ -114,6 +114,9 @@ class Pipe(asyncio.Protocol):
         """Hand replies out in the order of the commands."""
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
+            if not self._waiting:  # nothing was asked: a server that has no room for a client says so unasked
+                self._lost()
+                return
             future, _ = self._waiting.popleft()
             if future.done():
                 continue
@@ -127,6 +130,11 @@ class Pipe(asyncio.Protocol):
         del exc
         if self._transport is not None:
             self._transport = None
+            self._lost()
+
+    def _greeted(self, said: asyncio.Future[Any]) -> None:
+        """Drop a connection whose AUTH or SELECT was refused: it would work on another database."""
+        if isinstance(said.exception(), hiredis.ReplyError):
             self._lost()
 
     def _connect(self) -> None:

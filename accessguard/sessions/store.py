@@ -213,6 +213,15 @@ FLUSH: Final = """
     SELECT count(*) FROM moved
 """
 
+# "AG" 2: any number works, as long as every worker takes the same.
+UPKEEP_LOCK: Final = 0x4147_0002
+
+PARTITIONS: Final = """
+    SELECT ensure_partition(parent, (date_trunc('month', $1::timestamptz) + make_interval(months => ahead))::date)
+      FROM unnest(ARRAY['login_attempt', 'activity', 'violation']) AS parent, generate_series(0, 2) AS ahead
+     WHERE pg_try_advisory_xact_lock($2)
+"""
+
 CHANGED: Final = """
     SELECT tenant, id, generation FROM member WHERE generation > $1 ORDER BY generation LIMIT 10000
 """
@@ -307,6 +316,10 @@ class SessionStore:
             interval,
         )
         return moved
+
+    async def ensure_partitions(self, *, at: datetime) -> None:
+        """Make the partitions of the month of `at` and the next two, unless another worker is at it."""
+        await self._db.fetch(PARTITIONS, at, UPKEEP_LOCK)
 
     async def newest_generation(self) -> int:
         """The number of the last change of anything."""

@@ -137,7 +137,10 @@ def _claiming(**other: Any) -> Any:
         pytest.param(_with("HS512", SECRET + SECRET), id="wrong algorithm"),
         pytest.param(_with("HS384", SECRET), id="another algorithm with the right secret"),
         pytest.param(_tampered, id="tampered"),
-        *(pytest.param(_claiming(**{name: None}), id=f"no {name}") for name in ("iss", "aud", "sub", "exp", "role", "tenant")),
+        *(
+            pytest.param(_claiming(**{name: None}), id=f"no {name}")
+            for name in ("iss", "aud", "sub", "exp", "role", "tenant")
+        ),
         pytest.param(_claiming(role="king"), id="unknown role"),
         pytest.param(_claiming(role=["root"]), id="role of a wrong type"),
         pytest.param(_claiming(exp="tomorrow"), id="end of a wrong type"),

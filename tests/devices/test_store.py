@@ -10,9 +10,7 @@ import pytest
 
 from tests.service import CHROME, FIREFOX, Tenant, items
 
-PHONE = (
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36"
-)
+PHONE = "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36"
 
 
 async def devices(tenant: Tenant, member: str = "ana", query: str = "") -> list[dict[str, Any]]:
@@ -121,7 +119,9 @@ async def test_a_device_is_its_members_alone(tenant: Tenant):
     assert (await tenant.check(login))["decision"] == "allow"
 
 
-@pytest.mark.parametrize("path", [f"/v1/members/ana/devices/{uuid4()}", "/v1/members/ana/devices/1", "/v1/members/x/devices/1"])
+@pytest.mark.parametrize(
+    "path", [f"/v1/members/ana/devices/{uuid4()}", "/v1/members/ana/devices/1", "/v1/members/x/devices/1"]
+)
 async def test_a_device_that_never_was_is_not_found(tenant: Tenant, path):
     """Nor is what cannot be one."""
     await tenant.login()

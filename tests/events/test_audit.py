@@ -26,7 +26,11 @@ async def test_a_change_of_a_device_is_logged_with_before_and_after(tenant: Tena
     await tenant.device("ben", login["device"]["id"], access="blocked", reason="not his")
 
     (line,) = await log(tenant)
-    assert (line["action"], line["target_kind"], line["target_id"]) == ("device.change", "device", login["device"]["id"])
+    assert (line["action"], line["target_kind"], line["target_id"]) == (
+        "device.change",
+        "device",
+        login["device"]["id"],
+    )
     assert line["before"] == {"access": "default", "name": None}
     assert line["after"] == {"access": "blocked", "name": "Phone"}
     assert (line["actor"], line["role"], line["reason"]) == (f"supervisor@{tenant.name}", "supervisor", "shared")
@@ -64,9 +68,7 @@ async def test_the_life_of_a_rule_is_logged_and_its_versions_are_kept(tenant: Te
         ("rule.replace", "b"),
         ("rule.delete", "c"),
     ]
-    limits = [
-        tuple(side and side["params"]["max"] for side in (line["before"], line["after"])) for line in lines
-    ]
+    limits = [tuple(side and side["params"]["max"] for side in (line["before"], line["after"])) for line in lines]
     assert limits == [(None, 3), (3, 2), (2, None)]
     assert [(each["version"], each["deleted"], each["reason"]) for each in versions] == [
         (3, True, "c"),

@@ -10,10 +10,11 @@ import pytest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.idempotency import IdempotencyStore
 from tests.build import NOW
+from tests.service import Service
 
 
 @pytest.fixture
-def store(service) -> IdempotencyStore:
+def store(service: Service) -> IdempotencyStore:
     """The keys of the run's PostgreSQL."""
     return service.context.idempotency
 

@@ -165,7 +165,7 @@ async def test_a_pushed_change_is_applied_and_a_lost_connection_is_noticed(worke
 
     await tenant.device("ana", login["device"]["id"], access="blocked")
     await until(lambda: worker.memory.known(tenant.name, login["session"]["id"]) is None)
-    await worker.live._client.client_kill_filter(_type="pubsub")
+    await worker.live._call("CLIENT", "KILL", "TYPE", "pubsub")
     await until(lambda: states[-2:] == [False, True])
     trusted = worker.memory.trusted
     listening.cancel()

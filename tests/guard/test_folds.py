@@ -21,6 +21,7 @@ ALL = ViolationFilter()
 
 
 def found(member: str = "ana", *, after_s: float = 0, subject: str = "device 1", hits: int = 1) -> Found:
+    """One hit of a case, so many seconds after NOW."""
     return Found(
         id=uuid4(),
         cause="rule 1",
@@ -55,6 +56,7 @@ def store(db) -> ViolationStore:
 
 
 async def listed(service, tenant):
+    """The cases of a tenant, the last hit first."""
     return await service.context.violations.listed(tenant, ALL, reader="tests", after=None, limit=50)
 
 

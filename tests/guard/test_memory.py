@@ -13,10 +13,12 @@ ASKED = Check(session_id="s1", ip="203.0.113.9", user_agent="x", device_token="d
 
 
 def held(asked: Check = ASKED, *, of=POLICY, beat_at: int = 40, until: int = 100) -> Held:
+    """A verdict on `asked`; times in ms."""
     return Held(Verdict(outcome=Outcome.ALLOW, session_id="s1"), of, asked, beat_at=beat_at, until=until)
 
 
 def learned(memory: Memory, name: str = "ana", *sessions: str, generation: int = 1):
+    """A member in memory, with these sessions or `s1`."""
     made = tuple(stored_session(each) for each in sessions or ("s1",))
     return memory.learn(snapshot(name, sessions=made, generation=generation), memory.moment() + 1)
 
@@ -26,8 +28,12 @@ def learned(memory: Memory, name: str = "ana", *sessions: str, generation: int =
     [
         pytest.param(ASKED, 99, True, id="the same"),
         pytest.param(ASKED, 100, False, id="over"),
-        pytest.param(Check(session_id="s1", ip="203.0.113.8", user_agent="x", device_token="d"), 0, False, id="address"),
-        pytest.param(Check(session_id="s1", ip="203.0.113.9", user_agent="y", device_token="d"), 0, False, id="browser"),
+        pytest.param(
+            Check(session_id="s1", ip="203.0.113.8", user_agent="x", device_token="d"), 0, False, id="address"
+        ),
+        pytest.param(
+            Check(session_id="s1", ip="203.0.113.9", user_agent="y", device_token="d"), 0, False, id="browser"
+        ),
         pytest.param(Check(session_id="s1", ip="203.0.113.9", user_agent="x"), 0, False, id="no device token"),
         pytest.param(
             Check(session_id="s1", ip="203.0.113.9", user_agent="x", device_token="d", activity=Activity.LESSON_OPEN),
@@ -213,7 +219,9 @@ def test_a_member_learned_again_loses_its_old_verdicts():
     learned(memory, generation=2)
 
     assert memory.verdict("t", "s1") is None
-    assert memory.known("t", "s1").snapshot.generation == 2
+    known = memory.known("t", "s1")
+    assert known is not None
+    assert known.snapshot.generation == 2
 
 
 def test_a_session_that_has_left_its_member_is_no_longer_found():

@@ -26,6 +26,7 @@ NOTHING = policy()
 def visit(
     *, claims: UUID | None = None, user_agent: str = CHROME.format(142), now: datetime = NOW, **asked: Any
 ) -> Visit:
+    """Ana logs in, with a device token (of `claims`) or without."""
     login = Login(outcome=LoginOutcome.SUCCESS, ip="203.0.113.9", member_id="ana", user_agent=user_agent, **asked)
     return Visit(
         asked=login,
@@ -44,10 +45,12 @@ def visit(
 
 
 def opening(*devices, claimed: ClaimedDevice | None = None, sessions=(), **more: Any) -> Opening:
+    """What is known of Ana, and of the device that the token names."""
     return Opening(snapshot=snapshot(devices=tuple(devices), sessions=tuple(sessions), **more), claimed=claimed)
 
 
 def claim_of(value: int, *, member: str = "ana", browser: int | None = None, forgotten: bool = False) -> ClaimedDevice:
+    """Whose device a token names."""
     return ClaimedDevice(
         id=number(value),
         member_id=member,

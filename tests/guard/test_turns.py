@@ -28,9 +28,10 @@ async def test_two_keys_do_not_wait_for_each_other():
     """While one is held, the other is free."""
     turns = Turns()
 
-    async with turns.turn("a"), asyncio.timeout(1):
-        async with turns.turn("b"):
-            pass
+    async with asyncio.timeout(1), turns.turn("a"), turns.turn("b"):
+        inside = set(turns._locks)
+
+    assert inside == {"a", "b"}
 
 
 async def test_turns_are_given_on_in_the_order_of_asking():

@@ -106,9 +106,7 @@ class Crowd:
     async def _one(self, member: str) -> None:
         with contextlib.suppress(ClientError, ConnectionError):
             while True:
-                status, body = await call(
-                    self._http, "POST", f"{self._url}/v1/logins", self._bearer, attempt(member)
-                )
+                status, body = await call(self._http, "POST", f"{self._url}/v1/logins", self._bearer, attempt(member))
                 assert status == 200, body
                 self.told.append((member, body))
 
@@ -128,7 +126,7 @@ async def test_every_login_that_was_answered_is_there_after_a_kill(service, tena
             first.kill()
             await going
         async with started(tmp_path, "serve", **KEYS, **urls) as second:
-            attempts = {}
+            attempts: dict[str, Any] = {}
             for member in {member for member, _ in crowd.told}:
                 url = f"{second.url}/v1/members/{member}/logins?limit=200"
                 status, page = await call(http, "GET", url, supervisor)
@@ -145,7 +143,9 @@ async def test_every_login_that_was_answered_is_there_after_a_kill(service, tena
 
 
 @pytest.mark.chaos
-async def test_a_service_that_is_told_to_stop_finishes_and_says_nothing_about_anybody(service, tenant, stores, tmp_path):
+async def test_a_service_that_is_told_to_stop_finishes_and_says_nothing_about_anybody(
+    service, tenant, stores, tmp_path
+):
     """Beats are flushed, the exit code is 0, and each line of the log is JSON without a person in it."""
     urls = {"database_url": stores.database_url, "redis_url": stores.redis_url}
     platform = token(tenant.name, "platform")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -221,7 +222,7 @@ async def test_a_lost_channel_costs_speed_and_no_block(tenant, there):
     """A worker whose subscription was cut asks the store, and trusts its memory again when it is back."""
     login = await held(there)
 
-    await tenant.service.context.ready._live._client.client_kill_filter(_type="pubsub")
+    await tenant.service.context.ready._live._call("CLIENT", "KILL", "TYPE", "pubsub")
     await tenant.device("ana", login["device"]["id"], access="blocked")
 
     await becomes(there, login, "device_blocked")
@@ -230,3 +231,50 @@ async def test_a_lost_channel_costs_speed_and_no_block(tenant, there):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     assert (await there.check(login))["decision"] == "deny"
+
+
+async def test_everything_at_once_on_both_workers_is_answered(tenant, there):
+    """Logins, beats, ends, blocks and forgotten devices of three members; nothing fails, nothing is left undone."""
+    await tenant.rule("session_limit", "evict_oldest", max=2)
+    await tenant.rule("device_limit", "deny_new", max=4)
+    random = Random(1)
+
+    async def live(worker: Tenant, member: str) -> list[int]:
+        statuses = []
+        for _ in range(12):
+            login = await worker.login(member, user_agent=random.choice([FIREFOX, "curl/8"]))
+            statuses.append(login.status)
+            if login["session"] is not None:
+                other = random.choice([tenant, there])
+                statuses.append((await other.check(login, activity="lesson_open")).status)
+                statuses.append((await _meddle(random, other, member, login)).status)
+        return statuses
+
+    async with asyncio.timeout(60):
+        lives = await asyncio.gather(*(live(w, m) for w in (tenant, there) for m in ("ana", "ben", "cleo") * 3))
+    for worker in (tenant, there):
+        await worker.service.context.activity.flush()
+        await worker.service.context.folds.flush()
+
+    assert {status for statuses in lives for status in statuses} <= {200, 204, 404}
+    for member in ("ana", "ben", "cleo"):
+        card = await tenant.see(f"/v1/members/{member}")
+        assert card["active_sessions"] <= 2
+        assert card["last_activity"] is not None
+
+
+async def _meddle(random: Random, tenant: Tenant, member: str, login: Answer) -> Answer:
+    """One of the things that operators and the platform do meanwhile."""
+    device = f"/v1/members/{member}/devices/{login['device']['id']}"
+    what: list[tuple[str, str, dict[str, Any] | None, str]] = [
+        ("POST", f"/v1/sessions/{login['session']['id']}/end", {}, "platform"),
+        ("POST", f"/v1/members/{member}/sessions/end", {}, "supervisor"),
+        ("PATCH", device, {"access": "blocked"}, "supervisor"),
+        ("PATCH", f"/v1/members/{member}", {"note": "x"}, "supervisor"),
+        ("PUT", f"/v1/members/{member}", {"name": "x"}, "platform"),
+        ("DELETE", device, None, "supervisor"),
+        ("GET", f"/v1/members/{member}/sessions", None, "supervisor"),
+        ("GET", "/v1/members", None, "supervisor"),
+    ]
+    method, path, body, role = random.choice(what)
+    return await tenant.call(method, path, body, role=role)

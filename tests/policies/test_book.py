@@ -9,17 +9,19 @@ from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
 from tests.build import NOW, number
 from tests.policies.test_model import body
+from tests.service import Service
 
 ACTOR = Actor(subject="tests", role="administrator")
 
 
 @pytest.fixture
-def store(service) -> PolicyStore:
+def store(service: Service) -> PolicyStore:
     """The policies of the run's PostgreSQL."""
     return service.context.policies
 
 
 async def saved(store, tenant, most):
+    """One more rule of the tenant."""
     await store.ensure_tenant(tenant, tenant, at=NOW)
     asked = body(kind="session_limit", mode="enforce", action="deny_new", params={"max": most})
     await store.create(tenant, number(most), asked, at=NOW, actor="tests", reason=None)
@@ -32,8 +34,10 @@ async def test_a_policy_is_loaded_once_however_many_ask(store, tenant):
 
     found = await asyncio.gather(*(book.policy(tenant.name) for _ in range(50)))
 
-    assert {id(each) for each in found} == {id(book.held(tenant.name))}
-    assert len(found[0].rules) == 1
+    held = book.held(tenant.name)
+    assert held is not None
+    assert {id(each) for each in found} == {id(held)}
+    assert len(held.rules) == 1
 
 
 async def test_a_dropped_policy_is_loaded_anew(store, tenant):
@@ -48,6 +52,8 @@ async def test_a_dropped_policy_is_loaded_anew(store, tenant):
     after = await book.policy(tenant.name)
 
     assert still is before
+    assert before is not None
+    assert after is not None
     assert (len(before.rules), len(after.rules)) == (1, 2)
     assert after.generation > before.generation
 
@@ -79,6 +85,7 @@ async def test_a_question_after_a_drop_does_not_join_the_load_before_it(store, t
     late = await book.policy(tenant.name)
     await early
 
+    assert late is not None
     assert len(late.rules) == 2
     assert book.held(tenant.name) is late
 

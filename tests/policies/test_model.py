@@ -8,11 +8,12 @@ import pytest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.policies.model import RuleBody, Settings, normalised, parse, policy
 from accessguard.policies.store import settings_of
-from accessguard.rules.model import Action, AddressList, DeviceLimit, Kind, Mode, SessionLimit
+from accessguard.rules.model import Action, AddressList, DeviceLimit, Kind, Mode, Per, SessionLimit
 from tests.build import NOW, host, number, rule
 
 
 def body(**fields):
+    """A rule as an operator writes it."""
     return msgspec.convert(fields, RuleBody)
 
 
@@ -33,7 +34,9 @@ def body(**fields):
             {"max": 2, "window_days": None, "per": "member"},
             id="devices",
         ),
-        pytest.param("ip_deny", {"networks": ["203.0.113.*"]}, Action.DENY, {"networks": ("203.0.113.*",)}, id="networks"),
+        pytest.param(
+            "ip_deny", {"networks": ["203.0.113.*"]}, Action.DENY, {"networks": ("203.0.113.*",)}, id="networks"
+        ),
     ],
 )
 def test_a_stored_rule_says_all_of_what_it_does(kind, params, action, written):
@@ -55,7 +58,7 @@ def test_parameters_become_what_the_engine_counts_with():
     for_ever = rule("device_limit", params={"max": 3, "window_days": None})
     denied = rule("ip_deny", params={"networks": ["10.0.0.0/8"]})
 
-    assert sessions.params == SessionLimit(max=3, window=timedelta(seconds=31), per="app")
+    assert sessions.params == SessionLimit(max=3, window=timedelta(seconds=31), per=Per.APP)
     assert devices.params == DeviceLimit(max=3, window=timedelta(days=7))
     assert for_ever.params == DeviceLimit(max=3, window=None)
     assert isinstance(denied.params, AddressList)
@@ -83,7 +86,9 @@ def test_parameters_become_what_the_engine_counts_with():
         ),
         pytest.param({"kind": "ip_deny", "params": {"networks": []}}, "/params/networks", id="no networks"),
         pytest.param(
-            {"kind": "ip_deny", "params": {"networks": ["10.0.0.1", "10.0.0.256"]}}, "/params/networks/1", id="no address"
+            {"kind": "ip_deny", "params": {"networks": ["10.0.0.1", "10.0.0.256"]}},
+            "/params/networks/1",
+            id="no address",
         ),
         pytest.param(
             {"kind": "ip_deny", "params": {"networks": ["10.0.0.1", 7]}}, "/params/networks/1", id="a number for one"

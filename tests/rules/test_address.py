@@ -29,9 +29,7 @@ def test_the_two_lists_are_each_others_opposite(text, inside):
     denied, not_allowed = denied_address(asked, LIST), address_not_allowed(asked, LIST)
 
     assert (denied is not None, not_allowed is not None) == (inside, not inside)
-    assert {each.code for each in (denied, not_allowed) if each} == {
-        Code.IP_DENIED if inside else Code.IP_NOT_ALLOWED
-    }
+    assert {each.code for each in (denied, not_allowed) if each} == {Code.IP_DENIED if inside else Code.IP_NOT_ALLOWED}
 
 
 def test_an_unknown_address_finds_nothing():

@@ -24,12 +24,17 @@ TWO = DeviceLimit(max=2)
         pytest.param(device(3, admitted=None), [device(1), device(2)], True, id="new, none left"),
         pytest.param(device(3, admitted=None), [device(1), device(2, seen=30)], False, id="one left the window"),
         pytest.param(device(3, admitted=None), [device(1), device(2, seen=29.9)], True, id="one is about to leave"),
-        pytest.param(device(3, admitted=None), [device(1), device(2, admitted=None)], False, id="one was refused itself"),
+        pytest.param(
+            device(3, admitted=None), [device(1), device(2, admitted=None)], False, id="one was refused itself"
+        ),
         pytest.param(
             device(3, admitted=None), [device(1), device(2, access=Access.BLOCKED)], False, id="one is blocked"
         ),
         pytest.param(
-            device(3, admitted=None), [device(1), device(2, access=Access.ALLOWED)], False, id="one is expressly allowed"
+            device(3, admitted=None),
+            [device(1), device(2, access=Access.ALLOWED)],
+            False,
+            id="one is expressly allowed",
         ),
         pytest.param(
             device(3, admitted=1, seen=31), [device(1, admitted=2), device(2, admitted=3)], True, id="back from outside"

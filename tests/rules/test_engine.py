@@ -25,9 +25,7 @@ DEVICE = rule("device_limit", "deny_new", params={"max": 1}, number_of_rule=4)
 ALL = (IP_DENY, IP_ALLOW, SESSIONS, DEVICE)
 
 # Everything about it is wrong at once.
-WRONG = facts(
-    session=session("a", started=9), others=CROWD, device=device(9, admitted=100), other_devices=DEVICES
-)
+WRONG = facts(session=session("a", started=9), others=CROWD, device=device(9, admitted=100), other_devices=DEVICES)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +133,9 @@ def test_an_unknown_address_makes_the_answer_degraded_where_an_address_rule_stan
         pytest.param({"tags": ["vip"]}, {}, "tags", id="other tag"),
         pytest.param({"tags": ["vip"]}, {"tags": frozenset({"vip"})}, None, id="tag"),
         pytest.param({"except_tags": ["vip"]}, {"tags": frozenset({"vip", "x"})}, "tags", id="excepted tag"),
-        pytest.param({"tags": ["x"], "except_tags": ["vip"]}, {"tags": frozenset({"vip", "x"})}, "tags", id="both tags"),
+        pytest.param(
+            {"tags": ["x"], "except_tags": ["vip"]}, {"tags": frozenset({"vip", "x"})}, "tags", id="both tags"
+        ),
         pytest.param({"products": ["p"]}, {}, "products", id="no product"),
         pytest.param({"products": ["p"]}, {"product_id": "p"}, None, id="product"),
         pytest.param({"apps": ["courses"]}, {}, "apps", id="no app"),

@@ -210,13 +210,13 @@ async def test_valkey_may_be_flushed_between_two_beats(here, there):
     login, start = await here.login(), here.service.clock()
     await visit(here, login)
     await here.service.context.activity.flush()
-    await here.service.context.ready._live._client.flushdb()
+    await here.service.context.ready._live._call("FLUSHDB")
 
     forward(29_999, here, there)
     early = [await visit(each, login) for each in (here, there)]
     before = await last(here, login, since=start)
     forward(1, here, there)
-    await here.service.context.ready._live._client.flushdb()
+    await here.service.context.ready._live._call("FLUSHDB")
     due = [await visit(each, login) for each in (there, here)]
     await there.service.context.activity.flush()
 
@@ -232,7 +232,7 @@ async def test_a_flush_of_valkey_lets_nobody_else_in(here, there):
     await visit(here, first)
     await here.service.context.activity.flush()
 
-    await here.service.context.ready._live._client.flushdb()
+    await here.service.context.ready._live._call("FLUSHDB")
     second = await there.login(user_agent=FIREFOX)
 
     assert second["decision"] == "deny"

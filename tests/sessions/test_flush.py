@@ -11,6 +11,7 @@ import pytest
 
 from accessguard.database import Database
 from accessguard.errors import GuardError
+from accessguard.metrics import ACTIVITY_DROPPED
 from accessguard.rules.model import Activity
 from accessguard.sessions import activity as room
 from accessguard.sessions.activity import INTERVAL, ActivityLog
@@ -141,7 +142,9 @@ async def test_flushes_of_many_sessions_in_any_order_do_not_block_each_other(sto
     async with asyncio.timeout(20):
         await asyncio.gather(
             *(
-                store.flush([each.beat(60 * turn) for each in (lines[turn:] + lines[:turn])[:: 1 if turn % 2 else -1]], INTERVAL)
+                store.flush(
+                    [each.beat(60 * turn) for each in (lines[turn:] + lines[:turn])[:: 1 if turn % 2 else -1]], INTERVAL
+                )
                 for turn in range(10)
             )
         )
@@ -169,7 +172,9 @@ async def test_ending_a_session_waits_behind_a_login_without_a_deadlock(service,
         ending = asyncio.create_task(line.tenant.call("POST", f"/v1/sessions/{session_id}/end"))
         await _is_waited_for(service)
         await login.row(
-            "UPDATE session SET ended_at = now(), end_reason = 'session_limit' WHERE tenant = $1 AND id = $2", name, session_id
+            "UPDATE session SET ended_at = now(), end_reason = 'session_limit' WHERE tenant = $1 AND id = $2",
+            name,
+            session_id,
         )
     ended = await ending
 
@@ -211,7 +216,7 @@ async def test_what_is_pending_is_bounded_and_the_oldest_go(line, database_url, 
     closed = await Database.connect(database_url, size=1)
     await closed.close()
     log = ActivityLog(SessionStore(closed, quiet=QUIET), clock=lambda: 0.0)
-    before = room.ACTIVITY_DROPPED._value.get()
+    before = ACTIVITY_DROPPED._value.get()
 
     for each in range(25):
         log.add(line.beat(each))
@@ -219,7 +224,7 @@ async def test_what_is_pending_is_bounded_and_the_oldest_go(line, database_url, 
         await log.flush()
 
     assert [each.resource for each in log._pending] == [f"at {each}" for each in range(15, 25)]
-    assert room.ACTIVITY_DROPPED._value.get() - before == 15
+    assert ACTIVITY_DROPPED._value.get() - before == 15
 
 
 async def test_a_flush_ends_after_what_was_pending_is_written(service, line):

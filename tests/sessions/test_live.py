@@ -108,7 +108,7 @@ async def test_a_member_that_stays_away_is_forgotten(live, member):
     """Each key lives for a day after its last beat."""
     await live.pulse(*member, "s1", now_ms=T0, known_ms=0)
 
-    left = await live._client.ttl(key(*member))
+    left = await live._call("TTL", key(*member))
 
     assert KEY_LIFE_S - 60 < left <= KEY_LIFE_S
 
@@ -116,7 +116,7 @@ async def test_a_member_that_stays_away_is_forgotten(live, member):
 async def test_scripts_come_back_after_valkey_has_forgotten_them(live, member):
     """A restart, or somebody's SCRIPT FLUSH, costs one more call."""
     await live.pulse(*member, "s1", now_ms=T0, known_ms=0)
-    await live._client.script_flush()
+    await live._call("SCRIPT", "FLUSH")
 
     pulse = await live.pulse(*member, "s1", now_ms=T0 + 30_000, known_ms=0)
     await live.seed(*member, {"s2": T0})

@@ -19,7 +19,9 @@ async def cases(tenant: Tenant, query: str = "", reader: str = ONE) -> list[dict
 
 async def mark(tenant: Tenant, reader: str = ONE, **selected: Any) -> Answer:
     """Mark cases read, or unread."""
-    return await tenant.call("POST", "/v1/violations/mark", {"read": True} | selected, role="supervisor", subject=reader)
+    return await tenant.call(
+        "POST", "/v1/violations/mark", {"read": True} | selected, role="supervisor", subject=reader
+    )
 
 
 async def refuse(tenant: Tenant, *members: str) -> None:
