@@ -65,7 +65,7 @@ class Database:
                 min_size=min(2, size),
                 max_size=size,
                 timeout=timeout_s,
-                command_timeout=timeout_s,
+                # no command_timeout: `asyncio.timeout` around each call bounds the wait for a connection as well
                 max_inactive_connection_lifetime=60.0,
                 init=_prepare,
                 reset=_nothing,

@@ -329,7 +329,7 @@ class FastLane(RequestHandler):
     def _incomplete(self, data: bytes) -> int:
         """Wait for the rest of a head that begins well; hand over any other."""
         self._pieces += 1
-        if self._pieces <= MOST_PIECES and len(data) < MOST_HEAD and self._idle() and begins_well(data):
+        if self._pieces <= MOST_PIECES and len(data) < MOST_HEAD and begins_well(data):
             return 0
         return self._surrender(data)
 

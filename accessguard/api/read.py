@@ -38,6 +38,8 @@ async def body(request: web.Request, kind: type[T]) -> T:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The body is larger than this service accepts.") from None
+    except web.RequestPayloadError:
+        raise GuardError(ErrorCode.INVALID, "The body is not what its headers say.") from None
     return decode(raw, kind)
 
 

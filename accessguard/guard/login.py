@@ -7,7 +7,6 @@ again on what it left. See docs/decisions/0002-optimistic-login.md.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -201,10 +200,10 @@ class Logins:
         """After the commit: every worker forgets what it held of the member."""
         ended = [each.id for each in planned.rows.ended]
         touched = (*ended, visit.session_id)
-        with contextlib.suppress(GuardError):
-            await self._live.seed(tenant, member_id, {}, ended=touched)
         kind = "session_ended" if ended else "session_started"
-        await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
+        change = Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched)
+        self._live.forget(tenant, member_id, touched)
+        await self._changes.announce(change)
 
     def _visit(self, asked: Login, now_ms: int, salt: bytes, *, rules: int) -> Visit:
         attempt_id = asked.attempt_id or self._new_id()

@@ -5,6 +5,8 @@ Nothing here is the only copy of anything: a flush costs speed alone.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,6 +103,11 @@ class Live:
         pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
         await self._run(SEED, key(tenant, member_id), (KEY_LIFE_S, len(open_ms), *pairs, *ended))
 
+    def forget(self, tenant: str, member_id: str, session_ids: Sequence[str]) -> None:
+        """Let go of sessions that have ended, with the next thing that is sent; nothing depends on its being heard."""
+        with contextlib.suppress(OSError):
+            self._pipe.call("HDEL", key(tenant, member_id), *session_ids).add_done_callback(_heard)
+
     async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:
         """Undo a beat that the verdict then refused."""
         place = key(tenant, member_id)
@@ -137,6 +144,11 @@ class Live:
             return await self._pipe.call(*command)
         except (OSError, hiredis.ReplyError) as error:
             raise _out_of_reach() from error
+
+
+def _heard(answer: asyncio.Future[Any]) -> None:
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _out_of_reach() -> GuardError:

@@ -1,0 +1,260 @@
+"""Whatever a fuzzer makes of good and broken pieces, both lanes say and do the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.api.lanes import LAST, Lanes, Talk, lanes, question, same
+from tests.service import LAPTOP, Service, token
+
+EXAMPLES = 3 * settings().max_examples
+QUIET_S = 0.06
+
+
+@dataclass(frozen=True)
+class Field:
+    """Both lanes, and what there is to ask of them."""
+
+    both: Lanes
+    words: dict[bytes, bytes]
+
+    def fill(self, plan: bytes) -> bytes:
+        """A plan's words replaced by tokens and ids, which no strategy can know."""
+        for word, meaning in self.words.items():
+            plan = plan.replace(word, meaning)
+        return plan
+
+
+@pytest.fixture(scope="module")
+async def ground(service: Service) -> AsyncIterator[Field]:
+    """A tenant with a session whose verdict is held, and every kind of caller."""
+    tenant = service.tenant()
+    login = await tenant.login()
+    await tenant.check(login, user_agent=None)
+    callers = {
+        b"@GOOD": token(tenant.name, "platform"),
+        b"@ROLE": token(tenant.name, "supervisor"),
+        b"@OLD": token(tenant.name, "platform", exp=1),
+        b"@ALL": token("*", "platform"),
+        b"@TENANT": tenant.name,
+        b"@SESSION": login["session"]["id"],
+    }
+    async with lanes(service.context) as both:
+        yield Field(both, {word: meaning.encode() for word, meaning in callers.items()})
+
+
+# Bodies: with the words of `ground`, so their length is only known once they are filled.
+
+ASKED: list[object] = [
+    question("@SESSION"),
+    question("@SESSION", user_agent="x"),
+    question("@SESSION", explain=True),
+    question("@SESSION", ip="nonsense"),
+    question("nobody"),
+    question(""),
+    {"ip": LAPTOP},
+    {"checks": [question("@SESSION"), question("nobody")]},
+    {"checks": [question("@SESSION")] * 3},
+    {"checks": []},
+    {"outcome": "failure", "ip": LAPTOP},
+    [],
+    None,
+]
+bodies = st.one_of(
+    st.just(msgspec.json.encode(question("@SESSION"))),
+    st.sampled_from([msgspec.json.encode(asked) for asked in ASKED]),
+    st.sampled_from([b"", b"{", b"x" * 3000, b"\xff", b'{"session_id":"\\u0000","ip":"b"}', b"GET / HTTP/1.1\r\n\r\n"]),
+)
+starts = st.one_of(
+    st.sampled_from([b"POST /v1/check HTTP/1.1", b"POST /v1/checks HTTP/1.1"]),
+    st.sampled_from(
+        [
+            b"GET /healthz HTTP/1.1",
+            b"GET /v1/check HTTP/1.1",
+            b"OPTIONS /v1/check HTTP/1.1",
+            b"POST /v1/logins HTTP/1.1",
+            b"POST /v1/check HTTP/1.0",
+            b"POST /v1/check?a=b HTTP/1.1",
+            b"PUT /nothing HTTP/1.1",
+            b"POST /v1/check  HTTP/1.1",
+            b"POST /v1/check",
+        ]
+    ),
+)
+callers = st.one_of(
+    st.just(b"Authorization: Bearer @GOOD"),
+    st.sampled_from(
+        [
+            b"authorization: bearer @GOOD",
+            b"Authorization: Bearer @ROLE",
+            b"Authorization: Bearer @OLD",
+            b"Authorization: Bearer @ALL",
+            b"Authorization: Bearer @ALL\r\nAccessGuard-Tenant: @TENANT",
+            b"Authorization: Bearer @GOOD\r\nACCESSGUARD-TENANT: other",
+            b"Authorization: Bearer @GOODx",
+            b"X: y",
+        ]
+    ),
+)
+lengths = st.one_of(
+    st.just(b"Content-Length: @LENGTH"),
+    st.sampled_from(
+        [
+            b"content-length:  @LENGTH ",
+            b"Content-Length: 00@LENGTH",
+            b"Content-Length: @LENGTH\r\nContent-Length: @LENGTH",
+            b"Content-Length: 3",
+            b"Content-Length: -1",
+            b"Content-Length: 99999",
+            b"Transfer-Encoding: chunked",
+            b"X: y",
+        ]
+    ),
+)
+others = st.lists(
+    st.sampled_from(
+        [
+            b"Content-Type: application/json",
+            b"Content-Type: application/json; charset=UTF-8",
+            b"Content-Type: text/html",
+            b"User-Agent: a",
+            b"X-Request-ID: 1",
+            b"X-Request-ID: 22",
+            b"Connection: keep-alive",
+            b"Connection: close",
+            b"Expect: 100-continue",
+            b"TE: trailers",
+            b"Cookie: a=b; c=d",
+            b"Accept: */*",
+            b"X:",
+            b"X: \x80",
+            b"X: a\x00b",
+            b"X : y",
+            b" folded",
+        ]
+    ),
+    max_size=4,
+)
+
+
+@st.composite
+def requests(draw: Callable[..., object]) -> tuple[bytes, bytes]:
+    """The plans of a head (in which @LENGTH stands for the body's) and of its body."""
+    fields = [b"Host: h", draw(callers), draw(lengths), *draw(others)]  # type: ignore[misc] # draw is generic
+    if draw(st.booleans()):
+        fields = draw(st.permutations(fields))  # type: ignore[assignment] # as above
+    return b"\r\n".join([draw(starts), *fields]) + b"\r\n\r\n", draw(bodies)  # type: ignore[list-item,return-value] # as above
+
+
+good = st.tuples(
+    st.sampled_from([b"POST /v1/check HTTP/1.1", b"POST /v1/checks HTTP/1.1"]).map(
+        lambda start: start + b"\r\nHost: h\r\nAuthorization: Bearer @GOOD\r\nContent-Length: @LENGTH\r\n\r\n"
+    ),
+    bodies,
+)
+several = st.lists(st.one_of(requests(), good), min_size=1, max_size=4)
+scars = st.lists(
+    st.tuples(
+        st.integers(0, 500),
+        st.integers(0, 3),
+        st.sampled_from([b"\r", b"\n", b"\0", b" ", b":", b"\r\n", b"A", b"\xff"]),
+    ),
+    max_size=3,
+)
+
+
+def written(ground: Field, plans: list[tuple[bytes, bytes]]) -> list[bytes]:
+    """The requests as bytes."""
+    found = []
+    for head, body in plans:
+        filled = ground.fill(body)
+        found.append(ground.fill(head).replace(b"@LENGTH", str(len(filled)).encode()) + filled)
+    return found
+
+
+def scarred(request: bytes, marks: list[tuple[int, int, bytes]]) -> bytes:
+    """A request with bytes put in, or put in place of others."""
+    for at, instead_of, mark in marks:
+        request = request[:at] + mark + request[at + instead_of :]
+    return request
+
+
+async def agree(ground: Field, sent: list[bytes]) -> Talk:
+    """Both lanes answer alike, each request by itself and all at once; what the plain lane said.
+
+    What comes at once is fed to the plain lane with every number of the first
+    requests by themselves: of one packet that breaks HTTP somewhere, aiohttp
+    forgets what was good before.
+    """
+    both, requests = ground.both, [*sent, LAST]
+    plain = await both.talk(both.plain, *requests, quiet_s=QUIET_S)
+    same(await both.talk(both.fast, *requests, quiet_s=QUIET_S), plain, requests)
+    together = await both.talk(both.fast, b"".join(requests), quiet_s=QUIET_S)
+    for number in range(len(requests) - 1, -1, -1):
+        try:
+            same(together, plain, requests)
+        except AssertionError:
+            if number == 0:
+                raise
+        else:
+            return plain
+        plain = await both.talk(both.plain, *requests[: number - 1], b"".join(requests[number - 1 :]), quiet_s=QUIET_S)
+    return plain
+
+
+fuzz = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@fuzz
+@given(plans=several)
+async def test_both_lanes_agree_on_every_stream(ground, plans):
+    """Of requests built from good and bad pieces."""
+    await agree(ground, written(ground, plans))
+
+
+@fuzz
+@given(plan=st.one_of(good, requests()), behind=good, marks=scars)
+async def test_both_lanes_agree_on_every_broken_head(ground, plan, behind, marks):
+    """With bytes changed anywhere in the first half kilobyte of a request."""
+    first, second = written(ground, [plan, behind])
+
+    await agree(ground, [scarred(first, marks), second])
+
+
+@fuzz
+@given(plans=several, cuts=st.lists(st.integers(0, 3000), max_size=12))
+async def test_where_the_packets_end_makes_no_difference(ground, plans, cuts):
+    """For every stream that is HTTP to its end, whatever is asked in it."""
+    sent = written(ground, plans)
+    both, whole = ground.both, b"".join([*sent, LAST])
+    plain = await both.talk(both.plain, *sent, LAST, quiet_s=QUIET_S)
+    if len(plain.replies) < len(sent) + 1 or not plain.closed:
+        return
+    edges = sorted({0, *(cut for cut in cuts if cut < len(whole)), len(whole)})
+
+    pieces = [whole[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+    same(await both.talk(both.fast, *pieces, quiet_s=QUIET_S), plain, pieces)
+
+
+async def test_the_fuzzer_reaches_the_fast_lane(ground):
+    """A good plan is answered there; otherwise the tests above would compare aiohttp with itself."""
+    head = b"POST /v1/check HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer @GOOD\r\nContent-Length: @LENGTH\r\n\r\n"
+    (sent,) = written(ground, [(head, msgspec.json.encode(question("@SESSION")))])
+    before = ground.both.context.checks.tally.answers
+
+    await ground.both.talk(ground.both.fast, *[sent] * 5)
+    await asyncio.sleep(0)
+
+    assert ground.both.context.checks.tally.answers - before >= 4
