@@ -36,6 +36,7 @@ class Clock:
         self._stopped_ms: int | None = None
 
     def __call__(self) -> int:
+        """The time in milliseconds since the epoch."""
         now = time.time_ns() // 1_000_000 if self._stopped_ms is None else self._stopped_ms
         return now + self._ahead_ms
 
@@ -100,7 +101,7 @@ class Tenant:
         return await self.call("POST", "/v1/logins", asked)
 
     async def check(self, session: Answer | str, **fields: Any) -> Answer:
-        """May this session go on?"""
+        """Ask whether this session may go on."""
         session_id = session if isinstance(session, str) else session["session"]["id"]
         asked = {"session_id": session_id, "ip": LAPTOP, "user_agent": CHROME.format(142)} | fields
         return await self.call("POST", "/v1/check", asked)

@@ -157,7 +157,14 @@ class FastLane(RequestHandler):
         end = data.find(END) + 4
         lane, text = self._lane, data[:end]
         head = lane.heads.known(text) or (self._shape and self._shape.read(text)) or self._read(text)
-        if head is None or not head.fast or len(data) != end + head.length or self._owed or not self._free():
+        if (
+            head is None
+            or not head.fast
+            or head.many
+            or len(data) != end + head.length
+            or self._owed
+            or not self._free()
+        ):
             return False
         held, active = lane.bodies.get((head.tenant, data[end:]), UNKNOWN)
         if held is None or not held.alive or not lane.memory.trusted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,10 +36,10 @@ from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
-from accessguard.rules.model import Decision, Outcome
+from accessguard.rules.model import Action, Decision, Outcome
 from accessguard.rules.networks import address
 from accessguard.sessions.live import Change, Live
-from accessguard.sessions.model import KeyRow, LoginRows, Opening, Replay
+from accessguard.sessions.model import KeyRow, LoginRows, Opening, Replay, Snapshot
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionTokens
 from accessguard.violations.model import QUIET
@@ -146,7 +146,7 @@ class Logins:
         self, store: SessionStore, tenant: str, policy: Policy, member_id: str, *, visit: Visit, salt: bytes
     ) -> tuple[Plan, tuple[UUID, ...], LoginVerdict] | None:
         opening = await self._opening(store, tenant, member_id, visit)
-        planned = plan(opening, policy, visit)
+        planned = plan(opening, policy, visit, live_ms=await self._live_ms(policy, opening.snapshot))
         answer = _answer(planned, visit)
         rows = msgspec.structs.replace(planned.rows, key=self._key_row(visit, salt, answer))
         violations = await store.record(tenant, member_id, opening.snapshot.generation, rows)
@@ -164,6 +164,16 @@ class Logins:
             problem = Problem(pointer="/session_id", detail="this session is another member's")
             raise GuardError(ErrorCode.CONFLICT, "The login was refused.", problem)
         return opening
+
+    async def _live_ms(self, policy: Policy, snapshot: Snapshot) -> Mapping[str, int]:
+        """Last activity that PostgreSQL does not have yet; asked for only where the longest idle is to go."""
+        if all(rule.action is not Action.EVICT_IDLE for rule in policy.rules):
+            return {}
+        try:
+            pulse = await self._live.pulse(snapshot.tenant, snapshot.member_id, "", now_ms=0, known_ms=0)
+        except GuardError:
+            return {}
+        return pulse.live
 
     async def _failed(self, tenant: str, visit: Visit, salt: bytes) -> LoginVerdict:
         """An attempt that the platform refused: only recorded."""

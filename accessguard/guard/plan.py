@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -63,8 +64,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Verdict | None
 
 
-def plan(opening: Opening, policy: Policy, visit: Visit) -> Plan:
-    """Decide on a successful login and put together everything it leaves behind."""
+def plan(opening: Opening, policy: Policy, visit: Visit, *, live_ms: Mapping[str, int] | None = None) -> Plan:
+    """Decide on a successful login and put together everything it leaves behind.
+
+    `live_ms` is last activity (ms) by session where it is newer than in the snapshot.
+    """
     snapshot, asked = opening.snapshot, visit.asked
     impersonated = asked.method is Method.IMPERSONATION
     device = None if impersonated else recognised(opening, visit.claim)
@@ -78,6 +82,7 @@ def plan(opening: Opening, policy: Policy, visit: Visit) -> Plan:
         session=_session_fact(visit, device_id),
         device=None if impersonated else _device_fact(device, visit),
         address=visit.address,
+        live_ms=live_ms,
         impersonated=impersonated,
         without=(*replaced, visit.session_id),
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import product
 from typing import Final
 
 import structlog
 
 from accessguard.errors import GuardError
 from accessguard.guard.facts import from_ms
-from accessguard.sessions.store import SessionStore
+from accessguard.sessions.store import MONTHS_AHEAD, PARTITIONED, SessionStore
 
 EVERY_S: Final = 6 * 3600.0
 LOG: Final = structlog.get_logger("accessguard.upkeep")
@@ -35,7 +36,9 @@ class Upkeep:
         Without one, rows go to the default partition: nothing is lost, but
         they cannot be dropped by the month.
         """
-        try:
-            await self._sessions.ensure_partitions(at=from_ms(self._now_ms()))
-        except GuardError as error:
-            LOG.warning("partitions_not_made", reason=error.code)
+        at = from_ms(self._now_ms())
+        for parent, ahead in product(PARTITIONED, range(MONTHS_AHEAD + 1)):
+            try:
+                await self._sessions.ensure_partition(parent, at=at, ahead=ahead)
+            except GuardError as error:
+                LOG.warning("partition_not_made", table=parent, months_ahead=ahead, reason=error.code)

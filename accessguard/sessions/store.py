@@ -216,10 +216,12 @@ FLUSH: Final = """
 # "AG" 2: any number works, as long as every worker takes the same.
 UPKEEP_LOCK: Final = 0x4147_0002
 
-PARTITIONS: Final = """
-    SELECT ensure_partition(parent, (date_trunc('month', $1::timestamptz) + make_interval(months => ahead))::date)
-      FROM unnest(ARRAY['login_attempt', 'activity', 'violation']) AS parent, generate_series(0, 2) AS ahead
-     WHERE pg_try_advisory_xact_lock($2)
+PARTITIONED: Final = ("login_attempt", "activity", "violation")
+MONTHS_AHEAD: Final = 2
+
+PARTITION: Final = """
+    SELECT ensure_partition($1, (date_trunc('month', $2::timestamptz) + make_interval(months => $3))::date)
+     WHERE pg_try_advisory_xact_lock($4)
 """
 
 CHANGED: Final = """
@@ -317,9 +319,12 @@ class SessionStore:
         )
         return moved
 
-    async def ensure_partitions(self, *, at: datetime) -> None:
-        """Make the partitions of the month of `at` and the next two, unless another worker is at it."""
-        await self._db.fetch(PARTITIONS, at, UPKEEP_LOCK)
+    async def ensure_partition(self, parent: str, *, at: datetime, ahead: int) -> None:
+        """Make the partition of the month that is `ahead` of the one of `at`, unless another worker is at it.
+
+        Raises GuardError, too, when rows of that month already lie in the default partition.
+        """
+        await self._db.row(PARTITION, parent, at, ahead, UPKEEP_LOCK)
 
     async def newest_generation(self) -> int:
         """The number of the last change of anything."""

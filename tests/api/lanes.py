@@ -59,7 +59,7 @@ class Lanes:
     lane: Lane
     fast: int
     plain: int
-    connections: list[FastLane] = field(default_factory=list)
+    connections: list[FastLane] = field(default_factory=list, repr=False)
 
     @property
     def decided(self) -> int:

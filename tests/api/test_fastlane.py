@@ -116,6 +116,17 @@ async def test_batches_have_one_answer(both, known, number):
     assert talk.statuses == [200 if 1 <= number <= 500 else 400, 200, 200 if 1 <= number <= 500 else 400, 200]
 
 
+async def test_a_body_that_is_known_as_a_check_is_no_batch(both, known):
+    """Which of the two is asked is in the first line alone."""
+    batch = known.raw(known.body, start="POST /v1/checks HTTP/1.1")
+    for _ in range(3):
+        await both.both(known.raw(known.body), known.raw(known.body), LAST)
+
+    talk = await both.both(batch, LAST)
+
+    assert talk.statuses == [400, 200]
+
+
 @pytest.mark.parametrize(
     "body",
     [

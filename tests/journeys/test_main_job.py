@@ -182,3 +182,15 @@ async def test_a_client_that_polls_makes_one_violation(tenant: Tenant):
     assert others["read"] is False
     assert still["decision"] == "deny"
     assert (again["hits"], again["read"]) == (1001, False)
+
+
+async def test_the_session_that_was_just_used_is_not_the_longest_idle(tenant: Tenant):
+    """With evict_idle, an interaction counts for the very next login, before it has reached PostgreSQL."""
+    await tenant.rule("session_limit", "evict_idle", max=2)
+    first, second = await tenant.login(), await tenant.login(user_agent=FIREFOX)
+    await tenant.check(first, activity="video_watch")
+
+    third = await tenant.login(user_agent=CHROME.format(140))
+
+    assert third["ended_sessions"] == [{"id": second["session"]["id"], "reason": "session_limit"}]
+    assert (await tenant.check(first))["decision"] == "allow"
