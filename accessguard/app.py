@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import platform
 import signal
@@ -211,6 +212,8 @@ async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None
                 port = listening[0].sockets[0].getsockname()[1]
                 if on_ready is not None:
                     on_ready(f"http://{config.server.host}:{port}")
+                gc.collect()
+                gc.freeze()  # what is there now stays, so that no collection looks at it again
                 LOG.info("serving", version=__version__)
                 await stop.wait()
                 LOG.info("stopping")

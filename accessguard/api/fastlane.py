@@ -9,9 +9,9 @@ an upgrade) goes on to aiohttp with its bytes untouched, which then answers as
 if this lane were not there. So there is one strictness: what is taken here is
 a part of what aiohttp takes, and every refusal is aiohttp's and the handlers'.
 
-Of aiohttp's private parts it uses four, in `_idle` and where it notes the time of the last
-answer; the version is pinned, and tests/api/test_fastlane.py plays the
-same bytes through both lanes. See docs/decisions/0003-fast-lane.md.
+It leans on a few private parts of aiohttp, which docs/decisions/0003-fast-lane.md
+lists; the version is pinned, and tests/api/test_fastlane.py plays the same bytes
+through both lanes.
 """
 
 from __future__ import annotations

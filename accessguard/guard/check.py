@@ -267,6 +267,5 @@ class Checks:
         self, question: Question, verdict: Verdict, *, beat_at: int, until: int, found: tuple[Found, ...] = ()
     ) -> None:
         kept = msgspec.structs.replace(verdict, trace=()) if verdict.trace else verdict
-        held = Held(kept, question.policy, question.asked, beat_at=beat_at, until=until)
-        held.found = found
+        held = Held.of(kept, question.policy, question.asked, beat_at=beat_at, until=until, found=found)
         self.memory.hold(question.snapshot.tenant, question.known, question.session.id, held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from sys import intern
 from typing import Final, TypeVar
 
 import msgspec
@@ -22,31 +23,51 @@ MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 
 
-class Held:
+class Held(msgspec.Struct, kw_only=True, gc=False):
     """One verdict and all it depends on; times in ms since the epoch.
 
     `beat_at` is when the next counted interaction is due, `until` when the
     verdict ends whatever happens. `found` are the cases that a repeated
     refusal is counted on. `body` is the answer as bytes, once it was written.
-    `alive` ends for good when memory lets go of the verdict.
+    `alive` ends for good when memory lets go of the verdict. It is never part
+    of a cycle, so the collector need not look at a million of them.
     """
 
-    __slots__ = (
-        "alive", "beat_at", "body", "device_token", "found", "ip", "policy", "product_id", "until", "user_agent", "verdict",
-    )  # fmt: skip
+    verdict: Verdict
+    policy: Policy
+    ip: str
+    user_agent: str | None
+    device_token: str | None
+    product_id: str | None
+    beat_at: int
+    until: int
+    found: tuple[Found, ...] = ()
+    alive: bool = True
+    body: bytes | None = None
 
-    def __init__(self, verdict: Verdict, policy: Policy, asked: Check, *, beat_at: int, until: int) -> None:
-        self.verdict = verdict
-        self.policy = policy
-        self.ip = asked.ip
-        self.user_agent = asked.user_agent
-        self.device_token = asked.device_token
-        self.product_id = asked.product_id
-        self.beat_at = beat_at
-        self.until = until
-        self.found: tuple[Found, ...] = ()
-        self.alive = True
-        self.body: bytes | None = None
+    @classmethod
+    def of(
+        cls,
+        verdict: Verdict,
+        policy: Policy,
+        asked: Check,
+        *,
+        beat_at: int,
+        until: int,
+        found: tuple[Found, ...] = (),
+    ) -> Held:
+        """The verdict on `asked`; a browser's name is kept once, however many use it."""
+        return cls(
+            verdict=verdict,
+            policy=policy,
+            ip=asked.ip,
+            user_agent=asked.user_agent if asked.user_agent is None else intern(asked.user_agent),
+            device_token=asked.device_token,
+            product_id=asked.product_id,
+            beat_at=beat_at,
+            until=until,
+            found=found,
+        )
 
     def fits(self, asked: Check, now_ms: int) -> bool:
         """Whether nothing that the verdict depends on is different in `asked`."""
@@ -60,15 +81,12 @@ class Held:
         )
 
 
-class Known:
+class Known(msgspec.Struct, gc=False):
     """A member in memory: its snapshot, newer last activity (ms) by session, and the sessions with a verdict."""
 
-    __slots__ = ("live_ms", "sessions", "snapshot")
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.live_ms: dict[str, int] = {}
-        self.sessions: set[str] = set()
+    snapshot: Snapshot
+    live_ms: dict[str, int] = msgspec.field(default_factory=dict)
+    sessions: dict[str, None] = msgspec.field(default_factory=dict)
 
     def hear(self, live_ms: Mapping[str, int], *, but: str) -> bool:
         """Take over newer last activity; whether that of another session than `but` is news."""
@@ -159,7 +177,7 @@ class Memory:
             return
         self._let_go((tenant, session_id))
         self._held[tenant, session_id] = held
-        known.sessions.add(session_id)
+        known.sessions[session_id] = None
         for surplus in oldest(self._held, MOST_SESSIONS):
             self._let_go(surplus)
 

@@ -47,7 +47,7 @@ class Method(StrEnum):
     IMPERSONATION = "impersonation"
 
 
-class Login(msgspec.Struct, frozen=True, kw_only=True):
+class Login(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One login attempt; `attempt_id` is the caller's, to make a retry safe."""
 
     outcome: LoginOutcome
@@ -65,7 +65,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     attempt_id: UUID | None = None
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something that takes up a place and could be closed: a `device` or a `session`."""
 
     kind: str
@@ -74,7 +74,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     last_activity_at: datetime
 
 
-class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
+class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One rule that was looked at: what it counted, and what it did or would have done."""
 
     rule_id: UUID
@@ -93,7 +93,7 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True):
     would_end: tuple[str, ...] = ()
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a check, before it is written as JSON.
 
     `device_id` is None where no device is known. `choices` are what counts
@@ -123,7 +123,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     trace: tuple[TraceStep, ...] = ()
 
 
-class OpenedSession(msgspec.Struct, frozen=True, kw_only=True):
+class OpenedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The session that a login got."""
 
     id: str
@@ -131,7 +131,7 @@ class OpenedSession(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-class CookieParts(msgspec.Struct, frozen=True, kw_only=True):
+class CookieParts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The device cookie in parts and as a ready `Set-Cookie` value; the platform sets it, so it is first-party."""
 
     name: str
@@ -140,7 +140,7 @@ class CookieParts(msgspec.Struct, frozen=True, kw_only=True):
     header: str
 
 
-class LoginDevice(msgspec.Struct, frozen=True, kw_only=True):
+class LoginDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The device that a login came from, with its new token."""
 
     id: UUID
@@ -149,14 +149,14 @@ class LoginDevice(msgspec.Struct, frozen=True, kw_only=True):
     cookie: CookieParts
 
 
-class EndedSession(msgspec.Struct, frozen=True, kw_only=True):
+class EndedSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A session that ended because of this login, and why."""
 
     id: str
     reason: str
 
 
-class LoginVerdict(msgspec.Struct, frozen=True, kw_only=True):
+class LoginVerdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a login, before it is written as JSON."""
 
     outcome: Outcome
@@ -170,7 +170,7 @@ class LoginVerdict(msgspec.Struct, frozen=True, kw_only=True):
     refusal: Verdict | None
 
 
-class Actor(msgspec.Struct, frozen=True, kw_only=True):
+class Actor(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The operator (or platform) who acts: by subject and role, never by name."""
 
     subject: str

@@ -105,13 +105,13 @@ class Activity(StrEnum):
     ASSIGNMENT_COMPLETE = "assignment_complete"
 
 
-class AddressList(msgspec.Struct, frozen=True, kw_only=True):
+class AddressList(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Parameters of `ip_deny` and `ip_allow_only`."""
 
     networks: Networks
 
 
-class SessionLimit(msgspec.Struct, frozen=True, kw_only=True):
+class SessionLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """At most `max` (1 or more) sessions active within `window`, counted `per` member, device class or app."""
 
     max: int
@@ -119,7 +119,7 @@ class SessionLimit(msgspec.Struct, frozen=True, kw_only=True):
     per: Per = Per.MEMBER
 
 
-class DeviceLimit(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceLimit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """At most `max` (1 or more) devices used within `window`; None counts them for ever."""
 
     max: int
@@ -130,7 +130,7 @@ class DeviceLimit(msgspec.Struct, frozen=True, kw_only=True):
 Params: TypeAlias = AddressList | SessionLimit | DeviceLimit
 
 
-class Scope(msgspec.Struct, frozen=True, kw_only=True):
+class Scope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whom a rule is about; an empty set means all."""
 
     tags: frozenset[str] = frozenset()
@@ -140,7 +140,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     device_classes: frozenset[str] = frozenset()
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One restriction as the engine sees it, parameters parsed."""
 
     id: UUID
@@ -154,7 +154,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-class SessionFact(msgspec.Struct, frozen=True, kw_only=True):
+class SessionFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One session of the member, as far as rules care.
 
     `last_activity` is the later of its start and its last counted
@@ -179,7 +179,7 @@ class SessionFact(msgspec.Struct, frozen=True, kw_only=True):
         return (self.last_activity, self.started_at, self.id)
 
 
-class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One device of the member; `admitted_at` is when it took its place, None while it holds none."""
 
     id: UUID
@@ -193,7 +193,7 @@ class DeviceFact(msgspec.Struct, frozen=True, kw_only=True):
         return (self.admitted_at or otherwise, str(self.id))
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything a verdict depends on, gathered before it is judged.
 
     `session` and `device` are the ones asked about; `others` and
@@ -214,7 +214,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     exempt: bool = False
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A rule's wrong, found: what it allows, what was counted, and which sessions or devices those are.
 
     `subject` names what the case is about, so that a repeated refusal is one
@@ -232,7 +232,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     evict: tuple[str, ...] = ()
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One rule looked at: what it found and what became of it (None: nothing found, or not looked at)."""
 
     rule: Rule
@@ -241,7 +241,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     skipped: str | None = None
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The verdict, the step that made it, and every step on the way."""
 
     outcome: Outcome

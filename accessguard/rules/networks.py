@@ -38,7 +38,7 @@ _MAPPED: Final = re.compile(r"::ffff:(?=\d+\.)", re.ASCII | re.IGNORECASE)
 _PREFIX: Final = re.compile(r"\d{1,3}", re.ASCII)
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
+class Address(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One host, in the only form in which two addresses are compared.
 
     `text` is canonical (RFC 5952 for IPv6), `version` 4 or 6, `packed` the
@@ -76,7 +76,7 @@ class NetworkError(ValueError):
         self.detail = detail
 
 
-class Networks(msgspec.Struct, frozen=True, kw_only=True):
+class Networks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A set of addresses, as sorted, disjoint ranges of each version; made by `networks`.
 
     `v4_first[i]` to `v4_last[i]`, both included, is one range of packed

@@ -16,7 +16,7 @@ BEAT_MS = 30_000
 IMPERSONATION = "impersonation"
 
 
-class Session(msgspec.Struct, frozen=True, kw_only=True):
+class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One login of the platform on one device; times are aware UTC, None means not yet."""
 
     id: str
@@ -31,7 +31,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     end_reason: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
+class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One device of the member, as far as verdicts and their explanation need it."""
 
     id: UUID
@@ -45,7 +45,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     last_seen_at: datetime
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything PostgreSQL knows of one member that a verdict depends on, read in one statement.
 
     `generation` grows with every change of it. `sessions` are the open ones,
@@ -77,7 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return next((device for device in self.devices if device.id == device_id), None)
 
 
-class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The device that a token names, whoever's it is, with the hashes of its secret and of the one before."""
 
     id: UUID
@@ -89,7 +89,7 @@ class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True):
     rotated_at: datetime
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
+class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a login is decided on, read in one statement."""
 
     snapshot: Snapshot
@@ -97,7 +97,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     session_owner: str | None = None
 
 
-class Replay(msgspec.Struct, frozen=True, kw_only=True):
+class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A login that was recorded before under the same attempt id."""
 
     fingerprint: bytes
@@ -105,14 +105,14 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     answer: msgspec.Raw
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A session that was ended, and why."""
 
     id: str
     reason: str
 
 
-class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea."""
 
     id: UUID
@@ -141,7 +141,7 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
 
 
-class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
+class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A device as a login stores it: new, or with its new secret."""
 
     id: UUID
@@ -161,7 +161,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: datetime | None
 
 
-class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A session as a login opens it."""
 
     id: str
@@ -177,7 +177,7 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What makes a retry of a login safe: the answer without its secrets, and the salt they are derived from."""
 
     attempt_id: UUID
@@ -187,7 +187,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class LoginRows(msgspec.Struct, frozen=True, kw_only=True):
+class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything one login writes, in one statement."""
 
     attempt: AttemptRow
@@ -198,7 +198,7 @@ class LoginRows(msgspec.Struct, frozen=True, kw_only=True):
     key: KeyRow | None
 
 
-class Beat(msgspec.Struct, frozen=True, kw_only=True):
+class Beat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One counted interaction, on its way to PostgreSQL."""
 
     tenant: str

@@ -16,6 +16,7 @@ import hiredis
 import msgspec
 
 SWEEP_S: Final = 0.025
+AGAIN_S: Final = 0.002
 REST_S: Final = 0.2
 CONNECT_S: Final = 1.0
 
@@ -74,6 +75,7 @@ class Pipe(asyncio.Protocol):
         self._connecting: asyncio.Task[None] | None = None
         self._rest_until = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
+        self._late: asyncio.Future[Any] | None = None
 
     def call(self, *command: str | int | bytes) -> asyncio.Future[Any]:
         """Send a command with the others of this loop turn; its reply, or the server's error, comes with the future.
@@ -157,10 +159,16 @@ class Pipe(asyncio.Protocol):
 
     def _sweep(self) -> None:
         self._sweeper = None
-        if self._waiting and self._waiting[0][1] < self._loop.time():
+        if not self._waiting:
+            return
+        first, deadline = self._waiting[0]
+        late = deadline < self._loop.time()
+        if late and first is self._late:
             self._lost()
-        elif self._waiting:
-            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+            return
+        # Found late once: it may be this process that stood still, so what has arrived is read before it counts.
+        self._late = first if late else None
+        self._sweeper = self._loop.call_later(AGAIN_S if late else SWEEP_S, self._sweep)
 
     def _lost(self) -> None:
         self._rest_until = self._loop.time() + REST_S

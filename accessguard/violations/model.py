@@ -24,7 +24,7 @@ class Resolution(StrEnum):
     CONTACTED = "contacted"
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One finding on its way to the log.
 
     `cause` and `subject` name the case that it is folded into: the rule (or
@@ -53,7 +53,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return (self.member_id, self.cause, self.subject)
 
 
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
+class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One case; `read` and `read_by` are about the present number of hits."""
 
     id: UUID
@@ -77,7 +77,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
-class ViolationFilter(msgspec.Struct, frozen=True, kw_only=True):
+class ViolationFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which cases a list shows; None means whatever. Times are compared with the last hit."""
 
     read: bool | None = None
@@ -89,7 +89,7 @@ class ViolationFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
 
 
-class CodeCount(msgspec.Struct, frozen=True, kw_only=True):
+class CodeCount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Unread and open cases of one code."""
 
     code: str
@@ -97,7 +97,7 @@ class CodeCount(msgspec.Struct, frozen=True, kw_only=True):
     open: int
 
 
-class MemberCount(msgspec.Struct, frozen=True, kw_only=True):
+class MemberCount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Unread and open cases of one member."""
 
     member_id: str
@@ -105,7 +105,7 @@ class MemberCount(msgspec.Struct, frozen=True, kw_only=True):
     open: int
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Unread and open cases in all, per code, and per member (the 100 with most unread)."""
 
     unread: int

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import msgspec
 import pytest
@@ -20,12 +19,12 @@ EXAMPLES = 3 * settings().max_examples
 QUIET_S = 0.06
 
 
-@dataclass(frozen=True, repr=False)
 class Ground:
     """Both lanes, and what there is to ask of them."""
 
-    both: Lanes
-    words: dict[bytes, bytes]
+    def __init__(self, both: Lanes, words: dict[bytes, bytes]) -> None:
+        self.both = both
+        self.words = words
 
     def fill(self, plan: bytes) -> bytes:
         """A plan's words replaced by tokens and ids, which no strategy can know."""
@@ -266,7 +265,8 @@ async def test_where_the_packets_end_makes_no_difference(ground, plans, places):
     sent = written(ground, plans)
     both, whole = ground.both, b"".join([*sent, LAST])
     plain = await both.talk(both.plain, *sent, LAST, quiet_s=QUIET_S)
-    if len(plain.replies) < len(sent) + 1 or not plain.closed:
+    kinds = [reply.headers.get("Content-Type", "")[:10] for reply in plain.replies]
+    if len(plain.replies) <= len(sent) or not plain.closed or "text/plain" in kinds:
         return
     pieces = cut(whole, places)
 

@@ -14,7 +14,7 @@ ASKED = Check(session_id="s1", ip="203.0.113.9", user_agent="x", device_token="d
 
 def held(asked: Check = ASKED, *, of=POLICY, beat_at: int = 40, until: int = 100) -> Held:
     """A verdict on `asked`; times in ms."""
-    return Held(Verdict(outcome=Outcome.ALLOW, session_id="s1"), of, asked, beat_at=beat_at, until=until)
+    return Held.of(Verdict(outcome=Outcome.ALLOW, session_id="s1"), of, asked, beat_at=beat_at, until=until)
 
 
 def learned(memory: Memory, name: str = "ana", *sessions: str, generation: int = 1):

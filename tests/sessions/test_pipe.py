@@ -133,6 +133,17 @@ async def test_a_server_that_stops_answering_fails_every_call_in_time(pipe, froz
     assert not pipe._waiting
 
 
+async def test_a_standstill_of_this_process_is_not_taken_for_one_of_the_server(pipe):
+    """Replies that have arrived meanwhile are read before anything is given up."""
+    await works(pipe)
+    for _ in range(3):
+        asked = [asyncio.ensure_future(outcome(pipe, "ECHO", n)) for n in range(5)]
+        await asyncio.sleep(0.001)
+        time.sleep(2 * TIMEOUT_S)
+
+        assert await asyncio.gather(*asked) == [b"%d" % n for n in range(5)]
+
+
 async def test_after_a_standstill_it_goes_on_with_nobodys_old_reply(pipe, frozen, shared):
     """What the server still sends of before belongs to nobody."""
     await works(pipe)
