@@ -5,10 +5,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from accessguard.app import migrate
 from accessguard.embedded import Embedded
 from tests.service import Service, Tenant, running
+
+settings.register_profile("nightly", max_examples=2000, deadline=None)
+"""`pytest --hypothesis-profile=nightly`: twenty times as many examples as in a usual run."""
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import hiredis
 import msgspec
 
 SWEEP_S: Final = 0.025
-AGAIN_S: Final = 0.002
+AGAIN_S: Final = 0.01
 REST_S: Final = 0.2
 CONNECT_S: Final = 1.0
 

@@ -486,7 +486,7 @@ async def test_the_bound_of_a_body_is_the_same(both, known, size, pieces):
     whole = known.raw(body)
     step = len(whole) // pieces + 1
 
-    talk = await both.both(*(whole[at : at + step] for at in range(0, len(whole), step)), LAST, quiet_s=1)
+    talk = await both.both(*(whole[at : at + step] for at in range(0, len(whole), step)), LAST, quiet_s=0.5)
 
     assert talk.statuses == [200 if size <= LIMIT else 413, 200]
 
@@ -498,7 +498,7 @@ async def test_a_body_near_its_bound_may_stop_anywhere_and_go_on(service, known)
             body = known.body[:-1] + b" " * (size - len(known.body)) + b"}"
             whole = known.raw(body)
             for at in (len(whole) - 1, len(whole) - 100, LIMIT + 1):
-                talk = await found.talk(found.fast, whole[:at], whole[at:] + LAST, quiet_s=1)
+                talk = await found.talk(found.fast, whole[:at], whole[at:] + LAST, quiet_s=0.5)
                 assert talk.statuses == [200, 200]
 
 
@@ -521,7 +521,7 @@ async def test_a_client_that_has_sent_all_it_will_is_answered(both, known, kind)
         "other last": known.check() + made + reading + reading,
     }[kind]
 
-    talk = await both.talk(both.fast, asked, half_close=True, quiet_s=1)
+    talk = await both.talk(both.fast, asked, half_close=True, quiet_s=0.5)
 
     assert talk.statuses == [200] * asked.count(b" HTTP/1.1\r\n")
     assert talk.closed
@@ -538,7 +538,7 @@ async def test_a_client_that_stops_in_the_middle_is_let_go(both, known, cut):
         whole = known.check() if "body" in cut else request(known.tenant.name, login, path="/v1/logins")
         cut = whole[:-5]
 
-    talk = await both.talk(both.fast, known.check() + cut, half_close=True, quiet_s=1)
+    talk = await both.talk(both.fast, known.check() + cut, half_close=True, quiet_s=0.5)
 
     assert (talk.statuses, talk.closed, talk.decided) == ([200], True, 1)
 

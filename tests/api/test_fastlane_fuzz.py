@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.api.lanes import LAST, Lanes, Talk, lanes, question, same
 from tests.service import LAPTOP, Service, token
 
-EXAMPLES = 3 * settings().max_examples
-QUIET_S = 0.06
+pytestmark = pytest.mark.timeout(1200)
+EXAMPLES = 2 * settings().max_examples
+QUIET_S = 0.05
 
 
 class Ground:
