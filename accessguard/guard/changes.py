@@ -13,7 +13,7 @@ from typing import Final
 
 from accessguard.errors import GuardError
 from accessguard.guard.memory import Memory
-from accessguard.metrics import CHANGES, CHANNEL_UP
+from accessguard.metrics import CHANGES
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
 from accessguard.sessions.live import Change, Live
@@ -55,7 +55,6 @@ class Changes:
 
     def channel(self, up: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
         """Hear whether pushed changes arrive; without them nothing held is trusted."""
-        CHANNEL_UP.set(1 if up else 0)
         if up and not self._memory.trusted:
             self._memory.drop_all()
             self._book.drop_all()

@@ -8,7 +8,7 @@ from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.memory import Memory
 from accessguard.guard.tally import Tally
-from accessguard.metrics import HELD, POOL
+from accessguard.metrics import CHANNEL_UP, HELD, POOL
 from accessguard.sessions.live import Live
 
 PROBE: Final = "SELECT 1"
@@ -36,6 +36,7 @@ class Ready:
         """Bring up to date what is only brought when it is read."""
         self._tally.report()
         HELD.set(self._memory.size)
+        CHANNEL_UP.set(self._memory.trusted)
         POOL.labels("idle").set(self._db.idle)
         POOL.labels("used").set(self._db.size - self._db.idle)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from accessguard.database import Database, Row
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile
 
 ENSURE: Final = """
@@ -176,10 +177,22 @@ class MemberStore:
             asked.restricted,
             asked.status,
             asked.product_id,
-            *(after or (None, None)),
+            *((_checked(sort, after[0]), after[1]) if after else (None, None)),
             limit,
         )
         return [(_member(row), (row["sort_key"], row["id"])) for row in rows]
+
+
+def _checked(sort: MemberSort, key: str) -> str:
+    """The key of a place in a list, if that sort can have it; PostgreSQL need not look at it where there are no rows."""
+    try:
+        if sort is MemberSort.UNREAD:
+            int(key).to_bytes(8, signed=True)
+        elif sort is not MemberSort.NAME and key != "-infinity":
+            datetime.fromisoformat(key)
+    except (ValueError, OverflowError):
+        raise GuardError(ErrorCode.INVALID, "There is no such place in this list.") from None
+    return key
 
 
 def _escaped(text: str) -> str:
