@@ -47,6 +47,8 @@ async def _answered(
         return await handler(request)
     except web.HTTPException as error:
         return _of_http(error)
+    except ConnectionError:
+        raise  # the caller has gone: there is nobody to answer, and nothing to log
     except Exception as error:  # noqa: BLE001 - the one place where whatever goes wrong becomes an answer
         status, body, headers = rendered(error, route=_route(request))
         return web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
