@@ -132,15 +132,6 @@ class Database:
         except REFUSED as error:
             raise _refused(error) from error
 
-    @asynccontextmanager
-    async def rows(self, statement: str, *values: object) -> AsyncIterator[AsyncIterator[Row]]:
-        """A server-side cursor over one statement, for streams of any length."""
-        try:
-            async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-                yield aiter(connection.cursor(statement, *values, prefetch=500))
-        except OUT_OF_REACH as error:
-            raise _unavailable() from error
-
 
 class _Transaction(Database):
     """The same calls on one connection inside a transaction that `transaction` began."""

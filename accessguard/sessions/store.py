@@ -243,11 +243,6 @@ class SessionStore:
         found = await self._db.value(BY_SESSION, tenant, session_id, timeout_s=timeout_s)
         return None if found is None else msgspec.json.decode(found, type=Snapshot)
 
-    async def member(self, tenant: str, member_id: str) -> Snapshot | None:
-        """The same for a member; None for an unknown one."""
-        found = await self._db.value(SNAPSHOT, tenant, member_id)
-        return None if found is None else msgspec.json.decode(found, type=Snapshot)
-
     async def opening(
         self, tenant: str, member_id: str, *, device_id: UUID | None, session_id: str | None
     ) -> Opening | None:
