@@ -1,7 +1,7 @@
 """The fast lane: checks answered inside `data_received`, in front of aiohttp, on the same port.
 
-A connection's protocol is aiohttp's own `RequestHandler` with one method in
-front. At the border between two requests, and only while aiohttp owes no
+A connection's protocol is aiohttp's own `RequestHandler`, whose bytes pass here
+first. At the border between two requests, and only while aiohttp owes no
 answer, a plain `POST /v1/check` or `/v1/checks` that is complete in memory, by a
 caller whose token is genuine, is answered here. Whatever is unusual in any way
 (another path, an unknown token, a body that does not decode, chunks, Expect,
