@@ -39,12 +39,14 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.tally import Tally
 from accessguard.guard.upkeep import Upkeep
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
@@ -84,15 +86,26 @@ class Parts:
         self.folds = Folds(violations)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
-        checks = Checks(
+        tally = Tally()
+        evaluation = Evaluation(
             store=sessions,
             live=live,
             book=book,
             memory=memory,
             folds=self.folds,
+            tally=tally,
             activity=self.activity,
             tokens=device_tokens,
             new_id=uuid7,
+        )
+        checks = Checks(
+            live=live,
+            book=book,
+            memory=memory,
+            folds=self.folds,
+            activity=self.activity,
+            tally=tally,
+            evaluation=evaluation,
             seconds=seconds,
         )
         self.context = Context(
@@ -110,7 +123,7 @@ class Parts:
             ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=checks.tally),
+            ready=Ready(db=db, live=live, memory=memory, tally=tally),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -356,7 +369,7 @@ def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: 
     """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    lane = Lane(context, memory=context.checks.memory, body_limit_bytes=body_limit_bytes)
+    lane = Lane(context, body_limit_bytes=body_limit_bytes)
     return protocol(runner.server, lane, access_log=None, keepalive_timeout=KEEPALIVE_S)
 
 

@@ -8,13 +8,13 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.policies.model import Policy, RuleBody, Settings, parse
+from accessguard.guard.memory import Held, Memory
+from accessguard.policies.model import Policy, RuleBody, Settings, parse, policy_of
 from accessguard.rules.engine import in_order
 from accessguard.rules.model import (
     Access,
     Action,
     DeviceFact,
-    DeviceLimit,
     Facts,
     Kind,
     Mode,
@@ -95,8 +95,7 @@ def session_limit(most: int, *, window: float = 30) -> SessionLimit:
 
 def policy(*given: Rule, tenant: str = "t") -> Policy:
     """A policy of these rules with the settings nobody has changed."""
-    limits = all(isinstance(each.params, (SessionLimit, DeviceLimit)) for each in given)
-    return Policy(tenant=tenant, generation=1, rules=rules(*given), settings=Settings(), limits_alone=limits)
+    return policy_of(tenant, 1, Settings(), rules(*given))
 
 
 def stored_session(name: str = "s1", **more: Any) -> Session:
@@ -152,3 +151,14 @@ def snapshot(
         "devices": devices,
     }
     return Snapshot(**given | more)
+
+
+def hold(memory: Memory, snapshot: Snapshot, session_id: str, *, since: int | None = None, **more: Any) -> Held | None:
+    """A plain allow of a session, held as after a check; None when the member was changed since that moment."""
+    member = memory.member(snapshot, memory.moment() if since is None else since)
+    if member is None:
+        return None
+    given: dict[str, Any] = {"policy": policy(), "asked": 0, "until": 100, "device": b"null", "flags": 0}
+    held = Held(member=member, **given | more)
+    memory.hold(snapshot.tenant, session_id, held)
+    return held

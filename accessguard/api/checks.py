@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
 from accessguard.api.reply import JSON, encode, plain
 from accessguard.api.wire import ChecksRequest, check_reply
-from accessguard.guard.memory import Held
+from accessguard.guard.evaluate import TTL_MS
+from accessguard.guard.memory import EXEMPT, Held
 from accessguard.guard.model import Check
 
 
@@ -31,12 +34,15 @@ def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -
     """The answer as JSON when every verdict that it needs is in memory; else None, and nothing was counted."""
     if isinstance(asked, Check):
         one = ctx.checks.peek(tenant, asked, now_ms)
-        return None if one is None else written(ctx, one, now_ms)
-    peeked = [ctx.checks.peek(tenant, each, now_ms) for each in asked.checks]
-    known = [each for each in peeked if each is not None]
-    if len(known) < len(peeked):
+        return None if one is None else written(ctx, one, asked.session_id, now_ms)
+    peek = ctx.checks.peek
+    known = [peek(tenant, each, now_ms) for each in asked.checks]
+    if None in known:
         return None
-    return _joined([written(ctx, each, now_ms) for each in known])
+    answers = [
+        written(ctx, each, one.session_id, now_ms) for each, one in zip(known, asked.checks, strict=True) if each
+    ]
+    return _joined(answers)
 
 
 async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes:
@@ -57,21 +63,46 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
 
 
 async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
-    known = ctx.checks.peek(tenant, asked, now_ms)
+    known = ctx.checks.about(tenant, asked)
     if known is not None:
-        return written(ctx, known, now_ms)
+        if ctx.checks.stands(known, asked, now_ms):
+            return written(ctx, known, asked.session_id, now_ms)
+        if ctx.checks.goes_on(known, now_ms) and await ctx.checks.beaten(tenant, asked, known, now_ms):
+            return plainly(known, asked.session_id)
+    return await decided(ctx, tenant, asked, now_ms)
+
+
+async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
+    """The answer as JSON, decided anew. Raises GuardError(UNAVAILABLE)."""
     verdict = await ctx.checks.decide(tenant, asked, now_ms)
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain))
 
 
-def written(ctx: Context, known: Held, now_ms: int) -> bytes:
-    """The bytes of a held verdict, written once."""
+def written(ctx: Context, known: Held, session_id: str, now_ms: int) -> bytes:
+    """The bytes of a held verdict, and that it was given."""
     ctx.checks.answered(known, now_ms)
-    if known.body is None:
-        known.body = encode(check_reply(known.verdict, explain=False))
-    return known.body
+    other = known.other
+    if other is None:
+        return plainly(known, session_id)
+    if other.body is None:
+        other.body = encode(check_reply(other.verdict, explain=False))
+    return other.body
+
+
+def plainly(known: Held, session_id: str) -> bytes:
+    """The bytes of a plain allow: what `check_reply` makes of it, put together from its three ids."""
+    end = EXEMPTED if known.flags & EXEMPT else ALLOWED
+    return b"".join((MEMBER, JSON_OF(known.member.id), SESSION, JSON_OF(session_id), DEVICE, known.device, end))
+
+
+MEMBER: Final = b'{"decision":"allow","reason":null,"member_id":'
+SESSION: Final = b',"session_id":'
+DEVICE: Final = b',"device_id":'
+ALLOWED: Final = b',"exempt":false,"degraded":false,"ttl_ms":%d,"violation_id":null}' % TTL_MS
+EXEMPTED: Final = b',"exempt":true,"degraded":false,"ttl_ms":%d,"violation_id":null}' % TTL_MS
+JSON_OF: Final = msgspec.json.Encoder().encode
 
 
 def _joined(bodies: list[bytes]) -> bytes:

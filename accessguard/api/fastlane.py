@@ -33,7 +33,7 @@ from accessguard.api.middleware import SAFE_HEADERS, rendered
 from accessguard.api.reply import JSON, PROBLEM
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard.memory import Held, Memory
+from accessguard.guard.memory import Held
 from accessguard.guard.model import Check
 from accessguard.metrics import HTTP
 
@@ -46,11 +46,7 @@ MOST_WAITING: Final = 1_048_576
 # A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
 MOST_PIECES: Final = 8
 
-# Bodies known again: about 40 MB when full. A body longer than this is parsed each time.
-MOST_BODIES: Final = 65_536
-LONGEST_BODY: Final = 1_024
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
-UNKNOWN: Final[tuple[Held | None, bool]] = (None, False)
 
 LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
 
@@ -58,23 +54,31 @@ ONE: Final = msgspec.json.Decoder(Check)
 MANY: Final = msgspec.json.Decoder(ChecksRequest)
 
 
-class Lane:
-    """What all connections of a worker share: known heads and bodies, answers that leave together, the time."""
+class Beating:
+    """Stands where the task would be while a beat is under way."""
 
-    def __init__(self, context: Context, *, memory: Memory, body_limit_bytes: int) -> None:
+
+BEATING: Final = Beating()
+
+
+class Lane:
+    """What all connections of a worker share: known heads, answers that leave together, the time."""
+
+    def __init__(self, context: Context, *, body_limit_bytes: int) -> None:
         self.context = context
-        self.memory = memory
+        self.checks = context.checks
         self.heads = Heads(context)
         self.body_limit_bytes = body_limit_bytes
         self.loop = asyncio.get_running_loop()
-        self.bodies: dict[tuple[str, bytes], tuple[Held, bool]] = {}
         self.ready: list[tuple[asyncio.Transport, bytes]] = []
+        self.begun = False
         self.now_ms = 0
         self.start = b""
         self._second = 0
 
     def turn(self) -> None:
         """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""
+        self.begun = True
         self.now_ms = self.context.now_ms()
         if self.now_ms // 1000 != self._second:
             self._second = self.now_ms // 1000
@@ -83,7 +87,7 @@ class Lane:
 
     def allow(self, transport: asyncio.Transport, body: bytes) -> None:
         """Answer 200 with `body`, together with the other answers of this turn: a sleeping caller is woken once."""
-        if not self.ready:
+        if not self.begun:
             self.turn()
         size = len(body)
         length = LENGTHS[size] if size < len(LENGTHS) else b"%d\r\n\r\n" % size
@@ -91,18 +95,11 @@ class Lane:
 
     def flush(self) -> None:
         """Write every answer that is ready."""
+        self.begun = False
         ready, self.ready = self.ready, []
         self.context.checks.tally.answers += len(ready)
         for transport, answer in ready:
             transport.write(answer)
-
-    def remember(self, tenant: str, body: bytes, asked: Check, held: Held) -> None:
-        """Know this body again when it is plainly allowed: the same bytes ask the same, as long as the verdict lives."""
-        if len(self.bodies) >= MOST_BODIES:
-            self.bodies.clear()
-        plain = held.verdict.code is None and not held.verdict.degraded
-        if plain and len(body) <= LONGEST_BODY and held.body is not None and len(held.body) < len(LENGTHS):
-            self.bodies[tenant, body] = (held, asked.activity is not None)
 
 
 def start(status: int, kind: str, extra: str = "") -> bytes:
@@ -125,6 +122,7 @@ class FastLane(RequestHandler):
         "_owed",
         "_pieces",
         "_shape",
+        "_stopping",
         "_surrendered",
     )
 
@@ -136,7 +134,8 @@ class FastLane(RequestHandler):
         self._behind = b""  # bytes that no lane has taken yet
         self._pieces = 0  # how often the same request was waited for
         self._owed = 0  # bytes of a body that still belong to a request aiohttp is reading
-        self._answering: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[None] | Beating | None = None
+        self._stopping: asyncio.Future[None] | None = None
         self._surrendered = False  # aiohttp alone knows where the next request begins
         self._ended = False  # the peer has sent all it will
         self._aside = False  # reading is paused by this lane
@@ -150,7 +149,7 @@ class FastLane(RequestHandler):
             self._take(data)
 
     def _swift(self, data: bytes) -> bool:
-        """Answer one whole request that was answered before: its body known, its verdict alive.
+        """Answer one whole request whose verdict is held, or send its beat.
 
         The same conditions as on the long way, in the order of what they cost.
         """
@@ -166,21 +165,61 @@ class FastLane(RequestHandler):
             or not self._free()
         ):
             return False
-        held, active = lane.bodies.get((head.tenant, data[end:]), UNKNOWN)
-        if held is None or not held.alive or not lane.memory.trusted:
-            return False
-        if not lane.ready:
+        body = data[end:]
+        if not lane.begun:
             lane.turn()
-        now_ms, body = lane.now_ms, held.body
-        if now_ms >= held.until or now_ms >= head.until_ms or (active and now_ms >= held.beat_at):
+        now_ms = lane.now_ms
+        if now_ms >= head.until_ms or NUL in body:
             return False
-        transport = self.transport
-        if body is None or transport is None or lane.context.book.held(head.tenant) is not held.policy:
+        try:
+            asked = ONE.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        lane.context.checks.tally.plain += 1
-        lane.ready.append((transport, b"".join((lane.start, LENGTHS[len(body)], body))))
+        return self._again(head.tenant, asked, now_ms)
+
+    def _again(self, tenant: str, asked: Check, now_ms: int) -> bool:
+        """Answer, or send the beat of, a session whose verdict on this very question is held."""
+        lane, transport = self._lane, self.transport
+        checks_ = lane.checks
+        held = checks_.about(tenant, asked)
+        if held is None or transport is None:
+            return False
+        if checks_.stands(held, asked, now_ms):
+            lane.allow(transport, checks.written(lane.context, held, asked.session_id, now_ms))
+        elif not checks_.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms):
+            return False
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int) -> bool:
+        """Send the beat of a steady session, whose answer is given when it was heard; False without Valkey."""
+
+        def then(stands: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
+            if stands:
+                self._done(checks.plainly(held, asked.session_id))
+            else:
+                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, anew=True))
+
+        self._answering = BEATING
+        try:
+            self._lane.checks.beat(tenant, asked, held, now_ms, then)
+        except GuardError:
+            self._answering = None
+            return False
+        return True
+
+    def _done(self, body: bytes) -> None:
+        """Give the answer that was waited for, then go on with what came in meanwhile."""
+        if self.transport is not None:
+            self._lane.allow(self.transport, body)
+        self._settled()
+
+    def _settled(self) -> None:
+        self._answering = None
+        if self._behind or self._aside or self._ended:
+            self._go_on()
+        if self._stopping is not None and not self._stopping.done():
+            self._stopping.set_result(None)
 
     def _read(self, text: bytes) -> Head | None:
         """Read a head that is like none before it, and note what it has in common with the last one."""
@@ -232,7 +271,8 @@ class FastLane(RequestHandler):
         """Let the answer under way be finished, at most `timeout` seconds, then close."""
         self._ended = True
         if self._answering is not None:
-            await asyncio.wait({self._answering}, timeout=timeout)
+            self._stopping = self._loop.create_future()
+            await asyncio.wait({self._stopping}, timeout=timeout)
         self._lane.flush()
         await super().shutdown(timeout)
 
@@ -286,24 +326,23 @@ class FastLane(RequestHandler):
         if context.book.held(tenant) is None:
             return False
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if isinstance(asked, Check):
-            held = context.checks.peek(tenant, asked, now_ms)
-            found = None if held is None else checks.written(context, held, now_ms)
-            if held is not None:
-                self._lane.remember(tenant, body, asked, held)
-        else:
-            found = checks.held(context, tenant, asked, now_ms)
+        if isinstance(asked, Check) and self._again(tenant, asked, now_ms):
+            return True
+        found = None if isinstance(asked, Check) else checks.held(context, tenant, asked, now_ms)
         if found is None:
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms))
         elif self.transport is not None:
             self._lane.allow(self.transport, found)
         return True
 
-    async def _later(self, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> None:
+    async def _later(self, tenant: str, asked: Check | ChecksRequest, now_ms: int, *, anew: bool = False) -> None:
         """Answer from the stores, then go on with what came in meanwhile."""
         lane = self._lane
         try:
-            body = await checks.made(lane.context, tenant, asked, now_ms)
+            if anew and isinstance(asked, Check):
+                body = await checks.decided(lane.context, tenant, asked, now_ms)
+            else:
+                body = await checks.made(lane.context, tenant, asked, now_ms)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other
             answer = refusal(error)
             if self.transport is not None:
@@ -311,8 +350,7 @@ class FastLane(RequestHandler):
         else:
             if self.transport is not None:
                 lane.allow(self.transport, body)
-        self._answering = None
-        self._go_on()
+        self._settled()
 
     def _go_on(self) -> None:
         if self._answering is not None or self._paused:

@@ -1,10 +1,16 @@
-"""What a worker holds: members as PostgreSQL had them, and the last verdict of each session with what it depends on."""
+"""What a worker holds: the last verdict of each session with what it depends on, and members as PostgreSQL had them.
+
+A held session has to be small, because a worker holds a million of them: about
+half a kilobyte. What a plain allow says is not kept as text but put together
+from three values; the member's snapshot is kept packed, and for the members
+that were looked at last only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from enum import IntFlag
 from itertools import islice
-from sys import intern
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,168 +24,173 @@ Place = TypeVar("Place")
 Kept = TypeVar("Kept")
 
 MOST_SESSIONS: Final = 1_000_000
-MOST_MEMBERS: Final = 200_000
+MOST_SNAPSHOTS: Final = 200_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 
+PACK: Final = msgspec.msgpack.Encoder()
+UNPACK: Final = msgspec.msgpack.Decoder(Snapshot)
 
-class Held(msgspec.Struct, kw_only=True, gc=False):
-    """One verdict and all it depends on; times in ms since the epoch.
 
-    `beat_at` is when the next counted interaction is due, `until` when the
-    verdict ends whatever happens. `found` are the cases that a repeated
-    refusal is counted on. `body` is the answer as bytes, once it was written.
-    `alive` ends for good when memory lets go of the verdict. It is never part
-    of a cycle, so the collector need not look at a million of them.
+class Mark(IntFlag):
+    """What is known of a held verdict, in one small number.
+
+    `BEATEN`: the session's last beat is younger than 30 s until the verdict
+    ends. `STEADY`: nothing but a change that is pushed can alter the verdict,
+    so its next beat needs no evaluation. `EXEMPT`: the answer says so.
+    `REFUSED`: no interaction is recorded while the verdict lasts.
+    """
+
+    BEATEN = 1
+    STEADY = 2
+    EXEMPT = 4
+    REFUSED = 8
+
+
+BEATEN: Final = int(Mark.BEATEN)
+STEADY: Final = int(Mark.STEADY)
+EXEMPT: Final = int(Mark.EXEMPT)
+REFUSED: Final = int(Mark.REFUSED)
+QUIET: Final = BEATEN | REFUSED
+
+
+class Other(msgspec.Struct, kw_only=True, gc=False):
+    """What a held verdict says when it is no plain allow.
+
+    `found` are the cases that a repeated refusal is counted on, `body` is the
+    answer as bytes, once it was written.
     """
 
     verdict: Verdict
-    policy: Policy
-    ip: str
-    user_agent: str | None
-    device_token: str | None
-    product_id: str | None
-    beat_at: int
-    until: int
     found: tuple[Found, ...] = ()
-    alive: bool = True
     body: bytes | None = None
 
-    @classmethod
-    def of(
-        cls,
-        verdict: Verdict,
-        policy: Policy,
-        asked: Check,
-        *,
-        beat_at: int,
-        until: int,
-        found: tuple[Found, ...] = (),
-    ) -> Held:
-        """The verdict on `asked`; a browser's name is kept once, however many use it."""
-        return cls(
-            verdict=verdict,
-            policy=policy,
-            ip=asked.ip,
-            user_agent=asked.user_agent if asked.user_agent is None else intern(asked.user_agent),
-            device_token=asked.device_token,
-            product_id=asked.product_id,
-            beat_at=beat_at,
-            until=until,
-            found=found,
-        )
 
-    def fits(self, asked: Check, now_ms: int) -> bool:
-        """Whether nothing that the verdict depends on is different in `asked`."""
-        return (
-            now_ms < self.until
-            and (asked.activity is None or now_ms < self.beat_at)
-            and asked.ip == self.ip
-            and asked.user_agent == self.user_agent
-            and asked.device_token == self.device_token
-            and (asked.product_id == self.product_id or not self.policy.by_product)
-        )
+class Member(msgspec.Struct, gc=False):
+    """A member in memory: as of which generation, how many open sessions, the snapshot while there is room for it.
+
+    `sessions` are the ones whose verdict is held.
+    """
+
+    id: str
+    generation: int
+    open: int
+    packed: bytes | None = None
+    sessions: tuple[str, ...] = ()
 
 
-class Known(msgspec.Struct, gc=False):
-    """A member in memory: its snapshot, newer last activity (ms) by session, and the sessions with a verdict."""
+class Held(msgspec.Struct, gc=False):
+    """One verdict and all it depends on.
 
-    snapshot: Snapshot
-    live_ms: dict[str, int] = msgspec.field(default_factory=dict)
-    sessions: dict[str, None] = msgspec.field(default_factory=dict)
+    `asked` is a keyed 64-bit hash of those parts of the question that the
+    verdict depends on (SipHash-1-3 under a key of this process, PEP 456), `until` the time (ms since the
+    epoch) when the verdict ends whatever happens, or wants its beat. `device`
+    is the device's id as JSON. `rest` is how many beats may follow without an
+    evaluation. `other` is None for a plain allow. It is never part of a
+    cycle, so the collector need not look at a million of them.
+    """
 
-    def hear(self, live_ms: Mapping[str, int], *, but: str) -> bool:
-        """Take over newer last activity; whether that of another session than `but` is news."""
-        news = False
-        for session_id, at in live_ms.items():
-            if self.live_ms.get(session_id, 0) < at:
-                self.live_ms[session_id] = at
-                news = news or session_id != but
-        return news
+    member: Member
+    policy: Policy
+    asked: int
+    until: int
+    device: bytes
+    flags: int
+    rest: int = 0
+    other: Other | None = None
+
+
+def asked_of(asked: Check, policy: Policy) -> int:
+    """What a verdict depends on, of a question: everything but the time and what is only recorded."""
+    product = asked.product_id if policy.by_product else None
+    return hash((asked.ip, asked.user_agent, asked.device_token, product))
+
+
+class Room:
+    """What is held of one tenant."""
+
+    __slots__ = ("held", "members", "unknown")
+
+    def __init__(self) -> None:
+        self.held: dict[str, Held] = {}
+        self.members: dict[str, Member] = {}
+        self.unknown: dict[str, int] = {}
 
 
 class Memory:
-    """Bounded by count; the verdict and the member that were decided on longest ago go first."""
+    """Bounded by count; the verdict and the snapshot that were made longest ago go first."""
 
     def __init__(self) -> None:
         self.trusted = True
-        self._held: dict[tuple[str, str], Held] = {}
-        self._members: dict[tuple[str, str], Known] = {}
-        self._owners: dict[tuple[str, str], str] = {}
-        self._unknown: dict[tuple[str, str], int] = {}
+        self.size = 0
+        self.rooms: dict[str, Room] = {}
+        self._packed: dict[tuple[str, str], None] = {}
         self._drops: dict[tuple[str, str], int] = {}
         self._count = 0
         self._floor = -1
 
-    @property
-    def size(self) -> int:
-        """How many verdicts are held."""
-        return len(self._held)
-
     def verdict(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, if memory may be trusted."""
-        return self._held.get((tenant, session_id)) if self.trusted else None
+        room = self.rooms.get(tenant)
+        return room.held.get(session_id) if room is not None and self.trusted else None
 
-    def known(self, tenant: str, session_id: str) -> Known | None:
-        """The member of a session, if memory may be trusted."""
+    def known(self, tenant: str, session_id: str) -> Snapshot | None:
+        """The member of a session that has a verdict, if memory may be trusted."""
         return self.stale(tenant, session_id) if self.trusted else None
 
-    def stale(self, tenant: str, session_id: str) -> Known | None:
+    def stale(self, tenant: str, session_id: str) -> Snapshot | None:
         """The member of a session as it was last seen; for when no store answers."""
-        owner = self._owners.get((tenant, session_id))
-        return None if owner is None else self._members.get((tenant, owner))
+        room = self.rooms.get(tenant)
+        held = room.held.get(session_id) if room else None
+        packed = held.member.packed if held else None
+        return None if packed is None else UNPACK.decode(packed)
 
     def unknown(self, tenant: str, session_id: str, now_ms: int) -> bool:
         """Whether PostgreSQL said a moment ago that there is no such session."""
-        return self.trusted and self._unknown.get((tenant, session_id), 0) > now_ms
+        room = self.rooms.get(tenant)
+        return self.trusted and room is not None and room.unknown.get(session_id, 0) > now_ms
 
     def moment(self) -> int:
-        """A number to hand to `learn`, taken before PostgreSQL is asked."""
-        return self._count
+        """A number to hand to `hold`, taken before what a verdict is made from is read."""
+        return self._count + 1
 
-    def learn(self, snapshot: Snapshot, since: int) -> Known | None:
-        """Keep a snapshot asked for at `since`; None when the member was changed meanwhile, so it may be old."""
-        place = (snapshot.tenant, snapshot.member_id)
-        if self._drops.get(place, self._floor) >= since:
-            return None
-        there = self._members.get(place)
-        if there is not None and there.snapshot.generation == snapshot.generation:
-            return self._add(there, snapshot)
-        self._forget(place)
-        known = Known(snapshot)
-        self._members[place] = known
-        for session in snapshot.sessions:
-            self._owners[snapshot.tenant, session.id] = snapshot.member_id
-        for surplus in oldest(self._members, MOST_MEMBERS):
-            self._forget(surplus)
-        return known
-
-    def _add(self, there: Known, snapshot: Snapshot) -> Known:
-        """Add the ended session that was asked for to the member as it is held; no verdict is lost by it."""
-        held = {session.id for session in there.snapshot.sessions}
-        more = tuple(session for session in snapshot.sessions if session.id not in held)
-        if more:
-            there.snapshot = msgspec.structs.replace(there.snapshot, sessions=there.snapshot.sessions + more)
-        for session in more:
-            self._owners[snapshot.tenant, session.id] = snapshot.member_id
-        return there
+    def changed(self, tenant: str, member_id: str, since: int) -> bool:
+        """Whether the member was changed since that moment, so that what was read at it may be old."""
+        return self._drops.get((tenant, member_id), self._floor) >= since
 
     def learn_unknown(self, tenant: str, session_id: str, now_ms: int) -> None:
         """Keep for 2 s that there is no such session."""
-        self._unknown.pop((tenant, session_id), None)
-        self._unknown[tenant, session_id] = now_ms + UNKNOWN_MS
-        for surplus in oldest(self._unknown, MOST_UNKNOWN):
-            del self._unknown[surplus]
+        unknown = self._room(tenant).unknown
+        unknown.pop(session_id, None)
+        unknown[session_id] = now_ms + UNKNOWN_MS
+        for surplus in oldest(unknown, MOST_UNKNOWN):
+            del unknown[surplus]
 
-    def hold(self, tenant: str, known: Known, session_id: str, held: Held) -> None:
-        """Keep a verdict until one of the things it depends on changes."""
-        if self._members.get((tenant, known.snapshot.member_id)) is not known:
+    def member(self, snapshot: Snapshot, since: int) -> Member | None:
+        """The member to hold a verdict under; None when it was changed since the snapshot was asked for."""
+        tenant, member_id = snapshot.tenant, snapshot.member_id
+        if self.changed(tenant, member_id, since):
+            return None
+        room = self._room(tenant)
+        there = room.members.get(member_id)
+        if there is None or there.generation != snapshot.generation:
+            self._forget(tenant, member_id)
+            there = room.members[member_id] = Member(member_id, snapshot.generation, snapshot.open)
+        self._keep(there, snapshot)
+        return there
+
+    def hold(self, tenant: str, session_id: str, held: Held) -> None:
+        """Keep a verdict until one of the things it depends on changes; its member came from `member` just now."""
+        room, member = self.rooms.get(tenant), held.member
+        if room is None or room.members.get(member.id) is not member:
             return
-        self._let_go((tenant, session_id))
-        self._held[tenant, session_id] = held
-        known.sessions[session_id] = None
-        for surplus in oldest(self._held, MOST_SESSIONS):
-            self._let_go(surplus)
+        if room.held.pop(session_id, None) is None:
+            self.size += 1
+        room.held[session_id] = held
+        if session_id not in member.sessions:
+            member.sessions = (*member.sessions, session_id)
+        if self.size > MOST_SESSIONS:
+            self._make_room(room)
 
     def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
         """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
@@ -188,43 +199,68 @@ class Memory:
         self._drops[tenant, member_id] = self._count
         for surplus in oldest(self._drops, MOST_UNKNOWN):
             self._floor = max(self._floor, self._drops.pop(surplus))
-        for session_id in session_ids:
-            self._unknown.pop((tenant, session_id), None)
-        self._forget((tenant, member_id))
+        room = self.rooms.get(tenant)
+        if room is not None:
+            for session_id in session_ids:
+                room.unknown.pop(session_id, None)
+            self._forget(tenant, member_id)
 
     def drop_older(self, tenant: str, member_id: str, generation: int) -> bool:
         """Forget a member seen before `generation`; whether there was something to forget."""
-        known = self._members.get((tenant, member_id))
-        if known is not None and known.snapshot.generation >= generation:
+        room = self.rooms.get(tenant)
+        member = room.members.get(member_id) if room else None
+        if member is not None and member.generation >= generation:
             return False
         self.drop(tenant, member_id)
-        return known is not None
+        return member is not None
 
     def drop_all(self) -> None:
         """Forget everything, when it is not known what has changed."""
         self._count += 1
         self._floor = self._count
         self._drops.clear()
-        for place in list(self._members):
-            self._forget(place)
-        for session in list(self._held):
-            self._let_go(session)
-        self._unknown.clear()
+        self._packed.clear()
+        self.rooms.clear()
+        self.size = 0
 
-    def _forget(self, place: tuple[str, str]) -> None:
-        known = self._members.pop(place, None)
-        if known is None:
+    def _room(self, tenant: str) -> Room:
+        room = self.rooms.get(tenant)
+        if room is None:
+            room = self.rooms[tenant] = Room()
+        return room
+
+    def _keep(self, member: Member, snapshot: Snapshot) -> None:
+        """Keep the snapshot, packed; the ones kept longest make room."""
+        place = (snapshot.tenant, member.id)
+        member.packed = PACK.encode(snapshot)
+        self._packed.pop(place, None)
+        self._packed[place] = None
+        for tenant, member_id in oldest(self._packed, MOST_SNAPSHOTS):
+            del self._packed[tenant, member_id]
+            other = self._room(tenant).members.get(member_id)
+            if other is not None:
+                other.packed = None
+
+    def _forget(self, tenant: str, member_id: str) -> None:
+        room = self.rooms.get(tenant)
+        member = room.members.pop(member_id, None) if room else None
+        if room is None or member is None:
             return
-        tenant = place[0]
-        for session_id in known.sessions:
-            self._let_go((tenant, session_id))
-        for session in known.snapshot.sessions:
-            self._owners.pop((tenant, session.id), None)
+        self._packed.pop((tenant, member_id), None)
+        for session_id in member.sessions:
+            if room.held.pop(session_id, None) is not None:
+                self.size -= 1
 
-    def _let_go(self, session: tuple[str, str]) -> None:
-        held = self._held.pop(session, None)
-        if held is not None:
-            held.alive = False
+    def _make_room(self, room: Room) -> None:
+        """Let go of what was decided longest ago: of this tenant if it has much, else of the one that has most."""
+        if len(room.held) * 2 < self.size:
+            room = max(self.rooms.values(), key=lambda each: len(each.held))
+        for session_id in oldest(room.held, len(room.held) - 1):
+            held = room.held.pop(session_id)
+            self.size -= 1
+            held.member.sessions = tuple(each for each in held.member.sessions if each != session_id)
+            if not held.member.sessions:
+                room.members.pop(held.member.id, None)
 
 
 def oldest(memory: dict[Place, Kept], most: int) -> list[Place]:

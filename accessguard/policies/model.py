@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -220,23 +220,61 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a tenant decided, ready to be judged by; `generation` grows with each change.
 
-    `limits_alone` says that every rule is a limit on sessions or devices.
+    `by_product` says that some rule looks at the product, so that a verdict
+    holds for one product alone. `limits_alone`: every rule is a limit on
+    sessions or devices. `static`: every other rule looks at nothing that
+    changes by itself. `most_sessions` and `most_devices` are what the
+    narrowest limits allow. `gap_ms` is how long after its last beat's 30 s a
+    session may be silent and still be the same without a new look at it.
     """
 
     tenant: str
     generation: int
     rules: tuple[Rule, ...]
     settings: Settings
+    by_product: bool
     limits_alone: bool
+    static: bool
+    most_sessions: int
+    most_devices: int
+    gap_ms: int
 
-    @property
-    def by_product(self) -> bool:
-        """Whether some rule looks at the product, so that a verdict holds for one product alone."""
-        return any(rule.scope.products for rule in self.rules)
+    def idle(self, sessions: int, devices: int) -> bool:
+        """Whether no rule can find anything about a member of so many open sessions and devices."""
+        return self.limits_alone and sessions <= self.most_sessions and devices <= self.most_devices
+
+    def timeless(self, sessions: int, devices: int) -> bool:
+        """Whether what the rules find about such a member cannot change by the passing of time and by use."""
+        return self.static and sessions <= self.most_sessions and devices <= self.most_devices
+
+
+LONGEST_GAP_S: Final = 600
+NO_LIMIT: Final = 1 << 30
+LIMITS: Final = (SessionLimit, DeviceLimit)
+STATIC: Final = (*LIMITS, AddressList)
 
 
 def policy(tenant: str, generation: int, settings: Settings, records: Sequence[RuleRecord]) -> Policy:
     """The policy made of stored records; rules that are off are left out."""
-    rules = [parse(record.body, id=record.id, version=record.version) for record in records]
-    limits = all(isinstance(rule.params, (SessionLimit, DeviceLimit)) for rule in rules)
-    return Policy(tenant=tenant, generation=generation, rules=in_order(rules), settings=settings, limits_alone=limits)
+    rules = in_order([parse(record.body, id=record.id, version=record.version) for record in records])
+    return policy_of(tenant, generation, settings, rules)
+
+
+def policy_of(tenant: str, generation: int, settings: Settings, rules: Sequence[Rule]) -> Policy:
+    """The policy of rules that stand in the order that `in_order` gave."""
+    return Policy(
+        tenant=tenant,
+        generation=generation,
+        rules=tuple(rules),
+        settings=settings,
+        by_product=any(rule.scope.products for rule in rules),
+        limits_alone=all(isinstance(rule.params, LIMITS) for rule in rules),
+        static=all(isinstance(rule.params, STATIC) for rule in rules),
+        most_sessions=_narrowest(rules, SessionLimit),
+        most_devices=_narrowest(rules, DeviceLimit),
+        gap_ms=min(LONGEST_GAP_S, settings.session.idle_ttl_s - BEAT_S) * 1000,
+    )
+
+
+def _narrowest(rules: Sequence[Rule], kind: type[SessionLimit] | type[DeviceLimit]) -> int:
+    return min((rule.params.max for rule in rules if isinstance(rule.params, kind)), default=NO_LIMIT)

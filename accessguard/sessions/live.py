@@ -5,10 +5,10 @@ Nothing here is the only copy of anything: a flush costs speed alone.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,14 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     live: Mapping[str, int]
 
 
+class Ticked(IntEnum):
+    """What came of a heartbeat that reads nobody else's: it moved, it was too early, or it was left undone."""
+
+    EARLY = 0
+    MOVED = 1
+    UNSURE = 2
+
+
 class Script(msgspec.Struct, frozen=True):
     """A script that Valkey runs as one step, and the name by which it knows it once it has seen it."""
 
@@ -65,7 +73,9 @@ def script(name: str) -> Script:
 
 
 BEAT: Final = script("beat.lua")
+TICK: Final = script("tick.lua")
 SEED: Final = script("seed.lua")
+TICKED: Final = tuple(Ticked)
 
 
 class Live:
@@ -98,6 +108,54 @@ class Live:
         live = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
         return Pulse(moved=bool(moved), before_ms=int(before), cold=bool(cold), live=live)
 
+    def tick(
+        self,
+        tenant: str,
+        member_id: str,
+        session_id: str,
+        times: tuple[int, int, int],
+        then: Callable[[Ticked, int], None],
+    ) -> None:
+        """Record one interaction where nobody else's matters; `then` hears what came of it, and last activity (ms).
+
+        `times` are now and last activity as it is known here (ms, 0: never),
+        and the number of the member's open sessions. What Valkey does not
+        answer in time is UNSURE. Raises GuardError(UNAVAILABLE) when it is out of reach.
+        """
+
+        def heard(answer: Any) -> None:
+            if type(answer) is list:
+                then(TICKED[answer[0]], answer[1])
+            else:
+                self._untaught(answer)
+                then(Ticked.UNSURE, 0)
+
+        now_ms, known_ms, count = times
+        try:
+            self._pipe.send(
+                (
+                    "EVALSHA",
+                    TICK.sha,
+                    1,
+                    key(tenant, member_id),
+                    session_id,
+                    now_ms,
+                    known_ms,
+                    BEAT_MS,
+                    KEY_LIFE_S,
+                    count,
+                ),
+                heard,
+            )
+        except OSError as error:
+            raise _out_of_reach() from error
+
+    def _untaught(self, answer: Any) -> None:
+        """Teach Valkey the script if that is what it lacks; the next beat finds it."""
+        if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
+            with contextlib.suppress(OSError):
+                self._pipe.send(("SCRIPT", "LOAD", TICK.text), _unheard)
+
     async def seed(self, tenant: str, member_id: str, open_ms: Mapping[str, int], ended: Sequence[str] = ()) -> None:
         """Tell what PostgreSQL knows: last activity (ms) of open sessions, and ids that have ended."""
         pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
@@ -106,7 +164,7 @@ class Live:
     def forget(self, tenant: str, member_id: str, session_ids: Sequence[str]) -> None:
         """Let go of sessions that have ended, with the next thing that is sent; nothing depends on its being heard."""
         with contextlib.suppress(OSError):
-            self._pipe.call("HDEL", key(tenant, member_id), *session_ids).add_done_callback(_heard)
+            self._pipe.send(("HDEL", key(tenant, member_id), *session_ids), _unheard)
 
     async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:
         """Undo a beat that the verdict then refused."""
@@ -146,9 +204,8 @@ class Live:
             raise _out_of_reach() from error
 
 
-def _heard(answer: asyncio.Future[Any]) -> None:
-    if not answer.cancelled():
-        answer.exception()
+def _unheard(_: Any) -> None:
+    """Nothing depends on the answer."""
 
 
 def _out_of_reach() -> GuardError:

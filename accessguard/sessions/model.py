@@ -63,6 +63,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sessions: tuple[Session, ...]
     devices: tuple[Device, ...]
 
+    @property
+    def open(self) -> int:
+        """How many sessions have not ended."""
+        return sum(session.ended_at is None for session in self.sessions)
+
     def exempt(self, now: datetime) -> bool:
         """Whether an operator has switched the checks off for this member."""
         until = self.checks_disabled_until
@@ -204,7 +209,6 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tenant: str
     member_id: str
     session_id: str
-    device_id: UUID | None
     at: datetime
     kind: Activity
     resource: str | None

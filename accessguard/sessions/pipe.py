@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import hiredis
@@ -71,27 +72,40 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
         self._outgoing: list[bytes] = []
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[Callable[[Any], None], float]] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self._rest_until = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._late: asyncio.Future[Any] | None = None
+        self._late: Callable[[Any], None] | None = None
 
     def call(self, *command: str | int | bytes) -> asyncio.Future[Any]:
-        """Send a command with the others of this loop turn; its reply, or the server's error, comes with the future.
+        """The same as `send`; the reply, or the server's error, comes with the future."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def heard(answer: Any) -> None:
+            if future.done():
+                return
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+        self.send(command, heard)
+        return future
+
+    def send(self, command: tuple[str | int | bytes, ...], then: Callable[[Any], None]) -> None:
+        """Send a command with the others of this loop turn; `then` hears the reply, or an exception in its place.
 
         Raises PipeError when there is no connection and none is being made.
         """
         if self._transport is None and self._connecting is None:
             self._connect()
-        future: asyncio.Future[Any] = self._loop.create_future()
         if not self._outgoing and self._transport is not None:
             self._loop.call_soon(self._send)
         self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub forgets int
-        self._waiting.append((future, self._loop.time() + self._timeout_s))
+        self._waiting.append((then, self._loop.time() + self._timeout_s))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        return future
 
     def close(self) -> None:
         """Drop the connection and fail what is under way."""
@@ -106,9 +120,7 @@ class Pipe(asyncio.Protocol):
         greetings = self._place.greetings()
         deadline = self._waiting[0][1] if self._waiting else self._loop.time() + self._timeout_s
         for _ in greetings:
-            heard: asyncio.Future[Any] = self._loop.create_future()
-            heard.add_done_callback(self._greeted)
-            self._waiting.appendleft((heard, deadline))
+            self._waiting.appendleft((self._greeted, deadline))
         self._outgoing[:0] = [hiredis.pack_command(each) for each in greetings]  # type: ignore[arg-type] # as above
         self._send()
 
@@ -119,13 +131,8 @@ class Pipe(asyncio.Protocol):
             if not self._waiting:  # nothing was asked: a server that has no room for a client says so unasked
                 self._lost()
                 return
-            future, _ = self._waiting.popleft()
-            if future.done():
-                continue
-            if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(reply)
-            else:
-                future.set_result(reply)
+            then, _ = self._waiting.popleft()
+            then(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail everything that was under way on this connection."""
@@ -134,9 +141,9 @@ class Pipe(asyncio.Protocol):
             self._transport = None
             self._lost()
 
-    def _greeted(self, said: asyncio.Future[Any]) -> None:
+    def _greeted(self, said: Any) -> None:
         """Drop a connection whose AUTH or SELECT was refused: it would work on another database."""
-        if isinstance(said.exception(), hiredis.ReplyError):
+        if isinstance(said, hiredis.ReplyError):
             self._lost()
 
     def _connect(self) -> None:
@@ -177,6 +184,5 @@ class Pipe(asyncio.Protocol):
             transport.abort()
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, deque()
-        for future, _ in waiting:
-            if not future.done():
-                future.set_exception(PipeError("no answer"))
+        for then, _ in waiting:
+            then(PipeError("no answer"))

@@ -175,7 +175,7 @@ async def lanes(context: Context, *, limit: int = LIMIT, **settings: Any) -> Asy
     runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None, **settings)
     await runner.setup()
     assert runner.server is not None
-    found = Lanes(context, Lane(context, memory=context.checks.memory, body_limit_bytes=limit), 0, 0)
+    found = Lanes(context, Lane(context, body_limit_bytes=limit), 0, 0)
     make = protocol(runner.server, found.lane, access_log=None, **settings)
 
     def connection() -> FastLane:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import structlog
 
-from accessguard.api import fastlane as room
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.metrics import HTTP
 from tests.api.lanes import LAST, LIMIT, Lanes, head, lanes, one, question, replies, request, same
@@ -747,14 +746,12 @@ async def test_only_a_plain_allow_is_known_by_its_bytes(both, known):
 
 
 async def test_what_is_known_is_bounded(both, known, monkeypatch):
-    """Bodies, heads, lines: full memories are begun anew, and answers stay right."""
-    monkeypatch.setattr(room, "MOST_BODIES", 4)
+    """Heads, lines: full memories are begun anew, and answers stay right."""
     monkeypatch.setattr("accessguard.api.head.MOST_HELD", 4)
     for number in range(30):
         asked = known.raw(known.body + b" " * number, ("X", str(number % 7)), (f"X-{number}", "1"))
         talk = await both.talk(both.fast, asked * 2 + LAST)
 
         assert talk.statuses == [200, 200, 200]
-    assert len(both.lane.bodies) <= 4
     assert len(both.lane.heads._heads) <= 4
     assert len(both.lane.heads._lines) <= 4

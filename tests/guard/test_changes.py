@@ -16,6 +16,7 @@ from accessguard.policies.store import PolicyStore
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.store import SessionStore
 from accessguard.violations.model import QUIET
+from tests.build import hold
 from tests.service import Service
 
 
@@ -41,10 +42,10 @@ class Worker:
 
     async def learn(self, tenant: str, session_id: str) -> None:
         """Hold the member of a session, as a check would."""
-        since = self.memory.moment() + 1
+        since = self.memory.moment()
         snapshot = await self.sessions.snapshot(tenant, session_id, timeout_s=5)
         assert snapshot is not None
-        self.memory.learn(snapshot, since)
+        hold(self.memory, snapshot, session_id, since=since)
 
 
 @pytest.fixture

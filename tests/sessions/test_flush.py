@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import pytest
 
@@ -34,7 +33,6 @@ class Line:
             "tenant": self.tenant.name,
             "member_id": self.member,
             "session_id": self.login["session"]["id"],
-            "device_id": UUID(self.login["device"]["id"]),
             "at": self.first + timedelta(seconds=seconds),
             "kind": Activity.LESSON_OPEN,
             "resource": f"at {seconds}",

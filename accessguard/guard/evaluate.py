@@ -1,0 +1,312 @@
+"""The evaluation of a check whose verdict is not held: what is known is read, judged on the freshest state, and held."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from accessguard.devices.cookie import DeviceTokens
+from accessguard.errors import GuardError
+from accessguard.guard.facts import Case, cases, from_ms, to_ms
+from accessguard.guard.folds import Folds
+from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
+from accessguard.guard.model import Check, Verdict
+from accessguard.guard.question import Question, beat_of
+from accessguard.guard.tally import Tally
+from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.model import Policy
+from accessguard.rules.model import Decision, Outcome
+from accessguard.sessions.activity import ActivityLog
+from accessguard.sessions.live import Live, Pulse, Ticked
+from accessguard.sessions.model import BEAT_MS, Snapshot
+from accessguard.sessions.store import SessionStore
+from accessguard.violations.model import Found
+
+TTL_MS: Final = 5_000
+QUERY_S: Final = 1.0
+MOST_BEATS: Final = 120
+"""A steady verdict is made anew after so many beats: an hour of steady use."""
+
+Read: TypeAlias = tuple[Snapshot, int]
+"""A snapshot, and the moment of the worker's memory before it was read."""
+
+
+class Evaluation:
+    """Reads, judges, writes what was found, and holds the verdict."""
+
+    def __init__(
+        self,
+        *,
+        store: SessionStore,
+        live: Live,
+        book: PolicyBook,
+        memory: Memory,
+        folds: Folds,
+        tally: Tally,
+        tokens: DeviceTokens,
+        activity: ActivityLog,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._book = book
+        self._memory = memory
+        self._folds = folds
+        self._tally = tally
+        self._tokens = tokens
+        self._activity = activity
+        self._new_id = new_id
+        self._loading: dict[tuple[str, str], asyncio.Task[Read | None]] = {}
+
+    async def verdict(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
+        """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
+        policy = self._book.held(tenant) or await self._book.policy(tenant)
+        if policy is None:
+            return unknown(asked.session_id)
+        try:
+            found = await self._known(tenant, asked.session_id, now_ms)
+        except GuardError:
+            stale = self._memory.stale(tenant, asked.session_id)
+            if stale is None:
+                return undecided(asked.session_id, policy)
+            found = (stale, self._memory.moment())
+        question = self._question(policy, found, asked, now_ms)
+        return unknown(asked.session_id) if question is None else await self._verdict(question)
+
+    def _question(self, policy: Policy, found: Read | None, asked: Check, now_ms: int) -> Question | None:
+        session = found[0].session(asked.session_id) if found else None
+        if found is None or session is None:
+            return None
+        question = Question(policy, found[0], session, asked, now_ms, since=found[1])
+        held = self._memory.verdict(policy.tenant, asked.session_id)
+        if held is not None and held.flags & BEATEN:
+            question.live_ms[session.id] = held.until - BEAT_MS
+        question.recognise(self._tokens)
+        return question
+
+    async def _known(self, tenant: str, session_id: str, now_ms: int) -> Read | None:
+        """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
+        known = self._memory.known(tenant, session_id)
+        if known is not None:
+            self._tally.evaluated += 1
+            return known, self._memory.moment()
+        self._tally.loaded += 1
+        if self._memory.unknown(tenant, session_id, now_ms):
+            return None
+        place = (tenant, session_id)
+        loading = self._loading.get(place)
+        if loading is None:
+            loading = asyncio.create_task(self._load(tenant, session_id, now_ms))
+            self._loading[place] = loading
+            loading.add_done_callback(lambda done: self._loaded(place, done))
+        return await asyncio.shield(loading)
+
+    def _loaded(self, place: tuple[str, str], done: asyncio.Task[Read | None]) -> None:
+        self._loading.pop(place, None)
+        if not done.cancelled():
+            done.exception()  # whoever waited has it; with nobody waiting it is of no use
+
+    async def _load(self, tenant: str, session_id: str, now_ms: int) -> Read | None:
+        while True:
+            since = self._memory.moment()
+            snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S)
+            if snapshot is None:
+                self._memory.learn_unknown(tenant, session_id, now_ms)
+                return None
+            if not self._memory.changed(tenant, snapshot.member_id, since):
+                return snapshot, since
+
+    async def _verdict(self, question: Question) -> Verdict:
+        closed = question.closed
+        if closed is not None and not question.blocked:
+            decision = Decision(outcome=Outcome.DENY, code=closed)
+            verdict = verdict_of(decision, question.snapshot, question.policy, question.session)
+            self._hold(question, Other(verdict=verdict), until=question.now_ms + BEAT_MS, flags=REFUSED)
+            return verdict
+        decision, last_ms = await self._judge(question)
+        return await self._answer(question, decision, last_ms)
+
+    async def _judge(self, question: Question) -> tuple[Decision, int]:
+        """Judge on the freshest state that the beat brings; the decision, and last activity (ms, 0: never).
+
+        The interaction is recorded only for a session that may go on: one that
+        is refused must not win a better place by trying.
+        """
+        first = question.decision()
+        beats = question.due and first.outcome is Outcome.ALLOW
+        try:
+            if question.steady(first):
+                done = await self._steadily(question) if beats else question.last_ms
+                if done is not None:
+                    return first, done
+            return await self._with_all(question, first, beats=beats)
+        except GuardError:
+            return await self._without_live(question)
+
+    async def _steadily(self, question: Question) -> int | None:
+        """Beat where nothing that the beat could tell matters; last activity, None where it did not go so easily."""
+        heard: asyncio.Future[tuple[Ticked, int]] = asyncio.get_running_loop().create_future()
+        snapshot, times = question.snapshot, (question.now_ms, question.last_ms, question.snapshot.open)
+        self._live.tick(
+            snapshot.tenant,
+            snapshot.member_id,
+            question.session.id,
+            times,
+            lambda ticked, before: None if heard.done() else heard.set_result((ticked, before)),
+        )
+        ticked, before_ms = await heard
+        if ticked == Ticked.MOVED:
+            self._moved(question)
+            return question.now_ms
+        self._tally.early += ticked == Ticked.EARLY
+        return before_ms if ticked == Ticked.EARLY else None
+
+    async def _with_all(self, question: Question, first: Decision, *, beats: bool) -> tuple[Decision, int]:
+        """Beat, and judge on everybody's last activity."""
+        before = question.last_ms
+        snapshot, now_ms = question.snapshot, question.now_ms if beats else 0
+        place = (snapshot.tenant, snapshot.member_id, question.session.id)
+        pulse = await self._live.pulse(*place, now_ms=now_ms, known_ms=before)
+        await self._tidied(question, pulse)
+        decision = question.decision() if question.hear(pulse.live) else first
+        if pulse.moved and decision.outcome is not Outcome.ALLOW:
+            await self._quietly(self._live.take_back(*place, pulse.before_ms))
+            return decision, pulse.before_ms
+        if not pulse.moved:
+            self._tally.early += beats
+            return decision, max(before, pulse.before_ms)
+        self._moved(question)
+        return decision, question.now_ms
+
+    async def _tidied(self, question: Question, pulse: Pulse) -> None:
+        """Tell Valkey what is known here when it knew nothing, and let go of what is long over."""
+        if pulse.cold:
+            await self._quietly(self._warm(question))
+        over = question.now_ms - 2 * BEAT_MS
+        gone = [each for each, at in pulse.live.items() if at < over and question.snapshot.session(each) is None]
+        if gone:
+            self._live.forget(question.snapshot.tenant, question.snapshot.member_id, gone)
+
+    async def _without_live(self, question: Question) -> tuple[Decision, int]:
+        """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself."""
+        try:
+            fresh = await self._store.snapshot(question.snapshot.tenant, question.session.id, timeout_s=QUERY_S)
+        except GuardError:
+            return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
+        renewed = question
+        session = fresh.session(question.session.id) if fresh else None
+        if fresh is not None and session is not None:
+            renewed = Question(question.policy, fresh, session, question.asked, question.now_ms, since=question.since)
+            renewed.live_ms = question.live_ms
+            renewed.recognise(self._tokens)
+        decision = renewed.decision()
+        if not renewed.due or decision.outcome is not Outcome.ALLOW:
+            return decision, renewed.last_ms
+        self._moved(question)
+        return decision, question.now_ms
+
+    async def _quietly(self, telling: Awaitable[None]) -> None:
+        """Tell Valkey something that it will be told again if it does not hear it now."""
+        with contextlib.suppress(GuardError):
+            await telling
+
+    async def _warm(self, question: Question) -> None:
+        snapshot, live_ms = question.snapshot, question.live_ms
+        stored = {s.id: to_ms(s.last_activity_at) for s in snapshot.sessions if s.last_activity_at}
+        newest = {sid: max(stored.get(sid, 0), live_ms.get(sid, 0)) for sid in stored | live_ms}
+        if newest:
+            await self._live.seed(snapshot.tenant, snapshot.member_id, newest)
+
+    def _moved(self, question: Question) -> None:
+        self._tally.moved += 1
+        question.live_ms[question.session.id] = question.now_ms
+        snapshot = question.snapshot
+        self._activity.add(beat_of(snapshot.tenant, snapshot.member_id, question.asked, question.now_ms))
+
+    async def _answer(self, question: Question, decision: Decision, last_ms: int) -> Verdict:
+        """Write what was found, then hold and answer the verdict."""
+        found = self._found(question, decision)
+        violation_id, lost = await self._recorded(question.snapshot.tenant, found, decision) if found else (None, False)
+        denied = decision.outcome is not Outcome.ALLOW
+        end_ms, now_ms = question.end_ms(last_ms), question.now_ms
+        verdict = msgspec.structs.replace(
+            verdict_of(decision, question.snapshot, question.policy, question.session),
+            degraded=decision.degraded or lost,
+            violation_id=violation_id if denied else None,
+            ttl_ms=0 if denied else max(0, min(TTL_MS, end_ms - now_ms)),
+            trace=tuple(trace_step(step) for step in decision.steps) if question.asked.explain else (),
+        )
+        beaten = last_ms + BEAT_MS > now_ms
+        until = min(
+            (last_ms if beaten and not denied else now_ms) + BEAT_MS, end_ms - TTL_MS, question.frees_ms(decision)
+        )
+        self._hold(
+            question,
+            None if plain(verdict) else Other(verdict=untraced(verdict), found=found if denied else ()),
+            until=now_ms if lost else until,
+            flags=REFUSED if denied else flags_of(beaten=beaten, steady=question.steady(decision)),
+            rest=(end_ms - TTL_MS - now_ms) // (question.policy.gap_ms + BEAT_MS),
+        )
+        return verdict
+
+    def _found(self, question: Question, decision: Decision) -> tuple[Found, ...]:
+        number = cases(decision)
+        if number == 0:
+            return ()
+        case = Case(
+            member_id=question.snapshot.member_id,
+            session_id=question.session.id,
+            device_id=question.device.id if question.device else question.session.device_id,
+            address=question.address,
+            now=from_ms(question.now_ms),
+        )
+        return case.found([self._new_id() for _ in range(number)], decision)
+
+    async def _recorded(self, tenant: str, found: tuple[Found, ...], decision: Decision) -> tuple[UUID | None, bool]:
+        """The case that decided, and whether the cases could not be written."""
+        try:
+            ids = await self._folds.record(tenant, found)
+        except GuardError:
+            return None, True
+        mine = (each for each, case in zip(ids, found, strict=True) if case.code is decision.code)
+        return next(mine, None), False
+
+    def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
+        snapshot, session = question.snapshot, question.session
+        member = self._memory.member(snapshot, question.since)
+        if member is None:
+            return
+        exempt = EXEMPT if other is None and question.exempt else 0
+        held = Held(
+            member=member,
+            policy=question.policy,
+            asked=asked_of(question.asked, question.policy),
+            until=until,
+            device=msgspec.json.encode(session.device_id),
+            flags=flags | exempt,
+            rest=max(0, min(MOST_BEATS, rest)),
+            other=other,
+        )
+        self._memory.hold(snapshot.tenant, session.id, held)
+
+
+def flags_of(*, beaten: bool, steady: bool) -> int:
+    """What is known of a verdict that allows."""
+    return (BEATEN if beaten else 0) | (STEADY if steady else 0)
+
+
+def plain(verdict: Verdict) -> bool:
+    """Whether a verdict is a plain allow, whose answer is made of three ids."""
+    clear = verdict.outcome is Outcome.ALLOW and not verdict.degraded
+    return clear and verdict.ttl_ms == TTL_MS and verdict.end_reason is None
+
+
+def untraced(verdict: Verdict) -> Verdict:
+    """The verdict as it is held: what was looked at is not kept."""
+    return msgspec.structs.replace(verdict, trace=()) if verdict.trace else verdict
