@@ -93,7 +93,7 @@ class Evaluation:
     async def _known(self, tenant: str, session_id: str, now_ms: int) -> Read | None:
         """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
         known = self._memory.known(tenant, session_id)
-        if known is not None:
+        if known is not None and known.session(session_id) is not None:
             self._tally.evaluated += 1
             return known, self._memory.moment()
         self._tally.loaded += 1

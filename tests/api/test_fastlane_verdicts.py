@@ -249,7 +249,7 @@ async def test_the_beat_is_thirty_seconds_to_the_millisecond(still):
 
 
 async def test_a_check_without_activity_is_not_asked_anew_at_the_beat_and_never_counts(still):
-    """Only the 30 s that a verdict lives at most end it."""
+    """Where there is room for all there is, nothing that time brings alters the verdict."""
     asker = still[0]
     login = await asker.tenant.login()
     tally = asker.both.context.checks.tally
@@ -259,7 +259,7 @@ async def test_a_check_without_activity_is_not_asked_anew_at_the_beat_and_never_
         assert await asker.code(login) is None
         evaluated.append(tally.evaluated + tally.loaded)
 
-    assert [each - evaluated[0] for each in evaluated] == [0, 0, 0, 1, 1, 2]
+    assert [each - evaluated[0] for each in evaluated] == [0, 0, 0, 0, 0, 0]
     assert moved(still) == 0
 
 
