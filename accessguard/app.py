@@ -369,8 +369,8 @@ def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: 
     """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
     if runner.server is None:
         raise RuntimeError("the runner is not set up")
-    lane = Lane(context, body_limit_bytes=body_limit_bytes)
-    return protocol(runner.server, lane, access_log=None, keepalive_timeout=KEEPALIVE_S)
+    lane = Lane(context, body_limit_bytes=body_limit_bytes, keepalive_s=KEEPALIVE_S)
+    return protocol(runner.server, lane, access_log=None)
 
 
 async def _listen_admin(runner: web.AppRunner, config: Config) -> None:

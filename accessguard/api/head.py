@@ -7,6 +7,7 @@ the framing. Everything else is None, and aiohttp's to judge.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -57,6 +58,8 @@ MOST_LINES: Final = 128  # aiohttp's bound
 # A longer head goes to aiohttp, whose own bound for one line is 8190.
 MOST_HEAD: Final = 6_000
 LONGEST_LENGTH: Final = 9  # digits
+VALUE: Final = rb"[\t -~]*"
+LENGTH_VALUE: Final = rb"[\t ]*([0-9]{1,9})[\t ]*"
 LONGEST_KEPT: Final = 2_048  # bytes of a line that is remembered
 
 
@@ -164,40 +167,31 @@ class Heads:
         return found
 
 
-class Shape(msgspec.Struct, frozen=True, gc=False):
+class Shape:
     """What two heads of one connection have in common, and where they differ: in values that change nothing here.
 
     `parts` are the bytes around the differing values; `length_at` is which of
     those is the Content-Length, -1 when it is none.
     """
 
-    parts: tuple[bytes, ...]
-    length_at: int
-    head: Head
+    __slots__ = ("_begin", "_begins", "_rest", "head")
 
-    def read(self, head: bytes) -> Head | None:
-        """What a head of this shape says; None for another one, which is then parsed in full."""
-        if len(head) >= MOST_HEAD:
-            return None
-        at, length = 0, self.head.length
-        for place, fixed in enumerate(self.parts[:-1]):
-            if not head.startswith(fixed, at):
-                return None
-            at += len(fixed)
-            end = head.find(CRLF, at)
-            value = head[at:end]
-            if value.translate(None, VISIBLE):
-                return None
-            if place == self.length_at:
-                digits = value.strip(b" \t")
-                if not digits or len(digits) > LONGEST_LENGTH or digits.translate(None, DIGITS):
-                    return None
-                length = int(digits)
-            at = end
-        if head[at:] != self.parts[-1]:
-            return None
-        known = self.head
-        return known if length == known.length else Head(length, known.fast, known.many, known.tenant, known.until_ms)
+    def __init__(self, parts: tuple[bytes, ...], length_at: int, head: Head) -> None:
+        self.head = head
+        self._begin = parts[0]
+        self._begins = len(self._begin)
+        values = (LENGTH_VALUE if place == length_at else VALUE for place in range(len(parts) - 1))
+        rest = (value + re.escape(part) for value, part in zip(values, parts[1:], strict=True))
+        self._rest = re.compile(b"".join(rest)).fullmatch
+
+    def read(self, head: bytes) -> int:
+        """The length of the body behind a head of this shape; -1 for another head, which is then parsed in full."""
+        if len(head) >= MOST_HEAD or not head.startswith(self._begin):
+            return -1
+        found = self._rest(head, self._begins)
+        if found is None:
+            return -1
+        return int(found[1]) if found.lastindex else self.head.length
 
 
 def shape(one: bytes, other: bytes, head: Head) -> Shape | None:

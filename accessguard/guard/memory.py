@@ -27,6 +27,8 @@ MOST_SESSIONS: Final = 1_000_000
 MOST_SNAPSHOTS: Final = 200_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
+MOST_SEEN: Final = 16_384
+"""Questions known again by their bytes: about 20 MB when full."""
 
 PACK: Final = msgspec.msgpack.Encoder()
 UNPACK: Final = msgspec.msgpack.Decoder(Snapshot)
@@ -38,13 +40,16 @@ class Mark(IntFlag):
     `BEATEN`: the session's last beat is younger than 30 s until the verdict
     ends. `STEADY`: nothing but a change that is pushed can alter the verdict,
     so its next beat needs no evaluation. `EXEMPT`: the answer says so.
-    `REFUSED`: no interaction is recorded while the verdict lasts.
+    `REFUSED`: no interaction is recorded while the verdict lasts. `DEAD`: memory
+    has let go of it. `SEEN`: it has been given more than once.
     """
 
     BEATEN = 1
     STEADY = 2
     EXEMPT = 4
     REFUSED = 8
+    DEAD = 16
+    SEEN = 32
 
 
 BEATEN: Final = int(Mark.BEATEN)
@@ -52,6 +57,8 @@ STEADY: Final = int(Mark.STEADY)
 EXEMPT: Final = int(Mark.EXEMPT)
 REFUSED: Final = int(Mark.REFUSED)
 QUIET: Final = BEATEN | REFUSED
+DEAD: Final = int(Mark.DEAD)
+SEEN: Final = int(Mark.SEEN)
 
 
 class Other(msgspec.Struct, kw_only=True, gc=False):
@@ -106,6 +113,21 @@ def asked_of(asked: Check, policy: Policy) -> int:
     return hash((asked.ip, asked.user_agent, asked.device_token, product))
 
 
+class Known(msgspec.Struct, gc=False, frozen=True):
+    """A question that was answered by a plain allow more than once, known again by its bytes.
+
+    `active` says that it records an interaction, `until` when its caller's
+    token ends (ms since the epoch), `tail` is the answer from the number of
+    its Content-Length on.
+    """
+
+    held: Held
+    tenant: str
+    active: bool
+    until: int
+    tail: bytes
+
+
 class Room:
     """What is held of one tenant."""
 
@@ -124,6 +146,7 @@ class Memory:
         self.trusted = True
         self.size = 0
         self.rooms: dict[str, Room] = {}
+        self.seen: dict[bytes, Known] = {}
         self._packed: dict[tuple[str, str], None] = {}
         self._drops: dict[tuple[str, str], int] = {}
         self._count = 0
@@ -184,13 +207,26 @@ class Memory:
         room, member = self.rooms.get(tenant), held.member
         if room is None or room.members.get(member.id) is not member:
             return
-        if room.held.pop(session_id, None) is None:
+        before = room.held.pop(session_id, None)
+        if before is None:
             self.size += 1
+        else:
+            before.flags |= DEAD
         room.held[session_id] = held
         if session_id not in member.sessions:
             member.sessions = (*member.sessions, session_id)
         if self.size > MOST_SESSIONS:
             self._make_room(room)
+
+    def remember(self, question: bytes, known: Known) -> None:
+        """Know a question again by its bytes, while there is room for it."""
+        if len(self.seen) < MOST_SEEN or question in self.seen:
+            self.seen[question] = known
+
+    def forget_questions(self) -> None:
+        """Make room for others than those that were first."""
+        if len(self.seen) >= MOST_SEEN:
+            self.seen.clear()
 
     def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
         """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
@@ -221,6 +257,7 @@ class Memory:
         self._drops.clear()
         self._packed.clear()
         self.rooms.clear()
+        self.seen.clear()
         self.size = 0
 
     def _room(self, tenant: str) -> Room:
@@ -248,7 +285,9 @@ class Memory:
             return
         self._packed.pop((tenant, member_id), None)
         for session_id in member.sessions:
-            if room.held.pop(session_id, None) is not None:
+            held = room.held.pop(session_id, None)
+            if held is not None:
+                held.flags |= DEAD
                 self.size -= 1
 
     def _make_room(self, room: Room) -> None:
@@ -257,6 +296,7 @@ class Memory:
             room = max(self.rooms.values(), key=lambda each: len(each.held))
         for session_id in oldest(room.held, len(room.held) - 1):
             held = room.held.pop(session_id)
+            held.flags |= DEAD
             self.size -= 1
             held.member.sessions = tuple(each for each in held.member.sessions if each != session_id)
             if not held.member.sessions:

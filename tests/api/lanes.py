@@ -175,8 +175,9 @@ async def lanes(context: Context, *, limit: int = LIMIT, **settings: Any) -> Asy
     runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None, **settings)
     await runner.setup()
     assert runner.server is not None
-    found = Lanes(context, Lane(context, body_limit_bytes=limit), 0, 0)
-    make = protocol(runner.server, found.lane, access_log=None, **settings)
+    keepalive_s = settings.get("keepalive_timeout", 75.0)
+    found = Lanes(context, Lane(context, body_limit_bytes=limit, keepalive_s=keepalive_s), 0, 0)
+    make = protocol(runner.server, found.lane, access_log=None, **settings | {"keepalive_timeout": keepalive_s})
 
     def connection() -> FastLane:
         found.connections.append(make())

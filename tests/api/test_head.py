@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -147,8 +148,9 @@ def test_a_shape_says_of_a_head_what_reading_it_says(heads, bearer, lists, good,
     found = shape(first, second, read[1])
 
     for each in (first, second, third):
-        said = found.read(each) if found else None
-        assert said is None or said == heads.read(each)
+        said = found.read(each) if found else -1
+        if found and said >= 0:
+            assert msgspec.structs.replace(found.head, length=said) == heads.read(each)
 
 
 def test_a_shape_covers_what_varies_and_nothing_else(heads, bearer):
@@ -162,7 +164,7 @@ def test_a_shape_covers_what_varies_and_nothing_else(heads, bearer):
     found = shape(of("a", 10), of("b", 20), known)
     assert found is not None
 
-    assert found.read(of("c", 30)) == heads.read(of("c", 30))
+    assert msgspec.structs.replace(found.head, length=found.read(of("c", 30))) == heads.read(of("c", 30))
     for other in (
         of("c", 30, ("X", "1")),
         of("c", 30, start="POST /v1/checks HTTP/1.1"),
@@ -173,7 +175,7 @@ def test_a_shape_covers_what_varies_and_nothing_else(heads, bearer):
         of("c", 30).replace(b": 30", b": "),
         of("c", 30).replace(b"Host: h", b"Host: i"),
     ):
-        assert found.read(other) is None
+        assert found.read(other) == -1
     assert shape(of("a", 10), of("a", 10, ("X", "1")), known) is None
     assert shape(b"", of("b", 20), known) is None
 
