@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 5
     window_s: float = 2.0
     warmup_s: float = 0.5
-    latency_s: float = 3.0
+    latency_s: float = 2.5
     sessions: int = 10_000
     crowd: int = 30_000
     spread_s: float = 28.0

@@ -32,7 +32,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,7 +56,7 @@ static const char *target, *never = "";
 static Request *requests;
 static size_t request_count, next_request;
 static Expected expected[KINDS];
-static int kinds, once, poller, timer = -1, watched[64], watched_count;
+static int kinds, once, poller, watched[64], watched_count;
 static double rate, seconds = 3, warmup = 1;
 static Connection *connections;
 static int connection_count = 32;
@@ -355,21 +354,22 @@ static void hurry(void)
         sched_setscheduler(0, SCHED_FIFO, &first);
 }
 
-static void sleep_until_due(void)
+/* Wait for answers, and no longer than until the next request is due. */
+static int await_events(struct epoll_event *events, int room, int due_next)
 {
-    struct itimerspec wake = {.it_value = {.tv_sec = (time_t)(due / SECOND), .tv_nsec = (long)(due % SECOND)}};
-    timerfd_settime(timer, TFD_TIMER_ABSTIME, &wake, NULL);
+    uint64_t at = now(), wait = SECOND / 10;
+    if (due_next)
+        wait = due > at ? due - at : 0;
+    struct timespec left = {.tv_sec = (time_t)(wait / SECOND), .tv_nsec = (long)(wait % SECOND)};
+    int count = epoll_pwait2(poller, events, room, &left, NULL);
+    if (count < 0 && errno != EINTR)
+        fail("epoll: %s", strerror(errno));
+    return count;
 }
 
 static void handle(const struct epoll_event *event)
 {
     Connection *connection = event->data.ptr;
-    if (connection == NULL) {
-        uint64_t expirations;
-        if (read(timer, &expirations, sizeof expirations) < 0 && errno != EAGAIN)
-            fail("timer: %s", strerror(errno));
-        return;
-    }
     if (event->events & EPOLLOUT)
         push(connection);
     if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR))
@@ -390,11 +390,9 @@ static void run(uint64_t *server_cpu, uint64_t *generator_cpu)
         if (!once && at > end_at + GRACE)
             break;
         more = dispatch();
-        if (rate > 0 && more && idle_count > 0)
-            sleep_until_due();
         if (!more && idle_count == connection_count)
             break;
-        int count = epoll_wait(poller, events, 256, 100);
+        int count = await_events(events, 256, rate > 0 && more && idle_count > 0);
         for (int i = 0; i < count; i++) {
             handle(&events[i]);
             dispatch();
@@ -518,9 +516,6 @@ int main(int count, char **arguments)
     read_options(count, arguments);
     hurry();
     poller = epoll_create1(0);
-    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    epoll_ctl(poller, EPOLL_CTL_ADD, timer, &event);
     connections = calloc((size_t)connection_count, sizeof *connections);
     idle = calloc((size_t)connection_count, sizeof *idle);
     srand48((long)now());
