@@ -58,16 +58,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 FULL = Settings()
 QUICK = Settings(
     rounds=1,
-    window_s=0.3,
+    window_s=0.2,
     warmup_s=0.1,
-    latency_s=0.5,
-    sessions=300,
-    crowd=600,
+    latency_s=0.3,
+    sessions=200,
+    crowd=300,
     spread_s=0,
     logins=50,
-    blocks=20,
-    mixed_s=0.5,
-    rows=3_000,
+    blocks=10,
+    mixed_s=0.4,
+    rows=2_000,
     trips=10,
 )
 

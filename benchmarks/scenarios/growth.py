@@ -20,8 +20,8 @@ from benchmarks.wire import TRACE, Record, request
 
 NAME = "growth"
 SMALL = 10_000
-BATCH = 500
-FILL_AT_ONCE = 8
+BATCH = 100
+FILL_AT_ONCE = 4
 ROUNDS = 3
 MILLION = 1_000_000
 MB = 1_000_000
