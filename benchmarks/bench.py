@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 5
     window_s: float = 2.0
     warmup_s: float = 0.5
-    latency_s: float = 3.0
+    latency_s: float = 2.5
     sessions: int = 10_000
     crowd: int = 30_000
     spread_s: float = 28.0
@@ -58,16 +58,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 FULL = Settings()
 QUICK = Settings(
     rounds=1,
-    window_s=0.3,
+    window_s=0.2,
     warmup_s=0.1,
-    latency_s=0.5,
-    sessions=300,
-    crowd=600,
+    latency_s=0.3,
+    sessions=200,
+    crowd=300,
     spread_s=0,
     logins=50,
-    blocks=20,
-    mixed_s=0.5,
-    rows=3_000,
+    blocks=10,
+    mixed_s=0.4,
+    rows=2_000,
     trips=10,
 )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jwt
 
+from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from benchmarks.processes import Processes, free_port, python
 
 TENANT = "bench"
@@ -35,6 +36,10 @@ class Secrets:
             "ACCESSGUARD_SESSION_KEYS": f"k1:{self._session}",
             "ACCESSGUARD_IDENTIFIER_KEY": self._identifier,
         }
+
+    def device_tokens(self) -> DeviceTokens:
+        """What signs device tokens as the service does, for members who never logged in."""
+        return DeviceTokens([DeviceKey(id="k1", secret=self._device)])
 
     def token(self, role: str) -> str:
         """Sign a JWT (HS256) of `role`, one of the contract's, for the benchmark's tenant."""

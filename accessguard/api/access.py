@@ -33,7 +33,8 @@ async def admit(
     if installation:
         return Asking(caller=caller, tenant=caller.tenant)
     tenant = named_tenant(caller, request.headers.get(TENANT_HEADER))
-    await ensure_tenant(ctx, caller, tenant)
+    if ctx.book.held(tenant) is None:
+        await ensure_tenant(ctx, caller, tenant)
     return Asking(caller=caller, tenant=tenant)
 
 
@@ -57,8 +58,6 @@ def named_tenant(caller: Caller, header: str | None) -> str:
 
 async def ensure_tenant(ctx: Context, caller: Caller, tenant: str) -> None:
     """Make sure that the tenant is there; a token bound to it may bring it into being."""
-    if ctx.book.held(tenant) is not None:
-        return
     if await ctx.book.policy(tenant) is not None:
         return
     if not ctx.provision_tenants or caller.tenant == EVERY_TENANT:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
-from accessguard.api.reply import JSON, encode, plain
+from accessguard.api.reply import encode, plain, written_reply
 from accessguard.api.wire import ChecksRequest, check_reply
 from accessguard.guard.evaluate import TTL_MS
 from accessguard.guard.memory import EXEMPT, Held
@@ -59,7 +59,7 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
     ctx, tenant = context(request), asking(request).tenant
     now_ms = ctx.now_ms()
     answer = held(ctx, tenant, asked, now_ms) or await made(ctx, tenant, asked, now_ms)
-    return web.Response(body=answer, content_type=JSON)
+    return written_reply(answer)
 
 
 async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:

@@ -29,8 +29,8 @@ from aiohttp.web_protocol import RequestHandler
 from accessguard.api import checks
 from accessguard.api.context import Context
 from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Head, Heads, Shape, field, plain_start, shape
-from accessguard.api.middleware import SAFE_HEADERS, rendered
-from accessguard.api.reply import JSON, PROBLEM
+from accessguard.api.middleware import rendered
+from accessguard.api.reply import JSON, PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import BEATEN, DEAD, SEEN, Held, Known

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
+from accessguard.api.read import raw_body
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login
@@ -25,7 +26,7 @@ async def new_id(request: web.Request) -> UUID:
     if not 0 < len(key) <= 255 or not key.isprintable():
         raise GuardError(ErrorCode.INVALID, f"{HEADER} is 1 to 255 printable characters.")
     who = asking(request)
-    content = request.path.encode() + b"\n" + await request.read()
+    content = request.path.encode() + b"\n" + await raw_body(request)
     at = from_ms(ctx.now_ms())
     return await ctx.idempotency.made_id(who.tenant, who.caller.subject, key, content, fresh=fresh, at=at)
 

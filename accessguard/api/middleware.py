@@ -9,7 +9,16 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from accessguard.api.reply import PROBLEM, STATUS, ProblemDocument, encode, problem, problem_body, problem_headers
+from accessguard.api.reply import (
+    PROBLEM,
+    SAFE_HEADERS,
+    STATUS,
+    ProblemDocument,
+    encode,
+    problem,
+    problem_body,
+    problem_headers,
+)
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.metrics import HTTP
 
@@ -21,9 +30,6 @@ FAILURE: Final = ProblemDocument(
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 
-# Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
-SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "AccessGuard"}
-
 NAMED_HEADERS: Final = {name: value for name, value in SAFE_HEADERS.items() if name != "Cache-Control"}
 ANSWERS: Final = {number: HTTP.labels(f"{number}xx") for number in range(1, 6)}
 
@@ -33,25 +39,19 @@ async def boundary(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Render errors and count answers."""
-    response = await _answered(request, handler)
-    ANSWERS[response.status // 100].inc()
-    if not response.prepared:
-        response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
-    return response
-
-
-async def _answered(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
     try:
-        return await handler(request)
+        response = await handler(request)
     except web.HTTPException as error:
-        return _of_http(error)
+        response = _of_http(error)
     except ConnectionError:
         raise  # the caller has gone: there is nobody to answer, and nothing to log
     except Exception as error:  # noqa: BLE001 - the one place where whatever goes wrong becomes an answer
         status, body, headers = rendered(error, route=_route(request))
-        return web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
+        response = web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
+    ANSWERS[response.status // 100].inc()
+    if "Server" not in response.headers and not response.prepared:
+        response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
+    return response
 
 
 def rendered(error: Exception, *, route: str = "fast lane") -> tuple[int, bytes, dict[str, str]]:

@@ -8,9 +8,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from accessguard.api.middleware import SAFE_HEADERS
 from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
-from accessguard.api.reply import CSV, as_row, csv_header, csv_lines, reply
+from accessguard.api.reply import CSV, SAFE_HEADERS, as_row, csv_header, csv_lines, reply
 from accessguard.errors import ErrorCode, GuardError
 
 Item = TypeVar("Item", bound=msgspec.Struct)

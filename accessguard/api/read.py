@@ -16,6 +16,7 @@ from accessguard.errors import ErrorCode, GuardError, Problem
 
 T = TypeVar("T")
 
+RAW: Final = web.RequestKey("raw", bytes)
 NUL: Final = b"\\u0000"
 PATH: Final = re.compile(r"^(.*?)(?: - at `\$?(.*)`)?$", re.DOTALL)
 
@@ -34,13 +35,33 @@ async def body(request: web.Request, kind: type[T]) -> T:
     """The JSON body as `kind`. Raises GuardError INVALID, TOO_LARGE or UNSUPPORTED."""
     if request.content_type not in (JSON, "application/octet-stream") and not request.content_type.endswith("+json"):
         raise GuardError(ErrorCode.UNSUPPORTED, "The body must be application/json.")
+    return decode(await raw_body(request), kind)
+
+
+async def raw_body(request: web.Request) -> bytes:
+    """The body as bytes, as often as asked. Raises GuardError INVALID or TOO_LARGE.
+
+    Nearly always it is all here before its handler runs, and is taken in one
+    step; to wait for it the way aiohttp does costs as much as to decode it.
+    """
+    if RAW in request:
+        return request[RAW]
     try:
-        raw = await request.read()
+        raw = _at_hand(request)
+        request[RAW] = raw = await request.read() if raw is None else raw
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The body is larger than this service accepts.") from None
     except web.RequestPayloadError:
         raise GuardError(ErrorCode.INVALID, "The body is not what its headers say.") from None
-    return decode(raw, kind)
+    return raw
+
+
+def _at_hand(request: web.Request) -> bytes | None:
+    """The body when all of it is here and its length was announced, within what may be read; else None."""
+    length, content = request.content_length, request.content
+    if length is None or length > request.client_max_size or "Content-Encoding" in request.headers:
+        return None
+    return content.read_nowait() if content.is_eof() else None
 
 
 def decode(raw: bytes, kind: type[T]) -> T:

@@ -20,6 +20,8 @@ from accessguard.sessions.live import Change, Live
 from accessguard.sessions.store import SessionStore
 
 POLL_S: Final = 2.0
+MOST_AT_ONCE: Final = 500
+"""Rows of one page: a millisecond, during which no check is answered."""
 OVERLAP: Final = 3
 """Numbers are drawn before their commit, so each poll looks back to where the third one before it began."""
 
@@ -76,9 +78,18 @@ class Changes:
         newest = await self._sessions.newest_generation()
         since = self._marks[0] if self._marks else newest
         self._marks = [*self._marks, newest][-OVERLAP:]
-        for tenant, member_id, generation in await self._sessions.changed(since):
-            self._memory.drop_older(tenant, member_id, generation)
+        await self._members_since(since)
         for tenant, generation in await self._policies.changed(since):
             held = self._book.held(tenant)
             if held is not None and held.generation < generation:
                 self._book.drop(tenant)
+
+    async def _members_since(self, since: int) -> None:
+        """Page through all of them: after many logins they are thousands, and none may be left out."""
+        while True:
+            page = await self._sessions.changed(since, most=MOST_AT_ONCE)
+            for tenant, member_id, generation in page:
+                self._memory.drop_older(tenant, member_id, generation)
+            if len(page) < MOST_AT_ONCE:
+                return
+            since = page[-1][2]

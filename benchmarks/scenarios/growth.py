@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import md5
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from accessguard.devices.cookie import DeviceTokens
 from benchmarks.bench import Bench
 from benchmarks.machine import resident_bytes
 from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
@@ -17,8 +20,8 @@ from benchmarks.wire import TRACE, Record, request
 
 NAME = "growth"
 SMALL = 10_000
-BATCH = 500
-FILL_AT_ONCE = 8
+BATCH = 100
+FILL_AT_ONCE = 4
 ROUNDS = 3
 MILLION = 1_000_000
 MB = 1_000_000
@@ -32,19 +35,26 @@ FILL_MEMBERS = """
       FROM generate_series(0, $2::int - 1) AS n
 """
 FILL_SESSIONS = """
-    INSERT INTO session (tenant, id, member_id, device_class, app, host, method, ip, user_agent, started_at, expires_at)
-    SELECT $1, 'grown-session-' || lpad(n::text, 9, '0'), 'grown-' || lpad(n::text, 9, '0'), 'desktop', 'courses', 'learn.example.com', 'password',
+    INSERT INTO session (tenant, id, member_id, device_id, device_class, app, host, method, ip, user_agent, started_at, expires_at)
+    SELECT $1, 'grown-session-' || lpad(n::text, 9, '0'), 'grown-' || lpad(n::text, 9, '0'), md5('grown-device-' || n)::uuid, 'desktop', 'courses', 'learn.example.com', 'password',
            '10.0.0.0'::inet + n, $3, now(), now() + interval '12 hours'
       FROM generate_series(0, $2::int - 1) AS n
 """
-ANALYZE = "ANALYZE member, session"
+FILL_DEVICES = """
+    INSERT INTO device (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, os, device_class, first_seen_at,
+                        last_seen_at, admitted_at)
+    SELECT $1, md5('grown-device-' || n)::uuid, 'grown-' || lpad(n::text, 9, '0'), md5('grown-device-' || n)::uuid, ''::bytea, now(),
+           'Chrome on Windows', 'Chrome', 'Windows', 'desktop', now(), now(), now()
+      FROM generate_series(0, $2::int - 1) AS n
+"""
+ANALYZE = "ANALYZE member, session, device"
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
     """Fill PostgreSQL, have a fresh worker meet everybody, and compare a rotation of few with one of all.
 
-    The few are asked of a worker that has met no one else. Nobody has a device
-    here, which no rule of the benchmark asks for.
+    The few are asked of a worker that has met no one else. Everybody has a
+    device, and sends its token.
     """
     rows = bench.settings.rows
     await bench.service()
@@ -68,6 +78,7 @@ async def _fill(bench: Bench, rows: int) -> None:
         await connection.execute(UNCHECKED)
         await connection.execute(FILL_MEMBERS, TENANT, rows, timeout=300)
         await connection.execute(FILL_SESSIONS, TENANT, rows, USER_AGENTS[0], timeout=300)
+        await connection.execute(FILL_DEVICES, TENANT, rows, timeout=300)
         await connection.execute(ANALYZE, timeout=300)
     finally:
         await connection.close()
@@ -90,9 +101,9 @@ async def _meet(bench: Bench, service: Service, count: int) -> Measure:
 
 
 def _batches(bench: Bench, count: int) -> Iterator[Record]:
-    size = min(BATCH, count)
+    size, tokens = min(BATCH, count), bench.secrets.device_tokens()
     for first in range(0, count - size + 1, size):
-        body = msgspec.json.encode({"checks": [_check(number) for number in range(first, first + size)]})
+        body = msgspec.json.encode({"checks": [_check(tokens, number) for number in range(first, first + size)]})
         yield Record(data=request("POST", "/v1/checks", headers=bench.caller(), body=body))
 
 
@@ -100,8 +111,16 @@ def _session(number: int) -> str:
     return f"grown-session-{number:09}"
 
 
-def _check(number: int) -> dict[str, str]:
-    return {"session_id": _session(number), "ip": address(number), "user_agent": USER_AGENTS[0]}
+def _check(tokens: DeviceTokens, number: int) -> dict[str, str]:
+    device = md5(f"grown-device-{number}".encode()).digest()
+    return {
+        "session_id": _session(number),
+        "ip": address(number),
+        "user_agent": USER_AGENTS[0],
+        "device_token": tokens.issue(UUID(bytes=device), device * 2),
+        "resource": f"course:{number % 100}/lesson:{number % 37}",
+        "product_id": f"course-{number % 100}",
+    }
 
 
 async def _compare(bench: Bench, small: Service, large: Service) -> tuple[Figure, ...]:
@@ -135,9 +154,9 @@ def _target(bench: Bench, service: Service, name: str, numbers: Sequence[int]) -
 
 
 def _checks(bench: Bench, numbers: Sequence[int]) -> Iterator[Record]:
-    headers = {**bench.caller(), **TRACE}
+    headers, tokens = {**bench.caller(), **TRACE}, bench.secrets.device_tokens()
     for number in numbers:
-        body = msgspec.json.encode(_check(number))
+        body = msgspec.json.encode(_check(tokens, number))
         yield Record(
             data=request("POST", "/v1/check", headers=headers, body=body), own=f'"session_id":"{_session(number)}"'
         )
@@ -158,6 +177,8 @@ def _filled(met: Measure, grown: int, rows: int) -> tuple[Figure, ...]:
             what="memory of the worker per million",
             unit="MB",
             value=spread([grown / rows * MILLION / MB]),
+            floor=320,
+            moonshot=100,
             lower_is_better=True,
         ),
     )

@@ -25,7 +25,7 @@ async def run(bench: Bench) -> tuple[Figure, ...]:
     """Measure each operation, one after the other and 32 at once."""
     figures: list[Figure] = []
     for operation in ("redis_get", "pg_fetch", "pg_insert"):
-        for at_once in (1, AT_ONCE):
+        for at_once in (1, AT_ONCE) if bench.settings.rounds > 1 else (AT_ONCE,):
             tallies = [await tally(bench, operation, at_once) for _ in range(min(bench.settings.rounds, ROUNDS))]
             figures += _figures(f"{operation.replace('_', ' ')}, {at_once} at once", tallies)
     return tuple(figures)

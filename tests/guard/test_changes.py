@@ -192,3 +192,19 @@ async def test_a_change_that_cannot_be_pushed_is_applied_here_all_the_same(worke
 def test_the_overlap_of_looks_is_longer_than_a_transaction_may_take():
     """A number is drawn inside its transaction, which the pool ends after 5 s; looks go back as far."""
     assert room.OVERLAP * room.POLL_S >= 5.0
+
+
+async def test_more_changes_than_one_page_holds_are_all_found(worker, tenant, monkeypatch):
+    """After many logins at once nobody is left out of the look."""
+    monkeypatch.setattr(room, "MOST_AT_ONCE", 2)
+    members = [f"m{number}" for number in range(5)]
+    logins = [await tenant.login(member) for member in members]
+    await worker.changes.look()
+    for login in logins:
+        await worker.learn(tenant.name, login["session"]["id"])
+
+    for member, login in zip(members, logins, strict=True):
+        await tenant.device(member, login["device"]["id"], access="blocked")
+    await worker.changes.look()
+
+    assert [worker.memory.known(tenant.name, login["session"]["id"]) for login in logins] == [None] * 5
