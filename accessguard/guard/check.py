@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -86,13 +87,17 @@ class Checks:
         """
         last_ms = held.until - BEAT_MS if held.flags & BEATEN else 0
 
-        def heard(ticked: Ticked, before_ms: int) -> None:
+        def heard(answer: Any) -> None:
+            ticked, before_ms = self._live.ticked(answer)
             if ticked is Ticked.MOVED:
+                self.tally.moved += 1
                 self._activity.add(beat_of(tenant, held.member.id, asked, now_ms))
+                before_ms = now_ms
+            elif ticked is Ticked.EARLY:
+                self.tally.early += 1
             going = ticked is not Ticked.UNSURE and self.about(tenant, asked) is held
             if going:
-                self._beaten(held, now_ms if ticked is Ticked.MOVED else before_ms)
-            self.tally.beat(ticked)
+                self._beaten(held, before_ms)
             then(going)
 
         self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -151,16 +151,16 @@ class Evaluation:
 
     async def _steadily(self, question: Question) -> int | None:
         """Beat where nothing that the beat could tell matters; last activity, None where it did not go so easily."""
-        heard: asyncio.Future[tuple[Ticked, int]] = asyncio.get_running_loop().create_future()
+        heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         snapshot, times = question.snapshot, (question.now_ms, question.last_ms, question.snapshot.open)
         self._live.tick(
             snapshot.tenant,
             snapshot.member_id,
             question.session.id,
             times,
-            lambda ticked, before: None if heard.done() else heard.set_result((ticked, before)),
+            lambda answer: None if heard.done() else heard.set_result(answer),
         )
-        ticked, before_ms = await heard
+        ticked, before_ms = self._live.ticked(await heard)
         if ticked == Ticked.MOVED:
             self._moved(question)
             return question.now_ms

@@ -12,7 +12,6 @@ from typing import Final
 
 from accessguard.guard.model import Verdict
 from accessguard.metrics import BEATS, CHECK_BUCKETS, CHECK_SECONDS, DECISIONS, DEGRADED, HTTP, VERDICTS
-from accessguard.sessions.live import Ticked
 
 NONE: Final = "none"
 
@@ -51,13 +50,6 @@ class Tally:
         """Note how long a decision took."""
         self._buckets[bisect_left(CHECK_BUCKETS, seconds)] += 1
         self._seconds += seconds
-
-    def beat(self, ticked: Ticked) -> None:
-        """Count a heartbeat."""
-        if ticked is Ticked.MOVED:
-            self.moved += 1
-        elif ticked is Ticked.EARLY:
-            self.early += 1
 
     def held(self, verdict: Verdict) -> None:
         """Count an answer from memory."""

@@ -30,7 +30,8 @@ class ActivityLog:
     def add(self, beat: Beat) -> None:
         """Take a beat over; it is in PostgreSQL about a second later."""
         self._pending.append(beat)
-        self._bound()
+        if len(self._pending) > MOST_PENDING:
+            self._bound()
 
     async def flush(self) -> None:
         """Write everything pending; what cannot be written stays pending.
@@ -38,6 +39,7 @@ class ActivityLog:
         Returns after what was pending at the call is written. Raises
         GuardError(UNAVAILABLE) when Postgres is out of reach.
         """
+        ACTIVITY_PENDING.set(len(self._pending))
         if not self._pending and not self._turn.locked():
             return
         async with self._turn:

@@ -98,11 +98,15 @@ class Pipe(asyncio.Protocol):
 
         Raises PipeError when there is no connection and none is being made.
         """
+        self.write(hiredis.pack_command(command), then)  # type: ignore[arg-type] # its stub forgets int
+
+    def write(self, packed: bytes, then: Callable[[Any], None]) -> None:
+        """Send a command that is packed already."""
         if self._transport is None and self._connecting is None:
             self._connect()
         if not self._outgoing and self._transport is not None:
             self._loop.call_soon(self._send)
-        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub forgets int
+        self._outgoing.append(packed)
         self._waiting.append((then, self._loop.time() + self._timeout_s))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)

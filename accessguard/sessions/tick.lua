@@ -1,18 +1,18 @@
 -- The heartbeat of a session whose verdict cannot change by it, atomically and without reading the others.
 -- KEYS[1]  the member's live sessions: hash of session id -> last activity, in ms since the epoch
--- ARGV     session id, now (ms), last activity as the caller knows it (ms, 0: never), interval (ms), life of the key (s),
---          open sessions of the member as the caller knows them
+-- ARGV     session id, now (ms), last activity as the caller knows it (ms, 0: never), open sessions of the member as the
+--          caller knows them
 -- Answers  {1, before}  last activity moved to now
 --          {0, before}  it is younger than the interval
 --          {2, 0}       nothing done: others are live that the caller does not count, or their activity is not here
-local others = redis.call('HLEN', KEYS[1])
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-local known = tonumber(ARGV[6])
+local others = redis.call('HLEN', KEYS[1])
+local known = tonumber(ARGV[4])
 if held then others = others - 1 end
 if others >= known or (others == 0 and known > 1 and not held) then return {2, 0} end
-local last = tonumber(held or '0')
-if tonumber(ARGV[3]) > last then last = tonumber(ARGV[3]) end
-if tonumber(ARGV[2]) - last < tonumber(ARGV[4]) then return {0, last} end
+local last, now = tonumber(ARGV[3]), tonumber(ARGV[2])
+if held and tonumber(held) > last then last = tonumber(held) end
+if now - last < {interval_ms} then return {0, last} end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('EXPIRE', KEYS[1], {life_s})
 return {1, last}
