@@ -150,7 +150,7 @@ async def _compare(bench: Bench, small: Service, large: Service) -> tuple[Figure
 def _target(bench: Bench, service: Service, name: str, numbers: Sequence[int]) -> Target:
     requests = bench.requests(name, _checks(bench, numbers))
     load = Load(address=service.address, requests=requests, expects=(f"200:{ALLOWED}",), watch=(service.process.pid,))
-    return Target(name=name, load=load)
+    return Target(name=name, load=load, settle=True)
 
 
 def _checks(bench: Bench, numbers: Sequence[int]) -> Iterator[Record]:
@@ -163,9 +163,12 @@ def _checks(bench: Bench, numbers: Sequence[int]) -> Iterator[Record]:
 
 
 def _shuffled(count: int) -> Sequence[int]:
-    """Return 300,000 of all numbers, far apart from one to the next: more than any cache of the processor holds."""
+    """Return 30,000 of all numbers, far apart from one to the next: more than any cache of the processor holds.
+
+    Not more, so that they can all be settled and asked again before the first verdict is half a minute old.
+    """
     step = 7_919  # a prime, so that it divides no round number of sessions
-    return [number * step % count for number in range(min(count, 300_000))]
+    return [number * step % count for number in range(min(count, 30_000))]
 
 
 def _filled(met: Measure, grown: int, rows: int) -> tuple[Figure, ...]:
