@@ -92,9 +92,14 @@ def place_name(place: Place) -> str:
     return f"{place.country or '?'}/{place.latitude:.1f},{place.longitude:.1f}"
 
 
+def farthest_back(params: ImpossibleTravel) -> timedelta:
+    """How long ago a use must be for every place on earth to be in reach."""
+    return timedelta(hours=FARTHEST_KM / params.max_speed_kmh)
+
+
 def _recent(facts: Facts, params: ImpossibleTravel) -> list[NetworkFact]:
     """Admitted uses that are not so long ago that every place could be reached."""
-    horizon = facts.now - timedelta(hours=FARTHEST_KM / params.max_speed_kmh)
+    horizon = facts.now - farthest_back(params)
     return [each for each in facts.networks if each.last_at > horizon and each.admitted_at is not None]
 
 
