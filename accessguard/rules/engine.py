@@ -192,14 +192,20 @@ def _find(rule: Rule, facts: Facts, action: Action) -> Finding | None:  # noqa: 
 
 
 def _effect(rule: Rule, action: Action, facts: Facts, *, settled: bool) -> Effect:
-    """What becomes of a finding; at a login there is no session yet that could be ended."""
+    """What becomes of a finding; at a login there is no session yet that could be ended.
+
+    A passed challenge lets in whoever passed it. It keeps nobody else in: a
+    login that evicts does so all the same, and refuses no one by it.
+    """
     if facts.exempt:
         return Effect.EXEMPT
     login = facts.stage is Stage.LOGIN
-    if rule.mode is Mode.OBSERVE or settled or action is Action.LOG or (login and action is Action.END_SESSION):
+    if rule.mode is Mode.OBSERVE or action is Action.LOG or (login and action is Action.END_SESSION):
         return Effect.LOGGED
     if action in EVICTING and login:
         return Effect.EVICTED
+    if settled:
+        return Effect.LOGGED
     return {Action.CHALLENGE: Effect.CHALLENGED, Action.END_SESSION: Effect.ENDED}.get(action, Effect.DENIED)
 
 
