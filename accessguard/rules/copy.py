@@ -28,10 +28,12 @@ def copied_session(facts: Facts, params: CopiedSession) -> Finding | None:
 
 def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
     """This session's present network and another that was used again after this one was first seen."""
-    if facts.address is None or len(facts.networks) < 2:
+    if facts.address is None:
         return None
-    since = facts.now - TURN
-    mine = [each for each in facts.networks if each.session_id == facts.session.id and each.last_at > since]
+    since, session_id = facts.now - TURN, facts.session.id
+    mine = [each for each in facts.networks if each.last_at > since and each.session_id == session_id]
+    if len(mine) < 2:
+        return None
     here = next((each for each in mine if each.address == facts.address), None)
     if here is None or here.first_at <= since:
         return None
@@ -41,7 +43,9 @@ def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
 
 def _other_browser(facts: Facts) -> Finding | None:
     device = facts.device
-    if device is None or device.new or not (_browser(device, facts) or _system(device, facts)):
+    if device is None or device.new or (device.browser == facts.browser and device.os == facts.os):
+        return None
+    if not (_browser(device, facts) or _system(device, facts)):
         return None
     return Finding(
         code=Code.COPIED_SESSION,

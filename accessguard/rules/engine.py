@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Never
 
 import msgspec
 
@@ -17,19 +18,13 @@ from accessguard.rules.model import (
     EVERYBODY,
     Access,
     Action,
-    AddressList,
-    AsnList,
     Code,
-    CopiedSession,
-    CountryList,
     Decision,
     DeviceChurn,
     DeviceLimit,
     Effect,
-    EnrolmentNeeded,
     Facts,
     Finding,
-    ImpossibleTravel,
     Kind,
     LoginFailures,
     Mode,
@@ -46,7 +41,6 @@ from accessguard.rules.session import EVICTING, too_many_sessions
 from accessguard.rules.travel import impossible_travel
 
 PRECEDENCE = {kind: place for place, kind in enumerate(Kind)}
-DEVICE_KINDS = frozenset({Kind.DEVICE_LIMIT, Kind.DEVICE_CHURN})
 BEFORE_MEMBER = frozenset({Kind.IP_DENY, Kind.IP_ALLOW_ONLY, Kind.COUNTRY_DENY, Kind.COUNTRY_ALLOW_ONLY, Kind.ASN_DENY})
 OUTCOMES = {Effect.DENIED: Outcome.DENY, Effect.ENDED: Outcome.DENY, Effect.CHALLENGED: Outcome.CHALLENGE}
 
@@ -138,18 +132,34 @@ def _look(rule: Rule, facts: Facts) -> Step:
 
 def not_for(rule: Rule, facts: Facts) -> str | None:
     """Why a rule is not about these facts; None when it is."""
-    match rule.kind:
-        case Kind.SESSION_LIMIT if isinstance(rule.params, SessionLimit) and rule.params.activities is not None:
-            if facts.stage is Stage.LOGIN or facts.activity not in rule.params.activities:
-                return "activities"
-        case Kind.LOGIN_FAILURES if facts.stage is not Stage.LOGIN:
-            return "stage"
-        case Kind.DEVICE_LIMIT | Kind.DEVICE_CHURN:
-            if facts.device is not None and facts.device.access is Access.ALLOWED:
-                return "device_allowed"
-        case _:
-            pass
-    return None if rule.scope is EVERYBODY else _out_of_scope(rule, facts)
+    passed_over = PASSED_OVER.get(rule.kind)
+    reason = passed_over(rule, facts) if passed_over is not None else None
+    if reason is not None or rule.scope is EVERYBODY:
+        return reason
+    return _out_of_scope(rule, facts)
+
+
+def _other_activity(rule: Rule, facts: Facts) -> str | None:
+    kinds = rule.params.activities if isinstance(rule.params, SessionLimit) else None
+    if kinds is None or (facts.stage is Stage.CHECK and facts.activity in kinds):
+        return None
+    return "activities"
+
+
+def _no_login(_: Rule, facts: Facts) -> str | None:
+    return None if facts.stage is Stage.LOGIN else "stage"
+
+
+def _allowed_device(_: Rule, facts: Facts) -> str | None:
+    return "device_allowed" if facts.device is not None and facts.device.access is Access.ALLOWED else None
+
+
+PASSED_OVER: Final[Mapping[Kind, Callable[[Rule, Facts], str | None]]] = {
+    Kind.SESSION_LIMIT: _other_activity,
+    Kind.LOGIN_FAILURES: _no_login,
+    Kind.DEVICE_LIMIT: _allowed_device,
+    Kind.DEVICE_CHURN: _allowed_device,
+}
 
 
 def _out_of_scope(rule: Rule, facts: Facts) -> str | None:
@@ -165,30 +175,29 @@ def _out_of_scope(rule: Rule, facts: Facts) -> str | None:
     return None
 
 
-def _find(rule: Rule, facts: Facts, action: Action) -> Finding | None:  # noqa: C901, PLR0911 - one line for each kind
-    match rule.params:
-        case SessionLimit() as params:
-            return too_many_sessions(facts, params, action)
-        case DeviceLimit() as params:
-            return too_many_devices(facts, params)
-        case DeviceChurn() as params:
-            return too_many_new_devices(facts, params)
-        case NetworkLimit() as params:
-            return too_many_networks(facts, params)
-        case AddressList() as params:
-            return (denied_address if rule.kind is Kind.IP_DENY else address_not_allowed)(facts, params)
-        case CountryList() as params:
-            return (denied_country if rule.kind is Kind.COUNTRY_DENY else country_not_allowed)(facts, params)
-        case AsnList() as params:
-            return denied_operator(facts, params)
-        case ImpossibleTravel() as params:
-            return impossible_travel(facts, params)
-        case CopiedSession() as params:
-            return copied_session(facts, params)
-        case LoginFailures() as params:
-            return too_many_failures(facts, params)
-        case EnrolmentNeeded() as params:
-            return not_enrolled(facts, params)
+# Each kind with the function that finds its wrong; the one on sessions asks for the action besides.
+FIND: Final[Mapping[Kind, Callable[[Facts, Never], Finding | None]]] = {
+    Kind.IP_DENY: denied_address,
+    Kind.IP_ALLOW_ONLY: address_not_allowed,
+    Kind.COUNTRY_DENY: denied_country,
+    Kind.COUNTRY_ALLOW_ONLY: country_not_allowed,
+    Kind.ASN_DENY: denied_operator,
+    Kind.LOGIN_FAILURES: too_many_failures,
+    Kind.ENROLMENT: not_enrolled,
+    Kind.DEVICE_LIMIT: too_many_devices,
+    Kind.DEVICE_CHURN: too_many_new_devices,
+    Kind.NETWORK_LIMIT: too_many_networks,
+    Kind.IMPOSSIBLE_TRAVEL: impossible_travel,
+    Kind.COPIED_SESSION: copied_session,
+}
+
+
+def _find(rule: Rule, facts: Facts, action: Action) -> Finding | None:
+    """A table, for a dozen rules are tried on every beat: looking through their types one by one costs as much as they do."""
+    params = rule.params
+    if isinstance(params, SessionLimit):
+        return too_many_sessions(facts, params, action)
+    return FIND[rule.kind](facts, params)  # type: ignore[arg-type] # a rule's parameters are of its kind
 
 
 def _effect(rule: Rule, action: Action, facts: Facts, *, settled: bool) -> Effect:

@@ -61,7 +61,15 @@ def count(rule: Rule, facts: Facts) -> Count:  # noqa: C901, PLR0911 - one line 
 
 def blind(rules: Sequence[Rule], facts: Facts) -> bool:
     """Whether one of the rules could not see what it looks at, and so found nothing."""
-    return any(_blind(rule, facts) for rule in rules)
+    return not _sees_all(facts) and any(_blind(rule, facts) for rule in rules)
+
+
+def _sees_all(facts: Facts) -> bool:
+    """Whether nothing is unknown that any rule looks at: nearly always, so that no rule need be asked."""
+    place = facts.place
+    if facts.address is None or facts.enrolments is None or place is None or place.longitude is None:
+        return False
+    return None not in {place.country, place.asn, place.city, place.latitude}
 
 
 def _blind(rule: Rule, facts: Facts) -> bool:  # noqa: C901, PLR0911 - one line for each kind

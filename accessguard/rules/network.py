@@ -76,15 +76,13 @@ def unit_of(address: Address | None, place: Place | None, unit: Unit) -> str | N
 
     A city is named with its country: there are many Springfields.
     """
-    match unit:
-        case Unit.IP:
-            return None if address is None else _network(address, 32, INTERFACE_V6)
-        case Unit.PREFIX:
-            return None if address is None else _network(address, 24, PREFIX_V6)
-        case Unit.ASN:
-            return None if place is None or place.asn is None else f"AS{place.asn}"
-        case Unit.CITY:
-            return None if place is None or place.city is None else f"{place.country or '?'}/{place.city}"
+    if unit is Unit.IP or unit is Unit.PREFIX:
+        return None if address is None else _network(address, wide=unit is Unit.PREFIX)
+    if place is None:
+        return None
+    if unit is Unit.ASN:
+        return None if place.asn is None else f"AS{place.asn}"
+    return None if place.city is None else f"{place.country or '?'}/{place.city}"
 
 
 def admitted_since(held: datetime | None, last_at: datetime, rules: Iterable[Rule], now: datetime) -> datetime:
@@ -101,25 +99,25 @@ def admitted_since(held: datetime | None, last_at: datetime, rules: Iterable[Rul
 
 def _held(facts: Facts, limit: NetworkLimit) -> dict[str, _Held]:
     """Units in use within the window, by key: the earliest admission and the last use of each."""
-    horizon: datetime = facts.now - limit.window
+    horizon, unit = facts.now - limit.window, limit.unit
     held: dict[str, _Held] = {}
     for network in facts.networks:
-        if network.admitted_at is None or network.last_at <= horizon:
+        admitted_at, last_at = network.admitted_at, network.last_at
+        if admitted_at is None or last_at <= horizon:
             continue
-        key = unit_of(network.address, network.place, limit.unit)
+        key = unit_of(network.address, network.place, unit)
         if key is None:
             continue
         before = held.get(key)
-        held[key] = (
-            _Held(network.admitted_at, key, network.last_at)
-            if before is None
-            else _Held(min(before.admitted_at, network.admitted_at), key, max(before.last_at, network.last_at))
-        )
+        if before is not None:
+            admitted_at, last_at = min(before.admitted_at, admitted_at), max(before.last_at, last_at)
+        held[key] = _Held(admitted_at, key, last_at)
     return held
 
 
-def _network(address: Address, v4_bits: int, v6_bits: int) -> str:
-    if address.version == 6:
-        spare = 128 - v6_bits
-        return str(IPv6Network((address.packed >> spare << spare, v6_bits)))
-    return address.text if v4_bits == 32 else f"{address.text.rpartition('.')[0]}.0/24"
+def _network(address: Address, *, wide: bool) -> str:
+    if address.version == 4:
+        return f"{address.text.rpartition('.')[0]}.0/24" if wide else address.text
+    bits = PREFIX_V6 if wide else INTERFACE_V6
+    spare = 128 - bits
+    return str(IPv6Network((address.packed >> spare << spare, bits)))

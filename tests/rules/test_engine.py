@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accessguard.rules.engine import judge
-from accessguard.rules.model import Access, Action, Code, Effect, Mode, Outcome, Stage
+from accessguard.rules.model import Access, Action, Code, Effect, Kind, Mode, Outcome, Stage
 from tests.build import device, facts, host, number, rule, rules, session
 
 HERE = {"networks": ["203.0.113.0/24"]}
@@ -276,3 +276,10 @@ def test_a_violation_tells_the_version_of_its_rule():
         1,
         Action.DENY_NEW,
     )
+
+
+def test_every_kind_of_rule_has_its_function():
+    """A kind that nothing looks for would let everybody pass."""
+    from accessguard.rules.engine import FIND
+
+    assert set(FIND) | {Kind.SESSION_LIMIT} == set(Kind)
