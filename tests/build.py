@@ -15,9 +15,13 @@ from accessguard.rules.model import (
     Access,
     Action,
     DeviceFact,
+    EnrolmentFact,
     Facts,
+    FailureFact,
     Kind,
     Mode,
+    NetworkFact,
+    Place,
     Rule,
     SessionFact,
     SessionLimit,
@@ -63,6 +67,47 @@ def device(value: int = 1, *, admitted: float | None = 0, seen: float = 0, **mor
         "last_seen": NOW - timedelta(days=seen),
     }
     return DeviceFact(**given | more)
+
+
+def place(**more: Any) -> Place:
+    """Turin, as a geographic file knows it."""
+    given: dict[str, Any] = {"country": "IT", "asn": 64500, "city": "Turin", "latitude": 45.07, "longitude": 7.69}
+    return Place(**given | more)
+
+
+def network(text: str = "203.0.113.9", *, admitted: float | None = 60, used: float = 0, **more: Any) -> NetworkFact:
+    """An address in Turin admitted and first seen `admitted` minutes before NOW (None: refused), used `used` before."""
+    first = NOW - timedelta(minutes=max(used, 60 if admitted is None else admitted))
+    given: dict[str, Any] = {
+        "address": host(text),
+        "place": place(),
+        "session_id": "a",
+        "device_id": None,
+        "first_at": first,
+        "last_at": NOW - timedelta(minutes=used),
+        "admitted_at": None if admitted is None else NOW - timedelta(minutes=admitted),
+    }
+    return NetworkFact(**given | more)
+
+
+def failure(ago: float, *, ip: str | None = "203.0.113.9", device: int | None = None, own: bool = True) -> FailureFact:
+    """A failed login `ago` seconds before NOW, from a stranger unless a `device` of the member is named."""
+    return FailureFact(
+        at=NOW - timedelta(seconds=ago),
+        address=None if ip is None else host(ip),
+        device_id=None if device is None else number(device),
+        own=own,
+    )
+
+
+def enrolment(product: str = "p", *, starts: float = -10, ends: float | None = None, **more: Any) -> EnrolmentFact:
+    """An active enrolment from `starts` to `ends` days after NOW."""
+    return EnrolmentFact(
+        product_id=product,
+        starts_at=NOW + timedelta(days=starts),
+        ends_at=None if ends is None else NOW + timedelta(days=ends),
+        **more,
+    )
 
 
 def facts(**more: Any) -> Facts:

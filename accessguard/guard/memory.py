@@ -110,7 +110,8 @@ class Held(msgspec.Struct, gc=False):
 def asked_of(asked: Check, policy: Policy) -> int:
     """What a verdict depends on, of a question: everything but the time and what is only recorded."""
     product = asked.product_id if policy.by_product else None
-    return hash((asked.ip, asked.user_agent, asked.device_token, product))
+    activity = asked.activity if policy.by_activity else None
+    return hash((asked.ip, asked.user_agent, asked.device_token, product, activity))
 
 
 class Known(msgspec.Struct, gc=False, frozen=True):

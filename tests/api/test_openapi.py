@@ -20,6 +20,8 @@ from accessguard.api.routes import ROUTES
 from accessguard.api.schemas import schemas
 from accessguard.app import service
 from accessguard.errors import ErrorCode
+from accessguard.policies.params import PARAMS
+from accessguard.rules.model import Kind
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 NOT_OF_THE_API = {("GET", "/docs"), ("GET", "/openapi.json")}
@@ -304,7 +306,8 @@ def test_words_stand_in_the_order_of_their_definition():
     """The kinds of rules are listed in their order of precedence."""
     kinds = CONTRACT["components"]["schemas"]["Kind"]
 
-    assert kinds["enum"] == ["ip_deny", "ip_allow_only", "session_limit", "device_limit"]
+    assert kinds["enum"] == [each.value for each in Kind]
+    assert (kinds["enum"][0], kinds["enum"][-1]) == ("ip_deny", "copied_session")
     assert kinds["type"] == "string"
 
 
@@ -333,11 +336,8 @@ def test_the_parameters_of_a_rule_are_described():
     """Which ones a rule takes depends on its kind."""
     params = CONTRACT["components"]["schemas"]["RuleRequest"]["properties"]["params"]
 
-    assert [each["$ref"].rpartition("/")[2] for each in params["anyOf"]] == [
-        "NetworksParams",
-        "SessionLimitParams",
-        "DeviceLimitParams",
-    ]
+    named = [each["$ref"].rpartition("/")[2] for each in params["anyOf"]]
+    assert named == list(dict.fromkeys(each.__name__ for each in PARAMS.values()))
     assert "`ip_deny`: NetworksParams" in params["description"]
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accessguard.rules.device import too_many_devices
-from accessguard.rules.model import Access, DeviceLimit, Per
+from accessguard.rules.device import too_many_devices, too_many_new_devices
+from accessguard.rules.model import Access, DeviceChurn, DeviceLimit, Per
 from tests.build import NOW, device, facts, number
 
 TWO = DeviceLimit(max=2)
@@ -158,3 +158,82 @@ def test_the_order_of_the_other_devices_does_not_matter(devices, random, most):
     ]
 
     assert findings[0] == findings[1]
+
+
+CHURN = DeviceChurn(max_new=2, window=timedelta(days=30))
+
+
+def fresh(value, ago, **more):
+    """A device first admitted `ago` days before NOW."""
+    return device(value, first_admitted_at=NOW - timedelta(days=ago), **more)
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "refused"),
+    [
+        pytest.param(device(9, admitted=None), [fresh(1, 5)], False, id="the second"),
+        pytest.param(device(9, admitted=None), [fresh(1, 5), fresh(2, 6)], True, id="the third"),
+        pytest.param(device(9, admitted=None), [fresh(1, 5), fresh(2, 30)], False, id="one is new no more"),
+        pytest.param(device(9, admitted=None), [fresh(1, 5), fresh(2, 6, forgotten=True)], True, id="one forgotten"),
+        pytest.param(
+            device(9, admitted=None), [fresh(1, 5), fresh(2, 6, access=Access.BLOCKED)], True, id="one blocked"
+        ),
+        pytest.param(
+            device(9, admitted=None), [fresh(1, 5), fresh(2, 6, access=Access.ALLOWED)], False, id="one vouched for"
+        ),
+        pytest.param(fresh(9, 40), [fresh(1, 5), fresh(2, 6), fresh(3, 7)], False, id="known before the window"),
+        pytest.param(fresh(9, 8), [fresh(1, 5), fresh(2, 6), fresh(3, 7)], False, id="the first of four"),
+        pytest.param(fresh(9, 4), [fresh(1, 5), fresh(2, 6)], True, id="the last of three"),
+        pytest.param(None, [fresh(1, 5), fresh(2, 6)], False, id="no device"),
+    ],
+)
+def test_the_first_new_devices_of_a_window_stay(mine, others, refused):
+    """L14: a cap on new devices; forgetting or blocking one does not give another for free."""
+    finding = too_many_new_devices(facts(device=mine, other_devices=tuple(others)), CHURN)
+
+    assert (finding is not None) is refused
+
+
+def test_a_refused_newcomer_is_told_when_the_oldest_is_new_no_more():
+    """Rolling (e21); and a pass adds a place."""
+    asked = facts(device=device(9, admitted=None), other_devices=(fresh(1, 5), fresh(2, 20)))
+
+    finding = too_many_new_devices(asked, CHURN)
+
+    assert finding is not None
+    assert (finding.counted, finding.devices) == (3, (number(2), number(1)))
+    assert finding.retry_at == NOW + timedelta(days=10)
+    assert too_many_new_devices(msgspec.structs.replace(asked, now=finding.retry_at), CHURN) is None
+    assert too_many_new_devices(msgspec.structs.replace(asked, extra_devices=1), CHURN) is None
+
+
+def test_a_forgotten_device_holds_no_place():
+    """It is told of for churn alone."""
+    asked = facts(device=device(9, admitted=None), other_devices=(device(1, forgotten=True),))
+
+    assert too_many_devices(asked, DeviceLimit(max=1)) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 35)), min_size=1, max_size=8, unique_by=lambda each: each[0]),
+    st.integers(min_value=1, max_value=4),
+)
+def test_as_many_new_devices_are_allowed_as_the_limit_says(pairs, most):
+    """Neither more nor less, with ties; what was known before always is; lowering the limit admits none more."""
+    devices = [fresh(value, ago) for value, ago in pairs]
+    new = {each.id for each in devices if each.first and each.first > NOW - CHURN.window}
+
+    def allowed(limit):
+        return {
+            each.id
+            for each in devices
+            if too_many_new_devices(
+                facts(device=each, other_devices=tuple(other for other in devices if other is not each)), limit
+            )
+            is None
+        }
+
+    one, more = (allowed(DeviceChurn(max_new=limit, window=CHURN.window)) for limit in (most, most + 1))
+
+    assert len(one & new) == min(most, len(new))
+    assert {each.id for each in devices} - new <= one <= more

@@ -48,7 +48,7 @@ def test_every_rule_that_fired_is_recorded():
     """The first denial decides, the others are found all the same."""
     decision = judge(rules(*ALL), WRONG)
 
-    assert [step.rule.kind for step in decision.fired] == [*Kind]
+    assert [step.rule.kind for step in decision.fired] == [each.kind for each in ALL]
     assert [step.effect for step in decision.fired] == [Effect.DENIED] * 4
     assert decision.step is decision.steps[0]
 
@@ -276,3 +276,10 @@ def test_a_violation_tells_the_version_of_its_rule():
         1,
         Action.DENY_NEW,
     )
+
+
+def test_every_kind_of_rule_has_its_function():
+    """A kind that nothing looks for would let everybody pass."""
+    from accessguard.rules.engine import FIND
+
+    assert set(FIND) | {Kind.SESSION_LIMIT} == set(Kind)

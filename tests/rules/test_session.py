@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accessguard.rules.model import Action, Per, SessionLimit, Stage
+from accessguard.rules.model import Action, Activity, Per, SessionLimit, Stage
 from accessguard.rules.session import too_many_sessions
 from tests.build import NOW, device, facts, number, session, session_limit
 
@@ -250,3 +250,55 @@ def test_after_a_login_no_more_are_left_than_allowed(sessions, most):
     left = [each for each in sessions if each.id not in ended and each.last_activity > NOW - timedelta(minutes=30)]
     assert len(left) + 1 <= max(most, 1)
     assert "new" not in ended
+
+
+VIDEO = Activity.VIDEO_WATCH
+WATCH = SessionLimit(max=1, activities=frozenset({VIDEO}))
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "refused"),
+    [
+        pytest.param(None, VIDEO, True, id="somebody watches"),
+        pytest.param(None, Activity.LESSON_OPEN, False, id="somebody reads"),
+        pytest.param(None, None, False, id="somebody has only signed in"),
+        pytest.param(VIDEO, VIDEO, False, id="both watch, this one is the older session"),
+        pytest.param(Activity.LESSON_OPEN, VIDEO, True, id="who left the video has left the place"),
+    ],
+)
+def test_many_may_be_signed_in_and_one_may_watch(mine, other, refused):
+    """A session takes a place while its last counted interaction is of the kinds that the rule names."""
+    asked = facts(
+        session=session("a", last_kind=mine), others=(session("b", started=1, last_kind=other),), activity=VIDEO
+    )
+
+    assert (too_many_sessions(asked, WATCH, FIRST) is not None) is refused
+
+
+def test_a_pass_adds_a_place():
+    """The limit that is told is the one that was applied."""
+    asked = facts(others=(session("b", started=-1), session("c", started=-2), session("d", started=-3)))
+
+    without = too_many_sessions(asked, TWO, FIRST)
+    with_one = too_many_sessions(msgspec.structs.replace(asked, extra_sessions=1), TWO, FIRST)
+    with_two = too_many_sessions(msgspec.structs.replace(asked, extra_sessions=2), TWO, FIRST)
+
+    assert without is not None
+    assert with_one is not None
+    assert (without.limit, with_one.limit, with_two) == (2, 3, None)
+
+
+@given(SESSIONS, st.integers(min_value=1, max_value=3), st.sampled_from([Action.EVICT_OLDEST, Action.EVICT_IDLE]))
+def test_the_evicted_are_the_whole_overflow_in_the_documented_order(sessions, most, action):
+    """L11: oldest first by start (or by use), then by id, as many as are too many and no more."""
+    login = facts(stage=Stage.LOGIN, session=session("new", started=60), others=tuple(sessions))
+    active = [each for each in sessions if each.last_activity > NOW - timedelta(minutes=30)]
+    order = {
+        Action.EVICT_OLDEST: lambda each: (each.started_at, each.id),
+        Action.EVICT_IDLE: lambda each: (each.last_activity, each.started_at, each.id),
+    }[action]
+
+    finding = too_many_sessions(login, session_limit(most), action)
+
+    expected = [each.id for each in sorted(active, key=order)[: max(0, len(active) + 1 - most)]]
+    assert list(finding.evict if finding else ()) == expected
