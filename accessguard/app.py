@@ -37,6 +37,7 @@ from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.facts import from_ms
@@ -82,6 +83,7 @@ class Parts:
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
+        self.geo = Geo(config.geo.files)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         checks = Checks(
@@ -110,7 +112,7 @@ class Parts:
             ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=checks.tally),
+            ready=Ready(db=db, live=live, memory=memory, tally=checks.tally, geo=self.geo, now_ms=now_ms),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -122,6 +124,7 @@ class Parts:
             book=book,
             activity=self.activity,
             folds=self.folds,
+            geo=self.geo,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
@@ -140,6 +143,7 @@ class Parts:
             "activity": lambda: self.activity.run(FLUSH_S),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
+            "geo": self.geo.run,
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:

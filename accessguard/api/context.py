@@ -14,6 +14,7 @@ from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
@@ -49,6 +50,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     book: PolicyBook
     activity: ActivityLog
     folds: Folds
+    geo: Geo
     keyring: Keyring
     trusted: Networks
     provision_tenants: bool
