@@ -105,21 +105,6 @@ class Activity(StrEnum):
     ASSIGNMENT_COMPLETE = "assignment_complete"
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a geo file says of an address; None is unknown.
-
-    `country` is ISO 3166-1 alpha-2 in capitals, `asn` the number of the network
-    operator, `city` a name that tells two cities apart, `latitude` and
-    `longitude` its centre in degrees (WGS 84).
-    """
-
-    country: str | None = None
-    asn: int | None = None
-    city: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-
-
 class AddressList(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Parameters of `ip_deny` and `ip_allow_only`."""
 
