@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import assert_never
 
 import msgspec
 
@@ -15,12 +14,15 @@ from accessguard.rules.model import (
     AddressList,
     Code,
     Decision,
+    DeviceChurn,
     DeviceLimit,
     Effect,
     Facts,
     Finding,
     Kind,
+    LoginFailures,
     Mode,
+    NetworkLimit,
     Outcome,
     Rule,
     SessionLimit,
@@ -61,7 +63,13 @@ def judge(rules: Sequence[Rule], facts: Facts) -> Decision:
 
 
 def _width(rule: Rule) -> int:
-    return 0 if isinstance(rule.params, AddressList) else rule.params.max
+    match rule.params:
+        case SessionLimit() | DeviceLimit() | NetworkLimit() | LoginFailures():
+            return rule.params.max
+        case DeviceChurn():
+            return rule.params.max_new
+        case _:
+            return 0
 
 
 def _walk(rules: Sequence[Rule], facts: Facts) -> Iterator[Step]:
@@ -106,8 +114,8 @@ def _find(rule: Rule, facts: Facts) -> Finding | None:
             return too_many_sessions(facts, params, rule.action)
         case DeviceLimit() as params:
             return too_many_devices(facts, params)
-        case _ as never:
-            assert_never(never)
+        case _:
+            return None
 
 
 def _effect(rule: Rule, facts: Facts) -> Effect:
