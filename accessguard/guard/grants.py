@@ -8,10 +8,9 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-
 from accessguard.database import Database
 from accessguard.errors import ErrorCode, GuardError, Problem
-from accessguard.events.audit import AuditStore, Entry
+from accessguard.guard.acts import Act, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
@@ -121,19 +120,16 @@ class Grants:
             raise GuardError(ErrorCode.CONFLICT, f"The member holds {MOST_PASSES} passes already.")
         if not await store.issue(tenant, member_id, given):
             raise GuardError(ErrorCode.CONFLICT, "The pass of that idempotency key is another member's.")
-        entry = Entry(
-            id=self._new_id(),
-            at=now,
-            actor=actor.subject,
-            role=actor.role,
+        act = Act(
+            tenant=tenant,
+            actor=actor,
             action="pass.give",
-            target_kind="pass",
-            target_id=str(given.id),
-            before=None,
-            after={"member_id": member_id, "kind": given.kind, "until": given.until},
+            target=str(given.id),
             reason=given.reason,
+            at=given.created_at,
         )
-        await AuditStore(tx).add(tenant, entry)
+        after = {"member_id": member_id, "kind": given.kind, "until": given.until}
+        await log(tx, act, None, after, entry_id=self._new_id())
 
     async def _lock(self, tx: Database, tenant: str, member_id: str) -> None:
         if not await MemberStore(tx).lock(tenant, member_id):

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
-IMPORTS
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from accessguard.database import Database
+from accessguard.devices.cookie import CookieSettings
+from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.guard.acts import Act, log
+from accessguard.guard.changes import Changes
+from accessguard.guard.facts import from_ms
+from accessguard.guard.model import Actor
+from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
+from accessguard.policies.retention import retention_problems, window_problems
+from accessguard.policies.store import PolicyStore
+from accessguard.rules.engine import judge
+from accessguard.rules.model import Facts, Kind, Mode, Outcome, SessionFact, Stage
+from accessguard.rules.networks import Address
+from accessguard.sessions.live import Change
+from accessguard.words.template import problems_of
+
+MOST_PROBLEMS: Final = 20
 
 
 class Tenancy:
+    """Every method raises GuardError: NOT_FOUND for what is not the tenant's, INVALID, CONFLICT, UNAVAILABLE."""
+
+    def __init__(self, *, db: Database, changes: Changes, new_id: Callable[[], UUID]) -> None:
+        self._db = db
+        self._changes = changes
+        self._new_id = new_id
+
     async def create_rule(
         self,
         tenant: str,
@@ -23,10 +54,11 @@ class Tenancy:
         checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
+            await _check_window(store, tenant, checked, rule_id)
             made = await store.create(tenant, rule_id, checked, at=now, actor=actor.subject, reason=reason)
             if made is not None:
                 act = Act(tenant=tenant, actor=actor, action="rule.create", target=str(rule_id), reason=reason, at=now)
-                await self._audit(tx, act, None, made.body)
+                await log(tx, act, None, made.body, entry_id=self._new_id())
             found = made or await store.rule(tenant, rule_id)
         if found is None:
             raise GuardError(ErrorCode.CONFLICT, "The rule of that idempotency key has been deleted since.")
@@ -50,13 +82,14 @@ class Tenancy:
         checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
+            await _check_window(store, tenant, checked, rule_id)
             before = await store.rule(tenant, rule_id)
             after = await store.replace(tenant, rule_id, checked, at=now, actor=actor.subject, reason=reason)
             if before is None or after is None:
                 raise _no_rule()
             target = str(rule_id)
             act = Act(tenant=tenant, actor=actor, action="rule.replace", target=target, reason=reason, at=now)
-            await self._audit(tx, act, before.body, after.body)
+            await log(tx, act, before.body, after.body, entry_id=self._new_id())
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
         return after
 
@@ -68,7 +101,7 @@ class Tenancy:
             if gone is None:
                 raise _no_rule()
             act = Act(tenant=tenant, actor=actor, action="rule.delete", target=str(rule_id), reason=reason, at=now)
-            await self._audit(tx, act, gone.body, None)
+            await log(tx, act, gone.body, None, entry_id=self._new_id())
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
 
     async def save_settings(
@@ -76,15 +109,18 @@ class Tenancy:
     ) -> Settings:
         """Replace the tenant's settings."""
         _check_cookie(settings.cookie)
+        _check_messages(settings)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
+            await store.hold(tenant)
+            _refuse("The settings were refused.", retention_problems(settings.retention, await store.rules(tenant)))
             before = await store.settings(tenant)
             after = await store.save_settings(tenant, settings)
             if after is None:
                 raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
             now = from_ms(now_ms)
             act = Act(tenant=tenant, actor=actor, action="settings.replace", target=tenant, reason=reason, at=now)
-            await self._audit(tx, act, before, after)
+            await log(tx, act, before, after, entry_id=self._new_id())
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
         return after
 
@@ -94,23 +130,8 @@ class Tenancy:
         async with self._db.transaction() as tx:
             if await PolicyStore(tx).ensure_tenant(tenant, name, at=now):
                 act = Act(tenant=tenant, actor=actor, action="tenant.create", target=tenant, reason=reason, at=now)
-                await self._audit(tx, act, None, {"name": name})
+                await log(tx, act, None, {"name": name}, entry_id=self._new_id())
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
-
-    async def _audit(self, tx: Database, act: Act, before: Any, after: Any) -> None:
-        entry = Entry(
-            id=self._new_id(),
-            at=act.at,
-            actor=act.actor.subject,
-            role=act.actor.role,
-            action=act.action,
-            target_kind=act.action.partition(".")[0],
-            target_id=act.target,
-            before=before,
-            after=after,
-            reason=act.reason,
-        )
-        await AuditStore(tx).add(act.tenant, entry)
 
 
 def _check_cookie(asked: CookieChoice) -> None:
@@ -120,6 +141,31 @@ def _check_cookie(asked: CookieChoice) -> None:
     except ValueError as error:
         problem = Problem(pointer="/cookie/domain", detail=str(error))
         raise GuardError(ErrorCode.INVALID, "The settings were refused.", problem) from None
+
+
+def _check_messages(settings: Settings) -> None:
+    """Refuse a text that could not be filled in, before a student would have to read it."""
+    _refuse("The settings were refused.", _message_problems(settings))
+
+
+def _message_problems(settings: Settings) -> Iterator[Problem]:
+    for code, texts in settings.messages.items():
+        for language, wording in texts.items():
+            for detail in problems_of(wording.text):
+                yield Problem(pointer=f"/messages/{code}/{language}/text", detail=detail)
+
+
+async def _check_window(store: PolicyStore, tenant: str, body: RuleBody, rule_id: UUID) -> None:
+    """Refuse a rule that looks back further than is kept; holds the tenant, so that nobody shortens that meanwhile."""
+    await store.hold(tenant)
+    settings = await store.settings(tenant) or Settings()
+    _refuse("The rule was refused.", window_problems(parse(body, id=rule_id, version=1), settings.retention))
+
+
+def _refuse(message: str, problems: Iterable[Problem]) -> None:
+    found = tuple(islice(problems, MOST_PROBLEMS))
+    if found:
+        raise GuardError(ErrorCode.INVALID, message, *found)
 
 
 def _checked(body: RuleBody, rule_id: UUID, origin: Address | None, *, confirmed: bool, now: datetime) -> RuleBody:
