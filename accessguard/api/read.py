@@ -17,7 +17,7 @@ from accessguard.errors import ErrorCode, GuardError, Problem
 T = TypeVar("T")
 
 NUL: Final = b"\\u0000"
-PATH: Final = re.compile(r"^(.*?)(?: - at `\$?(.*)`)?$", re.DOTALL)
+PATH: Final = re.compile(r"^(.*?)(?: - at (?:`key` in )?`\$?(.*)`)?$", re.DOTALL)
 
 # Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
 LENIENT: Final = frozenset({"user_agent", "client_hints", "device_token"})
