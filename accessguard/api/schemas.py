@@ -11,7 +11,8 @@ from msgspec import inspect
 from accessguard.api.glossary import GLOSSARY
 from accessguard.api.reply import ProblemDocument
 from accessguard.errors import Problem
-from accessguard.policies.model import ACTIONS, PARAMS, RuleBody
+from accessguard.policies.model import RuleBody
+from accessguard.policies.params import ACTIONS, PARAMS
 
 Schema: TypeAlias = dict[str, Any]
 Named: TypeAlias = type[Any]

@@ -24,7 +24,8 @@ from accessguard.guard.model import (
     Verdict,
 )
 from accessguard.members.model import Member, MemberSort, PassKind
-from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings, Short
+from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
+from accessguard.policies.params import Short
 from accessguard.policies.store import RuleVersion
 from accessguard.rules.model import Access, Action, Code, EnrolmentStatus, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem

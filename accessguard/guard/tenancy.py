@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -17,6 +17,7 @@ from accessguard.guard.acts import Act, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.policies.contradictions import Contradiction, contradicted
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.retention import retention_problems, window_problems
 from accessguard.policies.store import PolicyStore
@@ -54,7 +55,7 @@ class Tenancy:
         checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
-            await _check_window(store, tenant, checked, rule_id)
+            await _check(store, tenant, checked, rule_id)
             made = await store.create(tenant, rule_id, checked, at=now, actor=actor.subject, reason=reason)
             if made is not None:
                 act = Act(tenant=tenant, actor=actor, action="rule.create", target=str(rule_id), reason=reason, at=now)
@@ -82,7 +83,7 @@ class Tenancy:
         checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
-            await _check_window(store, tenant, checked, rule_id)
+            await _check(store, tenant, checked, rule_id)
             before = await store.rule(tenant, rule_id)
             after = await store.replace(tenant, rule_id, checked, at=now, actor=actor.subject, reason=reason)
             if before is None or after is None:
@@ -155,11 +156,27 @@ def _message_problems(settings: Settings) -> Iterator[Problem]:
                 yield Problem(pointer=f"/messages/{code}/{language}/text", detail=detail)
 
 
-async def _check_window(store: PolicyStore, tenant: str, body: RuleBody, rule_id: UUID) -> None:
-    """Refuse a rule that looks back further than is kept; holds the tenant, so that nobody shortens that meanwhile."""
+async def _check(store: PolicyStore, tenant: str, body: RuleBody, rule_id: UUID) -> None:
+    """Refuse a rule that looks back further than is kept, or contradicts another one.
+
+    Holds the tenant, so that nobody changes its settings or its rules meanwhile.
+    """
     await store.hold(tenant)
     settings = await store.settings(tenant) or Settings()
-    _refuse("The rule was refused.", window_problems(parse(body, id=rule_id, version=1), settings.retention))
+    rule = parse(body, id=rule_id, version=1)
+    _refuse("The rule was refused.", window_problems(rule, settings.retention))
+    stored = {record.id: record for record in await store.rules(tenant)}
+    others = [parse(record.body, id=record.id, version=record.version) for record in stored.values()]
+    found = contradicted(rule, others)
+    if found:
+        problems = (_contradiction(each, stored, rule_id) for each in found[:MOST_PROBLEMS])
+        raise GuardError(ErrorCode.CONFLICT, "The rule contradicts another one.", *problems)
+
+
+def _contradiction(found: Contradiction, stored: Mapping[UUID, RuleRecord], rule_id: UUID) -> Problem:
+    other = stored[found.other if found.one == rule_id else found.one]
+    detail = f"{found.detail} (the other rule: {other.body.name or other.body.kind}, {other.id})"
+    return Problem(pointer="/params", detail=detail)
 
 
 def _refuse(message: str, problems: Iterable[Problem]) -> None:

@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.policies.params import (
+    ACTIONS,
+    LONGEST_WINDOW_S,
+    Opaque,
+    Short,
+    checked,
+    escalation_of,
+    parsed,
+    refused,
+    swaps_of,
+)
 from accessguard.rules.engine import in_order
 from accessguard.rules.model import (
+    EVERYBODY,
     Action,
-    AddressList,
     Code,
     DeviceLimit,
+    EnrolmentNeeded,
     Kind,
     Mode,
-    Params,
-    Per,
     Rule,
     Scope,
     SessionLimit,
 )
-from accessguard.rules.networks import NetworkError, networks
-
-Short: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
-Opaque: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
-
-BEAT_S = 30  # the heartbeat of design.md: a window must be longer, or sessions flicker in and out of the count
-LONGEST_WINDOW_S = 366 * 86_400
 
 
 class AppliesTo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,52 +46,6 @@ class AppliesTo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     products: tuple[Opaque, ...] = ()
     apps: tuple[Opaque, ...] = ()
     device_classes: tuple[Literal["desktop", "mobile", "tablet"], ...] = ()
-
-
-class NetworksParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`networks`: addresses, CIDR, address with netmask, dash range, trailing wildcard; IPv4 and IPv6."""
-
-    networks: Annotated[tuple[Short, ...], msgspec.Meta(min_length=1, max_length=10_000)]
-
-
-class SessionLimitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """At most `max` sessions active within `window_s` (over 30)."""
-
-    max: Limit
-    window_s: Annotated[int, msgspec.Meta(gt=BEAT_S, le=LONGEST_WINDOW_S)] = 1800
-    per: Per = Per.MEMBER
-    activities: None = None
-
-
-class DeviceLimitParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """At most `max` devices used within `window_days`; null counts them for ever."""
-
-    max: Limit
-    window_days: Annotated[int, msgspec.Meta(ge=1, le=366)] | None = 30
-    per: Literal["member", "device_class"] = "member"
-
-
-ParamsBody: TypeAlias = NetworksParams | SessionLimitParams | DeviceLimitParams
-
-PARAMS: dict[Kind, type[NetworksParams] | type[SessionLimitParams] | type[DeviceLimitParams]] = {
-    Kind.IP_DENY: NetworksParams,
-    Kind.IP_ALLOW_ONLY: NetworksParams,
-    Kind.SESSION_LIMIT: SessionLimitParams,
-    Kind.DEVICE_LIMIT: DeviceLimitParams,
-}
-
-ACTIONS: dict[Kind, tuple[Action, ...]] = {
-    Kind.IP_DENY: (Action.DENY,),
-    Kind.IP_ALLOW_ONLY: (Action.DENY,),
-    Kind.SESSION_LIMIT: (
-        Action.DENY_NEW,
-        Action.EVICT_OLDEST,
-        Action.EVICT_IDLE,
-        Action.EVICT_OTHERS,
-        Action.LOG,
-    ),
-    Kind.DEVICE_LIMIT: (Action.DENY_NEW, Action.LOG),
-}
 
 
 class RuleBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,22 +75,25 @@ def parse(body: RuleBody, *, id: UUID, version: int) -> Rule:  # noqa: A002 - th
 
     Raises GuardError(INVALID) with a pointer to each refused parameter.
     """
+    asked = checked(body.kind, body.params)
     return Rule(
         id=id,
         version=version,
         kind=body.kind,
         mode=body.mode,
         action=_action(body),
-        params=_params(body),
+        params=parsed(asked),
         scope=_scope(body.applies_to),
         priority=body.priority,
         message=body.message,
+        escalation=escalation_of(asked),
+        swaps=swaps_of(asked),
     )
 
 
 def normalised(body: RuleBody) -> RuleBody:
     """The body with every default written out, so that a stored rule says all of what it does."""
-    params = msgspec.to_builtins(_checked(body))
+    params = msgspec.to_builtins(checked(body.kind, body.params))
     return msgspec.structs.replace(body, action=_action(body), params=params)
 
 
@@ -145,54 +103,20 @@ def _action(body: RuleBody) -> Action:
         return allowed[0]
     if body.action not in allowed:
         detail = f"a rule of kind {body.kind} takes one of: {', '.join(allowed)}"
-        raise GuardError(ErrorCode.INVALID, "The rule was refused.", Problem(pointer="/action", detail=detail))
+        raise refused("/action", detail)
     return body.action
 
 
-def _checked(body: RuleBody) -> ParamsBody:
-    try:
-        checked: ParamsBody = msgspec.convert(body.params, PARAMS[body.kind], strict=True)
-    except msgspec.ValidationError as error:
-        raise _refused(str(error)) from None
-    if isinstance(checked, NetworksParams):
-        _networks(checked)
-    return checked
-
-
-def _params(body: RuleBody) -> Params:
-    match _checked(body):
-        case NetworksParams() as asked:
-            return _networks(asked)
-        case SessionLimitParams() as asked:
-            return SessionLimit(max=asked.max, window=timedelta(seconds=asked.window_s), per=asked.per)
-        case DeviceLimitParams() as asked:
-            window = None if asked.window_days is None else timedelta(days=asked.window_days)
-            return DeviceLimit(max=asked.max, window=window, per=Per(asked.per))
-
-
-def _networks(asked: NetworksParams) -> AddressList:
-    try:
-        return AddressList(networks=networks(asked.networks))
-    except NetworkError as error:
-        problem = Problem(pointer=f"/params/networks/{error.index}", detail=error.detail)
-        raise GuardError(ErrorCode.INVALID, "The rule was refused.", problem) from None
-
-
-def _refused(detail: str) -> GuardError:
-    """From msgspec's "... - at `$.max`" to a pointer under /params."""
-    text, _, path = detail.partition(" - at `$")
-    pointer = "/params" + path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
-    return GuardError(ErrorCode.INVALID, "The rule was refused.", Problem(pointer=pointer, detail=text))
-
-
 def _scope(asked: AppliesTo) -> Scope:
-    return Scope(
+    """The scope; the one of a rule for all is one object, so that the engine knows it at sight."""
+    scope = Scope(
         tags=frozenset(asked.tags),
         except_tags=frozenset(asked.except_tags),
         products=frozenset(asked.products),
         apps=frozenset(asked.apps),
         device_classes=frozenset(asked.device_classes),
     )
+    return EVERYBODY if scope == EVERYBODY else scope
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -261,7 +185,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def by_product(self) -> bool:
         """Whether some rule looks at the product, so that a verdict holds for one product alone."""
-        return any(rule.scope.products for rule in self.rules)
+        return any(rule.scope.products or isinstance(rule.params, EnrolmentNeeded) for rule in self.rules)
+
+    @property
+    def by_activity(self) -> bool:
+        """Whether some rule looks at the interaction asked for, so that a verdict holds for one kind of it alone."""
+        return any(isinstance(rule.params, SessionLimit) and rule.params.activities is not None for rule in self.rules)
 
 
 def policy(tenant: str, generation: int, settings: Settings, records: Sequence[RuleRecord]) -> Policy:

@@ -10,60 +10,51 @@ import msgspec
 
 from accessguard.errors import Problem
 from accessguard.policies.model import Retention, RuleRecord, parse
-from accessguard.rules.model import DeviceChurn, DeviceLimit, Kind, LoginFailures, NetworkLimit, Rule, SessionLimit
+from accessguard.policies.windows import Ledger, looks
+from accessguard.rules.model import Rule
 
-LOGINS: Final = "logins_days"
-# What a rule of a kind counts; whatever is not named here counts what logins left behind.
-LOOKED_AT: Final = {Kind.SESSION_LIMIT: "activity_days"}
-# Kinds that compare addresses, which may be cut short before their line goes.
-COMPARES_ADDRESSES: Final = frozenset({Kind.NETWORK_LIMIT, Kind.LOGIN_FAILURES})
-IN_SECONDS: Final = frozenset({Kind.SESSION_LIMIT, Kind.NETWORK_LIMIT, Kind.LOGIN_FAILURES})
+# The field of `retention` that says how long a ledger is kept.
+KEPT: Final = {
+    Ledger.SESSIONS: "activity_days",
+    Ledger.DEVICES: "logins_days",
+    Ledger.NETWORKS: "logins_days",
+    Ledger.LOGINS: "logins_days",
+    Ledger.VIOLATIONS: "violations_days",
+    Ledger.CHALLENGES: "violations_days",
+}
+# Ledgers of addresses, which may be cut short before their line goes.
+OF_ADDRESSES: Final = frozenset({Ledger.NETWORKS, Ledger.LOGINS})
+CUT: Final = "truncate_ip_after_days"
 
 
-class Reach(msgspec.Struct, frozen=True, kw_only=True):
-    """How far back a rule looks by one of its parameters, and the field of `retention` that keeps what it finds there."""
+class Beyond(msgspec.Struct, frozen=True, kw_only=True):
+    """A window of a rule (`pointer` in its body) that is longer than the `days` of the field `kept`."""
 
-    window: timedelta
     pointer: str
     kept: str
+    days: int
 
 
-def reaches(rule: Rule) -> Iterator[Reach]:
-    """Every way in which a rule looks back; "for ever" is none, as it is about devices, which are kept for ever."""
-    match rule.params:
-        case SessionLimit(window=window) | DeviceLimit(window=window) | DeviceChurn(window=window):
-            pass
-        case NetworkLimit(window=window) | LoginFailures(window=window):
-            pass
-        case _:
-            window = None
-    if window is not None:
-        pointer = "/params/window_s" if rule.kind in IN_SECONDS else "/params/window_days"
-        yield Reach(window=window, pointer=pointer, kept=LOOKED_AT.get(rule.kind, LOGINS))
-        if rule.kind in COMPARES_ADDRESSES:
-            yield Reach(window=window, pointer=pointer, kept="truncate_ip_after_days")
-    if rule.escalation is not None:
-        yield Reach(window=rule.escalation.within, pointer="/params/escalation/days", kept="violations_days")
+def beyond(rule: Rule, retention: Retention) -> Iterator[Beyond]:
+    """Every window of a rule that is longer than what it counts is kept; "for ever" is about what is never dropped."""
+    for look in looks(rule):
+        fields = (KEPT[look.ledger], *((CUT,) if look.ledger in OF_ADDRESSES else ()))
+        for kept in fields:
+            days: int | None = getattr(retention, kept)
+            if days is not None and look.window > timedelta(days=days):
+                yield Beyond(pointer=look.pointer, kept=kept, days=days)
 
 
 def window_problems(rule: Rule, retention: Retention) -> Iterator[Problem]:
     """What is wrong with saving this rule."""
-    for reach in _beyond(rule, retention):
-        days = getattr(retention, reach.kept)
-        detail = f"looks back further than what it counts is kept: settings.retention.{reach.kept} is {days}"
-        yield Problem(pointer=reach.pointer, detail=detail)
+    for each in beyond(rule, retention):
+        detail = f"looks back further than what it counts is kept: settings.retention.{each.kept} is {each.days}"
+        yield Problem(pointer=each.pointer, detail=detail)
 
 
 def retention_problems(retention: Retention, records: Iterable[RuleRecord]) -> Iterator[Problem]:
     """What is wrong with keeping things for so long: each stored rule that looks back further, those that are off included."""
     for record in records:
-        for reach in _beyond(parse(record.body, id=record.id, version=record.version), retention):
+        for each in beyond(parse(record.body, id=record.id, version=record.version), retention):
             detail = f"the rule {record.body.name or record.body.kind} ({record.id}) looks back further"
-            yield Problem(pointer=f"/retention/{reach.kept}", detail=detail)
-
-
-def _beyond(rule: Rule, retention: Retention) -> Iterator[Reach]:
-    for reach in reaches(rule):
-        days = getattr(retention, reach.kept)
-        if days is not None and reach.window > timedelta(days=days):
-            yield reach
+            yield Problem(pointer=f"/retention/{each.kept}", detail=detail)

@@ -9,6 +9,7 @@ import msgspec
 
 from accessguard.rules.networks import Address
 from accessguard.rules.params import (
+    EVERYBODY,
     AddressList,
     AsnList,
     CopiedSession,
@@ -45,6 +46,7 @@ from accessguard.rules.words import (
 )
 
 __all__ = [
+    "EVERYBODY",
     "Access",
     "Action",
     "Activity",
@@ -295,6 +297,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     devices: tuple[UUID, ...] = ()
     networks: tuple[str, ...] = ()
     times: tuple[datetime, ...] = ()
+    seen: str | None = None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, gc=False):

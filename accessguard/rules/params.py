@@ -138,6 +138,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     device_classes: frozenset[str] = frozenset()
 
 
+EVERYBODY = Scope()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One restriction as the engine sees it, parameters parsed."""
 
@@ -147,7 +150,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mode: Mode
     action: Action
     params: Params
-    scope: Scope = Scope()
+    scope: Scope = EVERYBODY
     priority: int = 0
     message: str | None = None
     escalation: Escalation | None = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from accessguard.rules.model import Action, Code, Facts, Finding, Per, SessionFact, SessionLimit, Stage
+from accessguard.rules.model import Action, Code, Count, Facts, Finding, Per, SessionFact, SessionLimit, Stage
+
+EVICTING = frozenset({Action.EVICT_OLDEST, Action.EVICT_IDLE, Action.EVICT_OTHERS})
 
 
 def too_many_sessions(facts: Facts, limit: SessionLimit, action: Action) -> Finding | None:
@@ -13,38 +16,50 @@ def too_many_sessions(facts: Facts, limit: SessionLimit, action: Action) -> Find
     Active: last activity younger than `limit.window`. With `evict_oldest` and
     `evict_others` the newest keep their place, with `evict_idle` the ones used
     last, otherwise the ones that hold a place longest. At a login an evicting
-    action never refuses: the finding lists what it ends.
+    action never refuses: the finding lists what it ends. A pass adds a place.
     """
-    horizon = facts.now - limit.window
-    active = [o for o in facts.others if o.last_activity > horizon and _same(facts.session, o, limit.per)]
-    if facts.stage is Stage.LOGIN and action in EVICTING:
-        return _overflow(facts, limit, action, active)
-    ahead = [other for other in active if _ahead(other, facts, action, held=facts.session.last_activity > horizon)]
-    if len(ahead) < limit.max:
+    most = limit.max + facts.extra_sessions
+    if len(facts.others) < most:
         return None
-    frees = sorted(other.last_activity for other in ahead)[len(ahead) - limit.max] + limit.window
-    ids = tuple(other.id for other in sorted(ahead, key=lambda o: o.rank))
-    return Finding(
-        code=Code.SESSION_LIMIT,
-        subject=_subject(facts),
-        limit=limit.max,
-        counted=len(ahead) + 1,
-        retry_at=frees,
-        sessions=ids,
+    horizon = facts.now - limit.window
+    active = active_others(facts, limit, horizon)
+    if len(active) < most:
+        return None
+    if facts.stage is Stage.LOGIN and action in EVICTING:
+        return _overflow(facts, most, action, active)
+    held = _active(facts.session, limit, horizon)
+    ahead = [other for other in active if _ahead(other, facts, action, held=held)]
+    if len(ahead) < most:
+        return None
+    frees = sorted(other.last_activity for other in ahead)[len(ahead) - most] + limit.window
+    return _finding(facts, most, ahead, retry_at=frees)
+
+
+def active_others(facts: Facts, limit: SessionLimit, horizon: datetime) -> list[SessionFact]:
+    """The member's other sessions that take a place: active since `horizon`, in the unit of the limit."""
+    active = [other for other in facts.others if _active(other, limit, horizon)]
+    if limit.per is Per.MEMBER:
+        return active
+    return [other for other in active if _same(facts.session, other, limit.per)]
+
+
+def count_sessions(facts: Facts, limit: SessionLimit) -> Count:
+    """What the limit counts, the session asked about among them."""
+    active = sorted(active_others(facts, limit, facts.now - limit.window), key=lambda other: other.rank)
+    return Count(
+        limit=limit.max + facts.extra_sessions,
+        counted=len(active) + 1,
+        sessions=tuple(other.id for other in active),
+        times=tuple(other.last_activity for other in active),
     )
 
 
-EVICTING = frozenset({Action.EVICT_OLDEST, Action.EVICT_IDLE, Action.EVICT_OTHERS})
+def _active(session: SessionFact, limit: SessionLimit, horizon: datetime) -> bool:
+    return session.last_activity > horizon and (limit.activities is None or session.last_kind in limit.activities)
 
 
 def _same(session: SessionFact, other: SessionFact, per: Per) -> bool:
-    match per:
-        case Per.MEMBER:
-            return True
-        case Per.DEVICE_CLASS:
-            return session.device_class == other.device_class
-        case Per.APP:
-            return session.app == other.app
+    return session.device_class == other.device_class if per is Per.DEVICE_CLASS else session.app == other.app
 
 
 def _ahead(other: SessionFact, facts: Facts, action: Action, *, held: bool) -> bool:
@@ -63,24 +78,32 @@ def _ahead(other: SessionFact, facts: Facts, action: Action, *, held: bool) -> b
             return facts.stage is Stage.LOGIN or not held or other.rank < session.rank
 
 
-def _overflow(facts: Facts, limit: SessionLimit, action: Action, active: Sequence[SessionFact]) -> Finding | None:
-    """The whole overflow of a login, in the order in which it is ended."""
-    surplus = len(active) + 1 - limit.max
-    if surplus <= 0:
-        return None
+def _overflow(facts: Facts, most: int, action: Action, active: Sequence[SessionFact]) -> Finding:
+    """The whole overflow of a login (L11), in the order in which it is ended."""
+    surplus = len(active) + 1 - most
     by_idle = sorted(active, key=lambda other: other.idle_rank)
     by_age = sorted(active, key=lambda other: other.rank)
     ends = {Action.EVICT_OLDEST: by_age[:surplus], Action.EVICT_IDLE: by_idle[:surplus]}.get(action, by_age)
+    return _finding(facts, most, active, evict=tuple(other.id for other in ends))
+
+
+def _finding(
+    facts: Facts,
+    most: int,
+    counted: Sequence[SessionFact],
+    *,
+    retry_at: datetime | None = None,
+    evict: tuple[str, ...] = (),
+) -> Finding:
+    """The subject is the device, which outlives the session that a refused login never gets."""
+    by_age = sorted(counted, key=lambda other: other.rank)
     return Finding(
         code=Code.SESSION_LIMIT,
-        subject=_subject(facts),
-        limit=limit.max,
-        counted=len(active) + 1,
+        subject=str(facts.device.id) if facts.device else facts.session.id,
+        limit=most,
+        counted=len(by_age) + 1,
+        retry_at=retry_at,
         sessions=tuple(other.id for other in by_age),
-        evict=tuple(other.id for other in ends),
+        times=tuple(other.last_activity for other in by_age),
+        evict=evict,
     )
-
-
-def _subject(facts: Facts) -> str:
-    """The device, which outlives the session that a refused login never gets."""
-    return str(facts.device.id) if facts.device else facts.session.id

@@ -29,8 +29,10 @@ def problems_of(text: str) -> tuple[str, ...]:
 
 def filled(text: str, values: Mapping[str, str | None]) -> str | None:
     """The text with its values; None when it names one that is not there, or is no text that `problems_of` lets pass."""
-    made = []
-    for literal, name in _parts(text) or ((text, "?"),):
+    if problems_of(text):
+        return None
+    made: list[str] = []
+    for literal, name in _parts(text) or ():
         value = "" if name is None else values.get(name)
         if value is None:
             return None

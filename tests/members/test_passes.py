@@ -54,7 +54,7 @@ async def test_an_attendant_sees_no_passes(tenant: Tenant):
 async def test_a_retry_gives_one_pass(tenant: Tenant):
     """The same key and body, at once or later."""
     await tenant.login()
-    fields = {"until": later(tenant, days=7).isoformat(), "headers": {"Idempotency-Key": "k"}}
+    fields: dict[str, Any] = {"until": later(tenant, days=7).isoformat(), "headers": {"Idempotency-Key": "k"}}
 
     made = await asyncio.gather(*(give(tenant, **fields) for _ in range(5)))
     other = await give(tenant, kind="extra_session", headers={"Idempotency-Key": "k"})

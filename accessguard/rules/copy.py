@@ -1,0 +1,85 @@
+"""A session that is seen in two browsers, or from two networks in turns: its cookie was copied (L38)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from accessguard.rules.model import Code, CopiedSession, DeviceFact, Facts, Finding, NetworkFact, Signal, Stage
+
+TURN = timedelta(seconds=120)
+"""Two machines that take turns do so within two minutes; a phone moves from one network to the next once."""
+
+UNKNOWN = frozenset({None, "", "Other"})
+
+# A phone or tablet that is asked for desktop pages says that it is one of the other.
+DISGUISES = frozenset({frozenset({"Android", "Linux"}), frozenset({"iOS", "Mac OS X"})})
+
+
+def copied_session(facts: Facts, params: CopiedSession) -> Finding | None:
+    """Find one session, or one device token, in two hands.
+
+    The families of browser and system count, never a version, and what is
+    unknown never differs.
+    """
+    if params.signal is not Signal.NETWORK and (found := _other_browser(facts)) is not None:
+        return found
+    return None if params.signal is Signal.BROWSER else _two_networks(facts)
+
+
+def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
+    """This session's present network and another that was used again after this one was first seen."""
+    if facts.address is None or len(facts.networks) < 2:
+        return None
+    since = facts.now - TURN
+    mine = [each for each in facts.networks if each.session_id == facts.session.id and each.last_at > since]
+    here = next((each for each in mine if each.address == facts.address), None)
+    if here is None or here.first_at <= since:
+        return None
+    back = [each for each in mine if each.first_at < here.first_at < each.last_at]
+    return (here, max(back, key=lambda each: (each.last_at, each.address.text))) if back else None
+
+
+def _other_browser(facts: Facts) -> Finding | None:
+    device = facts.device
+    if device is None or device.new or not (_browser(device, facts) or _system(device, facts)):
+        return None
+    return Finding(
+        code=Code.COPIED_SESSION,
+        subject=_subject(facts),
+        sessions=(facts.session.id,),
+        devices=(device.id,),
+        seen=f"{facts.browser or '?'} on {facts.os or '?'}",
+        before=f"{device.browser or '?'} on {device.os or '?'}",
+    )
+
+
+def _two_networks(facts: Facts) -> Finding | None:
+    found = turns(facts)
+    if found is None:
+        return None
+    here, other = found
+    return Finding(
+        code=Code.COPIED_SESSION,
+        subject=_subject(facts),
+        sessions=(facts.session.id,),
+        networks=(other.address.text, here.address.text),
+        times=(other.last_at, here.first_at),
+        seen=here.address.text,
+        before=other.address.text,
+    )
+
+
+def _browser(device: DeviceFact, facts: Facts) -> bool:
+    return facts.browser not in UNKNOWN and device.browser not in UNKNOWN and facts.browser != device.browser
+
+
+def _system(device: DeviceFact, facts: Facts) -> bool:
+    if facts.os in UNKNOWN or device.os in UNKNOWN or facts.os == device.os:
+        return False
+    return frozenset({facts.os, device.os}) not in DISGUISES
+
+
+def _subject(facts: Facts) -> str:
+    """The session: what is copied is its cookie. A login has none yet, so the device that it claims to be."""
+    login = facts.stage is Stage.LOGIN and facts.device is not None
+    return str(facts.device.id) if login and facts.device else facts.session.id
