@@ -148,3 +148,20 @@ def test_settings_of_another_release_are_read_as_far_as_they_are_known():
     assert found.languages == ("en",)
     assert {code: set(texts) for code, texts in found.messages.items()} == {"device_limit": {"en"}}
     assert found.retention.logins_days == 30
+
+
+async def test_a_rule_that_contradicts_another_is_refused_and_told_which(tenant: Tenant):
+    """Both enforced; saved again under its own id, a rule does not contradict itself."""
+    await tenant.login()
+    made = await tenant.rule("ip_allow_only", networks=["203.0.113.0/24", "127.0.0.0/8"])
+    everywhere = {"networks": ["203.0.113.0/24", "127.0.0.0/8"]}
+
+    observed = await tenant.rule("ip_deny", mode="observe", **everywhere)
+    body = {"kind": "ip_deny", "mode": "enforce", "params": everywhere, "confirm_lockout": True}
+    refused = await tenant.call("POST", "/v1/rules", body, role="administrator")
+    again = {"kind": "ip_allow_only", "mode": "enforce", "params": {"networks": ["203.0.113.0/24", "127.0.0.0/8"]}}
+    kept = await tenant.call("PUT", f"/v1/rules/{made['id']}", again, role="administrator")
+
+    assert (made.status, observed.status, kept.status) == (201, 201, 200)
+    assert (refused.status, refused["errors"][0]["pointer"]) == (409, "/params")
+    assert made["id"] in refused["errors"][0]["detail"]
