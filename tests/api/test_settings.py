@@ -154,7 +154,7 @@ async def test_a_rule_that_contradicts_another_is_refused_and_told_which(tenant:
     """Both enforced; saved again under its own id, a rule does not contradict itself."""
     await tenant.login()
     made = await tenant.rule("ip_allow_only", networks=["203.0.113.0/24", "127.0.0.0/8"])
-    everywhere = {"networks": ["203.0.113.0/24", "127.0.0.0/8"]}
+    everywhere: dict[str, Any] = {"networks": ["203.0.113.0/24", "127.0.0.0/8"]}
 
     observed = await tenant.rule("ip_deny", mode="observe", **everywhere)
     body = {"kind": "ip_deny", "mode": "enforce", "params": everywhere, "confirm_lockout": True}

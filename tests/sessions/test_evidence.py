@@ -34,7 +34,7 @@ async def test_networks_come_with_their_places(store, service, tenant):
     await tenant.login()
     at, networks = now(tenant), NetworkStore(service.context.sessions._db)
     common: dict[str, Any] = {"member_id": "ana", "device_id": DEVICE, "at": at}
-    known = {"country": "IT", "asn": 64500, "city": "Milan", "latitude": 45.46, "longitude": 9.19}
+    known: dict[str, Any] = {"country": "IT", "asn": 64500, "city": "Milan", "latitude": 45.46, "longitude": 9.19}
     await networks.seen(tenant.name, [NetworkRow(session_id="s1", ip="203.0.113.9", admitted_at=at, **common, **known)])
     await networks.seen(tenant.name, [NetworkRow(session_id="", ip="2001:db8::1", admitted_at=None, **common)])
 
