@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from accessguard.geo import FileState, Geo, place
+from accessguard.metrics import REGISTRY
 from accessguard.rules.model import Place
 from tests.build import host
 from tests.mmdb import city, mmdb
+from tests.service import Service
 
 MILAN = city("IT", "Milan", 45.46, 9.19, region="Lombardy")
 LISBON = city("PT", "Lisbon", 38.72, -9.14)
@@ -170,3 +172,24 @@ def test_a_file_that_is_replaced_in_place_with_the_same_time_is_noticed(path):
     again = Geo([path])
 
     assert geo.files[0].mark != again.files[0].mark
+
+
+async def test_readiness_and_metrics_say_how_the_files_stand(service: Service, path, tmp_path):
+    """A file that is not in use is down, and makes nobody unready; without files nothing is said."""
+    ready = service.context.ready
+    before, geo = ready._geo, Geo([path, tmp_path / "none.mmdb"])
+    silent = await ready.parts()
+    try:
+        ready._geo = geo
+        async with service.http.get(f"{service.url}/readyz") as response:
+            answered = (response.status, (await response.json())["parts"]["geo"])
+    finally:
+        ready._geo = before
+
+    geo.measure(1_790_000_000 + 86_400)
+
+    counted = {state: REGISTRY.get_sample_value("accessguard_geo_files", {"state": state}) for state in FileState}
+    assert "geo" not in silent
+    assert answered == (200, "down")
+    assert counted == {FileState.LOADED: 1, FileState.MISSING: 1, FileState.DAMAGED: 0}
+    assert REGISTRY.get_sample_value("accessguard_geo_age_seconds") == 86_400

@@ -94,6 +94,7 @@ class ChallengeStore:
     async def settle(self, tenant: str, challenge_id: UUID, settlement: Settlement) -> bool:
         """Settle a challenge and take its member's next generation; False when it was settled, has expired or is unknown.
 
+        To be called in a transaction that holds the member's row, which everybody takes first.
         Only the first settlement counts: whoever comes second reads with `one` what the first one said.
         """
         s = settlement
