@@ -37,17 +37,24 @@ from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.geo import Geo
+from accessguard.guard.addresses import Addresses
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
+from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.tally import Tally
+from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
+from accessguard.jobs.store import JobStore
+from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.passes import PassStore
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
@@ -57,6 +64,7 @@ from accessguard.rules.networks import networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.live import Live
+from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.violations.model import QUIET
@@ -84,6 +92,7 @@ class Parts:
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
+        self.geo = Geo(config.geo.files)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()
@@ -122,19 +131,26 @@ class Parts:
                 seconds=seconds,
             ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
+            tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7),
+            grants=Grants(db=db, changes=self.changes, new_id=uuid7),
+            addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=tally),
+            ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, now_ms=now_ms),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
+            enrolments=EnrolmentStore(db),
+            passes=PassStore(db),
             devices=DeviceStore(db),
             violations=violations,
             policies=policies,
+            jobs=JobStore(db),
             audit=AuditStore(db),
             idempotency=IdempotencyStore(db),
             book=book,
             activity=self.activity,
             folds=self.folds,
+            geo=self.geo,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
@@ -153,6 +169,7 @@ class Parts:
             "activity": lambda: self.activity.run(FLUSH_S),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
+            "geo": self.geo.run,
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:

@@ -100,6 +100,12 @@ class Tenants(Section, frozen=True, kw_only=True):
     provision: Provision = Provision.FIRST_USE
 
 
+class Geo(Section, frozen=True, kw_only=True):
+    """Files in MaxMind's format that say where addresses are; for each fact the first that knows it."""
+
+    files: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -115,6 +121,7 @@ class Config(Section, frozen=True, kw_only=True):
     tokens: Tokens = Tokens()
     keys: Keys = Keys()
     tenants: Tenants = Tenants()
+    geo: Geo = Geo()
     log: Log = Log()
     data_folder: str = ".accessguard"
 

@@ -86,6 +86,11 @@ CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arri
 POOL: Final = Gauge(
     "accessguard_database_connections", "Connections to PostgreSQL by state.", ("state",), registry=REGISTRY
 )
+GEO_FILES: Final = Gauge("accessguard_geo_files", "Configured geo files by state.", ("state",), registry=REGISTRY)
+GEO_AGE: Final = Gauge(
+    "accessguard_geo_age_seconds", "Age of the oldest geo file in use, by its own date of build.", registry=REGISTRY
+)
+GEO_FAULTS: Final = Counter("accessguard_geo_faults", "Lookups that a damaged geo file failed.", registry=REGISTRY)
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
@@ -102,6 +107,7 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (BEATS, ("moved", "early")),
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
+        (GEO_FILES, ("loaded", "missing", "damaged")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )
     for metric, values in closed_sets:

@@ -9,9 +9,9 @@ from accessguard.api.keys import Role
 from accessguard.errors import ErrorCode
 
 ROLES: Final[Mapping[Role, str]] = {
-    Role.PLATFORM: "the learning platform itself: records logins, checks, ends sessions, feeds members",
+    Role.PLATFORM: "the learning platform itself: records logins, checks, ends sessions, feeds members and enrolments",
     Role.ATTENDANT: "searches members; sees no address and no device",
-    Role.SUPERVISOR: "also reads logs, sessions, devices and violations; blocks devices, switches checks off, marks as read",
+    Role.SUPERVISOR: "also reads logs, sessions, devices and violations; blocks devices, switches checks off, gives passes, marks as read",
     Role.ADMINISTRATOR: "also rules, settings and the audit log",
     Role.ROOT: "also tenants; for the whole installation",
 }
@@ -49,10 +49,14 @@ TAGS: Final[Mapping[str, str]] = {
     "Sessions": "One login of the platform, on one device.",
     "Members": "The students, by the platform's own ids.",
     "Devices": "One browser profile or app install of one member.",
+    "Enrolments": "What the platform says a student may use, and for how long. A student with several is inactive only when all are.",
+    "Passes": "Something extra for one student, until a time; it ends by itself.",
+    "Addresses": "Look before you deny: who else was seen at an address.",
     "Violations": "What rules found: one case for one rule, member and device, session or network, with its hits.",
     "Rules": "Restrictions with parameters, a mode and an action; every change is a new version.",
     "Settings": "What a tenant chose.",
     "Audit": "What operators changed.",
+    "Jobs": "Work that takes longer than a call; its result is kept for seven days.",
     "Tenants": "The schools of this installation; nothing is shared between two of them.",
     "System": "For whoever keeps the service running. Needs no token.",
 }

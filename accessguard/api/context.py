@@ -14,13 +14,20 @@ from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.geo import Geo
+from accessguard.guard.addresses import Addresses
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
+from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.tenancy import Tenancy
+from accessguard.jobs.store import JobStore
+from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.passes import PassStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
@@ -37,18 +44,25 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     checks: Checks
     logins: Logins
     operators: Operators
+    tenancy: Tenancy
+    grants: Grants
+    addresses: Addresses
     changes: Changes
     ready: Ready
     sessions: SessionStore
     history: HistoryStore
     members: MemberStore
+    enrolments: EnrolmentStore
+    passes: PassStore
     devices: DeviceStore
     violations: ViolationStore
     policies: PolicyStore
+    jobs: JobStore
     audit: AuditStore
     book: PolicyBook
     activity: ActivityLog
     folds: Folds
+    geo: Geo
     keyring: Keyring
     trusted: Networks
     provision_tenants: bool

@@ -28,6 +28,9 @@ PLACES: Final[Mapping[str, str]] = {
     "rule_id": RULE,
     "violation_id": CASE,
     "tenant": "school-1",
+    "product_id": "course-42",
+    "job_id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
+    "ip": "203.0.113.9",
 }
 
 # What was sent, and what came back: one student, one laptop, one rule, all through the document.
@@ -143,6 +146,34 @@ WHOLE: Final[Mapping[str, Any]] = {
         "failure_mode": "open",
         "session": {"idle_ttl_s": 2592000, "absolute_ttl_s": 7776000},
         "cookie": {"prefix": "__Host-", "domain": None, "same_site": "Lax"},
+        "retention": {"logins_days": 365, "activity_days": 365, "violations_days": 365, "truncate_ip_after_days": None},
+        "languages": ["pt-BR", "en"],
+        "messages": {"device_limit": {"pt-BR": {"text": "Sua conta já está em {limit} aparelhos.", "state": "draft"}}},
+        "passes_per_month": 1,
+    },
+    "PassRequest": {"kind": "extra_device", "until": "2026-11-28T00:00:00.000Z", "reason": "New laptop"},
+    "EnrolmentRequest": {"starts_at": EARLIER, "ends_at": "2027-11-02T09:12:41.008Z", "purchased_at": EARLIER},
+    "AddressUse": {
+        "ip": "203.0.113.9",
+        "network": "203.0.113.9",
+        "place": {"country": "BR", "asn": 64500, "city": "São Paulo", "latitude": -23.55, "longitude": -46.63},
+        "members": 3,
+        "network_members": 3,
+        "members_today": 1,
+        "last": [{"member_id": "stu-1", "last_at": AT}],
+        "rules": [],
+    },
+    "Job": {
+        "id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
+        "kind": "import",
+        "state": "running",
+        "progress": 4000,
+        "total": None,
+        "result": None,
+        "error": None,
+        "created_at": EARLIER,
+        "updated_at": AT,
+        "expires_at": "2026-11-28T18:55:00.123Z",
     },
 }
 

@@ -19,7 +19,7 @@ from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import EndedSession
 from accessguard.guard.operators import MemberChange
-from accessguard.members.model import Member, MemberFilter, MemberSort, Profile
+from accessguard.members.model import Card, Member, MemberFilter, MemberSort, Profile, card
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.sessions.live import Change
 from accessguard.violations.model import Violation, ViolationFilter
@@ -64,7 +64,7 @@ async def get(request: web.Request) -> web.Response:
     """Read the card of one member."""
     await context(request).activity.flush()
     await context(request).folds.flush()
-    return reply(_as_seen(await _member(request), asking(request).caller.role))
+    return reply(await _card(request))
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -165,6 +165,16 @@ async def _member(request: web.Request) -> Member:
     if found is None:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
     return found
+
+
+async def _card(request: web.Request) -> Card:
+    ctx, tenant, member_id = context(request), asking(request).tenant, path_text(request, "member_id")
+    role = asking(request).caller.role
+    member = _as_seen(await _member(request), role)
+    enrolments = await ctx.enrolments.of_member(tenant, member_id)
+    seen = role is not Role.ATTENDANT
+    passes = await ctx.passes.live(tenant, member_id, now=from_ms(ctx.now_ms())) if seen else ()
+    return card(member, enrolments=enrolments, passes=passes)
 
 
 async def _known(request: web.Request) -> str:

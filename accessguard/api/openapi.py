@@ -24,7 +24,8 @@ from accessguard.errors import ErrorCode
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
-UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id"})
+UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id"})
+PLACES: Final[Mapping[str, str]] = {"ip": "An address, IPv4 or IPv6, as people write it."}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 
@@ -118,7 +119,7 @@ def _path_parameters(route: Route) -> Iterator[Schema]:
     for name in re.findall(r"{(\w+)}", route.path):
         kind = {"type": "string", "format": "uuid"} if name in UUIDS else dict(OPAQUE)
         whose = "as AccessGuard made it" if name in UUIDS else "as the platform knows it"
-        described = f"The {name.removesuffix('_id')}'s id, {whose}."
+        described = PLACES.get(name) or f"The {name.removesuffix('_id')}'s id, {whose}."
         yield {"name": name, "in": "path", "required": True, "description": described, "schema": kind}
 
 

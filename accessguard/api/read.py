@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 RAW: Final = web.RequestKey("raw", bytes)
 NUL: Final = b"\\u0000"
-PATH: Final = re.compile(r"^(.*?)(?: - at `\$?(.*)`)?$", re.DOTALL)
+PATH: Final = re.compile(r"^(.*?)(?: - at (?:`key` in )?`\$?(.*)`)?$", re.DOTALL)
 
 # Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
 LENIENT: Final = frozenset({"user_agent", "client_hints", "device_token"})

@@ -8,14 +8,28 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from aiohttp import web
 
-from accessguard.api import checks, devices, logins, members, rules, sessions, violations, wire
+from accessguard.api import (
+    addresses,
+    checks,
+    devices,
+    grants,
+    jobs,
+    logins,
+    members,
+    rules,
+    sessions,
+    violations,
+    wire,
+)
 from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT
 from accessguard.api.keys import Role
 from accessguard.api.read import Paging
 from accessguard.devices.model import Device
+from accessguard.guard.addresses import AddressUse
 from accessguard.guard.model import Check, Login
-from accessguard.members.model import Member
+from accessguard.jobs.model import Job
+from accessguard.members.model import Card, Enrolment, Member, Pass
 from accessguard.policies.model import Settings
 from accessguard.sessions.history import SessionItem
 from accessguard.violations.model import Summary, Violation
@@ -65,6 +79,7 @@ def _send(call: str, handler: Handler, roles: frozenset[Role], body: Any, reply:
 
 
 MEMBER: Final = "/v1/members/{member_id}"
+ENROLMENT: Final = MEMBER + "/enrolments/{product_id}"
 DEVICE: Final = MEMBER + "/devices/{device_id}"
 RULE: Final = "/v1/rules/{rule_id}"
 
@@ -84,7 +99,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
-    _get(MEMBER, members.get, ATTENDANTS, Member, errors=(404,)),
+    _get(MEMBER, members.get, ATTENDANTS, Card, errors=(404,)),
     _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
@@ -110,6 +125,28 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
         body_required=False,
     ),
+    _send(f"PUT {ENROLMENT}", grants.enrol, PLATFORM, wire.EnrolmentRequest, Enrolment),
+    Route(
+        method="DELETE",
+        path=ENROLMENT,
+        handler=grants.withdraw,
+        roles=PLATFORM,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+    ),
+    _send(
+        f"POST {MEMBER}/passes",
+        grants.give_pass,
+        SUPERVISORS,
+        wire.PassRequest,
+        Pass,
+        status=201,
+        errors=(404, 409),
+        creates=True,
+    ),
+    _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
+    _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | ADMINISTRATORS, Job, errors=(404,)),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
     _send("POST /v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),

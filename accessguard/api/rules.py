@@ -50,7 +50,7 @@ async def create(request: web.Request) -> web.Response:
     """
     asked = await body(request, RuleRequest)
     ctx, who = context(request), asking(request)
-    made = await ctx.operators.create_rule(
+    made = await ctx.tenancy.create_rule(
         who.tenant,
         who.actor,
         await new_id(request),
@@ -67,7 +67,7 @@ async def replace(request: web.Request) -> web.Response:
     """Save the next version of a rule."""
     asked = await body(request, RuleRequest)
     ctx, who = context(request), asking(request)
-    saved = await ctx.operators.replace_rule(
+    saved = await ctx.tenancy.replace_rule(
         who.tenant,
         who.actor,
         path_id(request, "rule_id"),
@@ -84,7 +84,7 @@ async def delete(request: web.Request) -> web.Response:
     """Take a rule out of force; its versions stay."""
     asked = query(request, DeleteQuery)
     ctx, who = context(request), asking(request)
-    await ctx.operators.delete_rule(
+    await ctx.tenancy.delete_rule(
         who.tenant, who.actor, path_id(request, "rule_id"), reason=asked.reason, now_ms=ctx.now_ms()
     )
     return nothing()
@@ -107,7 +107,7 @@ async def save_settings(request: web.Request) -> web.Response:
     """Replace the tenant's settings."""
     asked = await body(request, SettingsRequest)
     ctx, who = context(request), asking(request)
-    save = ctx.operators.save_settings
+    save = ctx.tenancy.save_settings
     return reply(await save(who.tenant, who.actor, asked.settings(), reason=asked.reason, now_ms=ctx.now_ms()))
 
 
@@ -142,7 +142,7 @@ async def create_tenant(request: web.Request) -> web.Response:
     await new_id(request)  # refuses a key that came with another tenant before
     ctx, name = context(request), asked.name or asked.tenant
     actor = asking(request).actor
-    await ctx.operators.create_tenant(actor, asked.tenant, name, reason=asked.reason, now_ms=ctx.now_ms())
+    await ctx.tenancy.create_tenant(actor, asked.tenant, name, reason=asked.reason, now_ms=ctx.now_ms())
     return reply(await _tenant(request, asked.tenant), status=201)
 
 

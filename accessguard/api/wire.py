@@ -23,11 +23,11 @@ from accessguard.guard.model import (
     TraceStep,
     Verdict,
 )
-from accessguard.members.model import Member, MemberSort
+from accessguard.members.model import Member, MemberSort, PassKind
 from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
 from accessguard.policies.params import Short
 from accessguard.policies.store import RuleVersion
-from accessguard.rules.model import Access, Action, Code, Kind, Mode, Outcome
+from accessguard.rules.model import Access, Action, Code, EnrolmentStatus, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.violations.model import Resolution, Violation
 
@@ -142,6 +142,25 @@ class MemberPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     checks_disabled_until: Time | msgspec.UnsetType | None = msgspec.UNSET
     note: Annotated[str, msgspec.Meta(max_length=10_000)] | msgspec.UnsetType = msgspec.UNSET
     tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] | msgspec.UnsetType = msgspec.UNSET
+    reason: Reason | None = None
+
+
+class EnrolmentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the platform knows of an enrolment; what is left out is emptied."""
+
+    starts_at: Time
+    ends_at: Time | None = None
+    purchased_at: Time | None = None
+    status: EnrolmentStatus = EnrolmentStatus.ACTIVE
+    reopens_at: Time | None = None
+    reason: Reason | None = None
+
+
+class PassRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something extra for a member, for a year at most."""
+
+    kind: PassKind
+    until: Time
     reason: Reason | None = None
 
 

@@ -11,7 +11,10 @@ from accessguard.rules.model import Access
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One browser profile or app install of one member; `name` is an operator's, `label` says browser and system."""
+    """One browser profile or app install of one member; `name` is an operator's, `label` says browser and system.
+
+    `used_by` counts the other members who use the same browser.
+    """
 
     id: UUID
     name: str | None
@@ -30,3 +33,4 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     last_ip: str | None
     admitted_at: datetime | None
     active_sessions: int
+    used_by: int

@@ -16,7 +16,10 @@ COLUMNS: Final = """
            d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at,
            (SELECT count(*) FROM session s
              WHERE s.tenant = $1 AND s.member_id = $2 AND s.device_id = d.id AND s.ended_at IS NULL AND s.expires_at > $3)
-               AS active_sessions
+               AS active_sessions,
+           (SELECT count(DISTINCT o.member_id) FROM device o
+             WHERE o.tenant = $1 AND o.browser_id = d.browser_id AND o.member_id <> d.member_id AND o.forgotten_at IS NULL)
+               AS used_by
       FROM device d WHERE d.tenant = $1 AND d.member_id = $2 AND d.forgotten_at IS NULL
 """
 
@@ -118,4 +121,5 @@ def _device(row: Row) -> Device:
         last_ip=row["last_ip"],
         admitted_at=row["admitted_at"],
         active_sessions=row["active_sessions"],
+        used_by=row["used_by"],
     )

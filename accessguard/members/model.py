@@ -1,12 +1,15 @@
-"""A member as operators see it."""
+"""A member as operators see it, with what it is granted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 import msgspec
+
+from accessguard.rules.model import EnrolmentStatus
 
 
 class MemberSort(StrEnum):
@@ -17,6 +20,24 @@ class MemberSort(StrEnum):
     LAST_ACCESS = "last_access"
     NAME = "name"
     UNREAD = "unread"
+
+
+class Standing(StrEnum):
+    """Why a member is inactive; with several enrolments the one that is nearest to being active says so."""
+
+    EXPIRED = "expired"
+    DEACTIVATED = "deactivated"
+    NOT_STARTED = "not_started"
+    FROZEN = "frozen"
+    NEVER_ENROLLED = "never_enrolled"
+
+
+class PassKind(StrEnum):
+    """What a pass is for: one more device, one more session, or checks switched off."""
+
+    EXTRA_DEVICE = "extra_device"
+    EXTRA_SESSION = "extra_session"
+    SUSPEND_CHECKS = "suspend_checks"
 
 
 class LastActivity(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +82,56 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     unread_violations: int
     latest_violation: LatestViolation | None
     created_at: datetime
+
+
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
+    """One course or product of a member: from `starts_at` until `ends_at` (None: without an end).
+
+    A frozen one is active again from `reopens_at` on (None: not by itself).
+    """
+
+    product_id: str
+    starts_at: datetime
+    ends_at: datetime | None
+    purchased_at: datetime | None
+    status: EnrolmentStatus
+    reopens_at: datetime | None
+    updated_at: datetime
+
+
+class EnrolmentChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of an enrolment; `before` None: it was new, `after` None: it was taken away."""
+
+    product_id: str
+    at: datetime
+    actor: str
+    reason: str | None
+    before: Enrolment | None
+    after: Enrolment | None
+
+
+class Pass(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a member may have until `until`, when it ends by itself; `own`: the member took it, on its own budget."""
+
+    id: UUID
+    kind: PassKind
+    until: datetime
+    reason: str | None
+    own: bool
+    created_at: datetime
+    created_by: str
+
+
+class Card(Member, frozen=True, kw_only=True):
+    """All that the page of one member shows; `passes` are those that have not ended."""
+
+    enrolments: tuple[Enrolment, ...]
+    passes: tuple[Pass, ...]
+
+
+def card(member: Member, *, enrolments: Sequence[Enrolment], passes: Sequence[Pass]) -> Card:
+    """The member with what it is granted."""
+    return Card(**msgspec.structs.asdict(member), enrolments=tuple(enrolments), passes=tuple(passes))
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

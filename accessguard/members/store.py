@@ -8,7 +8,7 @@ from typing import Final
 
 from accessguard.database import Database, Row
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile
+from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile, Standing
 
 ENSURE: Final = """
     INSERT INTO member (tenant, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING
@@ -32,6 +32,8 @@ UPSERT: Final = """
         ON CONFLICT DO NOTHING
 """
 
+# `standing` is 5 for a member who is active, else the place of its reason in STANDINGS. Where the platform tells of no
+# enrolments at all, everybody is active.
 COLUMNS: Final = """
     SELECT m.*,
            (SELECT count(*) FROM session s
@@ -43,8 +45,17 @@ COLUMNS: Final = """
              WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
                AND NOT EXISTS (SELECT FROM read_mark r
                                 WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
-           w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
+           n.standing, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
       FROM member m
+     CROSS JOIN LATERAL (
+           SELECT coalesce(
+                      max(CASE WHEN e.status = 'deactivated' THEN 2
+                               WHEN e.ends_at <= $3 THEN 1
+                               WHEN e.status = 'frozen' AND (e.reopens_at IS NULL OR e.reopens_at > $3) THEN 4
+                               WHEN e.starts_at > $3 THEN 3
+                               ELSE 5 END),
+                      CASE WHEN EXISTS (SELECT FROM enrolment WHERE tenant = $1) THEN 0 ELSE 5 END) AS standing
+             FROM enrolment e WHERE e.tenant = $1 AND e.member_id = m.id) n
       LEFT JOIN LATERAL (
            SELECT v.id, v.session_id, v.code, v.last_at FROM violation v
             WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
@@ -65,13 +76,22 @@ LISTED: Final = """
                                                     AND r.reader = $2 AND r.hits >= v.hits)))
        AND (NOT $8::boolean OR EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id
                                          AND v.effect IN ('denied', 'evicted')))
-       AND ($9::text IS NULL OR $9 = 'active')
-       AND $10::text IS NULL
+       AND ($9::text IS NULL OR ($9 = 'active') = (n.standing = 5))
+       AND ($10::text IS NULL OR EXISTS (SELECT FROM enrolment e WHERE e.tenant = $1 AND e.member_id = m.id AND e.product_id = $10))
     )
     SELECT *, <key>::text AS sort_key FROM listed
      WHERE $11::text IS NULL OR (<key>, id) <after> ($11::<type>, $12)
      ORDER BY <key> <order>, id <order> LIMIT $13
 """
+
+ACTIVE: Final = 5
+STANDINGS: Final = {
+    0: Standing.NEVER_ENROLLED,
+    1: Standing.EXPIRED,
+    2: Standing.DEACTIVATED,
+    3: Standing.NOT_STARTED,
+    4: Standing.FROZEN,
+}
 
 KEYS: Final = {
     MemberSort.LAST_ACTIVITY: ("coalesce(last_activity_at, '-infinity'::timestamptz)", "timestamptz"),
@@ -210,8 +230,8 @@ def _member(row: Row) -> Member:
         time_zone=row["time_zone"],
         staff=row["staff"],
         note=row["note"],
-        status="active",
-        status_reason=None,
+        status="active" if row["standing"] == ACTIVE else "inactive",
+        status_reason=STANDINGS.get(row["standing"]),
         checks_enabled=row["checks_enabled"],
         checks_disabled_until=row["checks_disabled_until"],
         checks_reason=row["checks_reason"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,7 @@ from accessguard.rules.model import (
     Action,
     AddressList,
     AsnList,
+    Code,
     CountryList,
     DeviceLimit,
     EnrolmentNeeded,
@@ -37,6 +38,9 @@ from accessguard.rules.model import (
     Scope,
     SessionLimit,
 )
+
+Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
+Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
 
 
 class AppliesTo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +139,27 @@ class CookieChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long logs are kept, in days; `truncate_ip_after_days` None leaves addresses whole as long as their line.
+
+    A year by default, the upper end of what the French regulator recommends for
+    access logs (CNIL, deliberation 2021-122 of 14 October 2021: six months to a
+    year; up to three with reasons of weight, the most that is taken here).
+    """
+
+    logins_days: Days = 365
+    activity_days: Days = 365
+    violations_days: Days = 365
+    truncate_ip_after_days: Days | None = None
+
+
+class Wording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A school's own text for one code in one language; a draft is not shown."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    state: Literal["draft", "enabled"] = "draft"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tenant's choices; whatever is left out has the default shown in the contract."""
 
@@ -144,6 +169,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     failure_mode: Literal["open", "closed"] = "open"
     session: SessionSettings = SessionSettings()
     cookie: CookieChoice = CookieChoice()
+    retention: Retention = Retention()
+    languages: Annotated[tuple[Language, ...], msgspec.Meta(max_length=6)] = ()
+    messages: dict[Code, dict[Language, Wording]] = msgspec.field(default_factory=dict)
+    passes_per_month: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, get_args
 from uuid import UUID
 
 import msgspec
 
 from accessguard.database import Database, Row
-from accessguard.policies.model import Policy, RuleBody, RuleRecord, Settings, policy
+from accessguard.policies.model import Language, Policy, RuleBody, RuleRecord, Settings, Wording, policy
+from accessguard.rules.model import Code
+
+LANGUAGES: Final = frozenset(get_args(Language))
+CODES: Final = frozenset(Code)
 
 ENSURE_TENANT: Final = """
     INSERT INTO tenant (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING id
@@ -94,6 +98,9 @@ TENANTS: Final = """
 
 TENANT: Final = "SELECT id, name, created_at FROM tenant WHERE id = $1"
 
+# Whoever saves a rule or settings waits for whoever is saving the other.
+HOLD: Final = "SELECT 1 FROM tenant WHERE id = $1 FOR NO KEY UPDATE"
+
 CHANGED: Final = """
     SELECT id, generation FROM tenant WHERE generation > $1 ORDER BY generation LIMIT 10000
 """
@@ -119,6 +126,10 @@ class PolicyStore:
     async def ensure_tenant(self, tenant: str, name: str, *, at: datetime) -> bool:
         """Make the tenant if it is not there; True when this call made it."""
         return await self._db.row(ENSURE_TENANT, tenant, name, at) is not None
+
+    async def hold(self, tenant: str) -> None:
+        """Hold the tenant's row until the transaction ends."""
+        await self._db.row(HOLD, tenant)
 
     async def load(self, tenant: str) -> Policy | None:
         """The tenant's policy as it stands; None for an unknown tenant."""
@@ -195,7 +206,16 @@ class PolicyStore:
 
 def settings_of(stored: msgspec.Raw) -> Settings:
     """Settings from their stored form; what was stored by another release and is unknown here is left out."""
-    return msgspec.convert(_known(msgspec.json.decode(stored, type=dict[str, Any]), Settings), Settings)
+    kept = _known(msgspec.json.decode(stored, type=dict[str, Any]), Settings)
+    if "languages" in kept:
+        kept["languages"] = [each for each in kept["languages"] if each in LANGUAGES]
+    if "messages" in kept:
+        kept["messages"] = {code: _spoken(texts) for code, texts in kept["messages"].items() if code in CODES}
+    return msgspec.convert(kept, Settings)
+
+
+def _spoken(texts: Mapping[str, Any]) -> dict[str, Any]:
+    return {language: _known(text, Wording) for language, text in texts.items() if language in LANGUAGES}
 
 
 def _known(stored: Mapping[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -214,3 +214,22 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     resource: str | None
     product_id: str | None
     ip: str | None
+
+
+class NetworkRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One use of an address at `at`, as it is stored; `session_id` is empty for a login that got no session.
+
+    `admitted_at` is since when it has its place, None when it was refused; then nothing of a stored row moves.
+    """
+
+    member_id: str
+    session_id: str
+    ip: str
+    device_id: UUID | None
+    at: datetime
+    admitted_at: datetime | None
+    country: str | None = None
+    asn: int | None = None
+    city: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None

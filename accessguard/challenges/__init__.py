@@ -1,0 +1,1 @@
+"""Questions that a member has to answer before a refusal is lifted."""

@@ -1,0 +1,47 @@
+"""One act of an operator on its way to the audit log, written in the transaction of the act itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from accessguard.database import Database
+from accessguard.events.audit import AuditStore, Entry
+from accessguard.guard.model import Actor
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """By whom, on what, why, when; `action` begins with the kind of thing that `target` names."""
+
+    tenant: str
+    actor: Actor
+    action: str
+    target: str
+    reason: str | None
+    at: datetime
+
+
+async def log(tx: Database, act: Act, before: Any, after: Any, *, entry_id: UUID) -> None:
+    """Write the act's line, with what it changed: `before` None, it is new; `after` None, it is gone."""
+    entry = Entry(
+        id=entry_id,
+        at=act.at,
+        actor=act.actor.subject,
+        role=act.actor.role,
+        action=act.action,
+        target_kind=act.action.partition(".")[0],
+        target_id=act.target,
+        before=before,
+        after=after,
+        reason=act.reason,
+    )
+    await AuditStore(tx).add(act.tenant, entry)
+
+
+def fields(of: msgspec.Struct | None, names: Sequence[str]) -> Mapping[str, Any] | None:
+    """What an act is about, out of all there is."""
+    return None if of is None else {name: getattr(of, name) for name in names}
