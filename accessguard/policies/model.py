@@ -14,6 +14,7 @@ from accessguard.rules.engine import in_order
 from accessguard.rules.model import (
     Action,
     AddressList,
+    Code,
     DeviceLimit,
     Kind,
     Mode,
@@ -27,6 +28,7 @@ from accessguard.rules.networks import NetworkError, networks
 
 Short: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
 Opaque: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
 
 BEAT_S = 30  # the heartbeat of design.md: a window must be longer, or sessions flicker in and out of the count
@@ -206,6 +208,13 @@ class CookieChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
 
 
+class Wording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A school's own text for one code in one language; a draft is not shown."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    state: Literal["draft", "enabled"] = "draft"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tenant's choices; whatever is left out has the default shown in the contract."""
 
@@ -215,6 +224,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     failure_mode: Literal["open", "closed"] = "open"
     session: SessionSettings = SessionSettings()
     cookie: CookieChoice = CookieChoice()
+    languages: Annotated[tuple[Language, ...], msgspec.Meta(max_length=6)] = ()
+    messages: dict[Code, dict[Language, Wording]] = msgspec.field(default_factory=dict)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
