@@ -69,6 +69,7 @@ from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.violations.model import QUIET
 from accessguard.violations.store import ViolationStore
+from accessguard.words import catalogues
 
 FLUSH_S: Final = 1.0
 BACKLOG: Final = 1024
@@ -194,6 +195,7 @@ def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
     app = web.Application(middlewares=[boundary], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
+    catalogues.load()
     add_routes(app)
     add_docs(app)
     add_system(app)

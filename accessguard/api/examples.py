@@ -90,7 +90,8 @@ WHOLE: Final[Mapping[str, Any]] = {
             "limit": 2,
             "counted": 3,
             "retry_at": None,
-            "message": "You have reached the number of devices that your account may be used on.",
+            "message": "Your account can be used on 2 devices. Together with this one, there would be 3 devices. "
+            "Please use a device on which you have already studied. If you need help, write to help@school.example.",
             "language": "en",
             "support_email": "help@school.example",
             "page_url": None,
@@ -276,6 +277,8 @@ VALUES: Final[Mapping[str, Any]] = {
     "LoginItem.rule_version": None,
     "RuleBody.mode": "observe",
     "RuleReply.mode": "observe",
+    "RuleReply.summary": "At most 2 devices within 30 days; beyond that, access is refused. "
+    "For now it is only observed: nobody is refused.",
     "RuleBody.kind": "device_limit",
     "RuleBody.name": "Two devices a student",
     "RuleReply.id": RULE,

@@ -8,6 +8,7 @@ from accessguard.api.context import asking, context
 from accessguard.api.idempotency import with_attempt_id
 from accessguard.api.read import body
 from accessguard.api.reply import reply
+from accessguard.api.speech import listening
 from accessguard.api.wire import login_reply
 from accessguard.guard.model import Login
 
@@ -19,5 +20,6 @@ async def record(request: web.Request) -> web.Response:
     """
     asked = await body(request, Login)
     asked = await with_attempt_id(request, asked)
-    ctx = context(request)
-    return reply(login_reply(await ctx.logins.login(asking(request).tenant, asked, ctx.now_ms())))
+    ctx, tenant = context(request), asking(request).tenant
+    verdict = await ctx.logins.login(tenant, asked, ctx.now_ms())
+    return reply(login_reply(verdict, listening(ctx, tenant, request.headers.get("Accept-Language"))))

@@ -13,6 +13,7 @@ from accessguard.api.idempotency import new_id
 from accessguard.api.paging import page
 from accessguard.api.read import Paging, body, path_id, path_text, query
 from accessguard.api.reply import nothing, reply
+from accessguard.api.speech import reading
 from accessguard.api.wire import (
     AuditQuery,
     DeleteQuery,
@@ -31,7 +32,7 @@ from accessguard.policies.model import Settings
 async def listed(request: web.Request) -> web.Response:
     """List the rules, those that are off included."""
     found = await context(request).policies.rules(asking(request).tenant)
-    return reply({"items": [rule_reply(each) for each in found], "next_cursor": None})
+    return reply({"items": [rule_reply(each, reading(request)) for each in found], "next_cursor": None})
 
 
 async def get(request: web.Request) -> web.Response:
@@ -39,7 +40,7 @@ async def get(request: web.Request) -> web.Response:
     found = await context(request).policies.rule(asking(request).tenant, path_id(request, "rule_id"))
     if found is None:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such rule.")
-    return reply(rule_reply(found))
+    return reply(rule_reply(found, reading(request)))
 
 
 async def create(request: web.Request) -> web.Response:
@@ -60,7 +61,7 @@ async def create(request: web.Request) -> web.Response:
         reason=asked.reason,
         now_ms=ctx.now_ms(),
     )
-    return reply(rule_reply(made), status=201)
+    return reply(rule_reply(made, reading(request)), status=201)
 
 
 async def replace(request: web.Request) -> web.Response:
@@ -77,7 +78,7 @@ async def replace(request: web.Request) -> web.Response:
         reason=asked.reason,
         now_ms=ctx.now_ms(),
     )
-    return reply(rule_reply(saved))
+    return reply(rule_reply(saved, reading(request)))
 
 
 async def delete(request: web.Request) -> web.Response:

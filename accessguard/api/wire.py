@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 
 from accessguard.api.read import Paging
+from accessguard.api.speech import ANYBODY, Listener, spoken
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
-from accessguard.guard.messages import LANGUAGE, message
 from accessguard.guard.model import (
     Check,
     Choice,
@@ -30,6 +30,7 @@ from accessguard.policies.store import RuleVersion
 from accessguard.rules.model import Access, Action, Code, EnrolmentStatus, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.violations.model import Resolution, Violation
+from accessguard.words.operator import sentence
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
@@ -244,11 +245,12 @@ class ResolutionPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class RuleRequest(RuleBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule to save; `id` and `version`, as a read rule has them, are ignored."""
+    """A rule to save; `id` and `version`, as a read rule has them, are ignored, and so are `updated_at` and `summary`."""
 
     id: UUID | None = None
     version: int | None = None
     updated_at: datetime | None = None
+    summary: str | None = None
     reason: Reason | None = None
     confirm_lockout: bool = False
 
@@ -271,6 +273,7 @@ class RuleReply(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None
     priority: int
     updated_at: datetime
+    summary: str
 
 
 class RuleVersionReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -393,11 +396,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     parts: dict[str, str]
 
 
-def check_reply(verdict: Verdict, *, explain: bool) -> CheckReply:
+def check_reply(verdict: Verdict, *, explain: bool, listener: Listener = ANYBODY) -> CheckReply:
     """The wire form of a verdict."""
     return CheckReply(
         decision=verdict.outcome,
-        reason=refusal(verdict),
+        reason=refusal(verdict, listener),
         member_id=verdict.member_id,
         session_id=verdict.session_id or "",
         device_id=verdict.device_id,
@@ -409,11 +412,11 @@ def check_reply(verdict: Verdict, *, explain: bool) -> CheckReply:
     )
 
 
-def login_reply(verdict: LoginVerdict) -> LoginReply:
+def login_reply(verdict: LoginVerdict, listener: Listener) -> LoginReply:
     """The wire form of what a login came to."""
     return LoginReply(
         decision=verdict.outcome,
-        reason=refusal(verdict.refusal) if verdict.refusal else None,
+        reason=refusal(verdict.refusal, listener) if verdict.refusal else None,
         attempt_id=verdict.attempt_id,
         exempt=verdict.exempt,
         degraded=verdict.degraded,
@@ -424,10 +427,11 @@ def login_reply(verdict: LoginVerdict) -> LoginReply:
     )
 
 
-def refusal(verdict: Verdict) -> RefusalReason | None:
-    """Why it was refused; None when it was not."""
+def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
+    """Why it was refused, in the listener's language; None when it was not."""
     if verdict.code is None:
         return None
+    message, language = spoken(verdict, verdict.code, listener)
     return RefusalReason(
         code=verdict.code,
         rule_id=verdict.rule_id,
@@ -435,8 +439,8 @@ def refusal(verdict: Verdict) -> RefusalReason | None:
         limit=verdict.limit,
         counted=verdict.counted,
         retry_at=verdict.retry_at,
-        message=message(verdict.code, end_reason=verdict.end_reason, custom=verdict.message),
-        language=LANGUAGE,
+        message=message,
+        language=language,
         support_email=verdict.support_email,
         page_url=None,
         challenge_id=None,
@@ -445,10 +449,12 @@ def refusal(verdict: Verdict) -> RefusalReason | None:
     )
 
 
-def rule_reply(record: RuleRecord) -> RuleReply:
-    """The wire form of a stored rule."""
-    fields = {name: getattr(record.body, name) for name in RuleBody.__struct_fields__}
-    return RuleReply(id=record.id, version=record.version, updated_at=record.updated_at, **fields)
+def rule_reply(record: RuleRecord, language: str) -> RuleReply:
+    """The wire form of a stored rule, summed up in one of the six languages."""
+    body = record.body
+    fields = {name: getattr(body, name) for name in RuleBody.__struct_fields__}
+    summary = sentence(language, kind=body.kind, mode=body.mode, action=body.action, params=body.params)
+    return RuleReply(id=record.id, version=record.version, updated_at=record.updated_at, summary=summary, **fields)
 
 
 def rule_version_reply(version: RuleVersion) -> RuleVersionReply:

@@ -97,8 +97,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a check, before it is written as JSON.
 
     `device_id` is None where no device is known. `choices` are what counts
-    against the limit that refused. `locale` chooses the message's language;
-    `message` is the rule's own text. `trace` is there only when asked for.
+    against the limit that refused. `locale` chooses the message's language,
+    `time_zone` is the student's; `message` is the rule's own text. `lapse` is
+    why no enrolment is active. `trace` is there only when asked for.
     """
 
     outcome: Outcome
@@ -118,7 +119,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end_reason: str | None = None
     violation_id: UUID | None = None
     choices: tuple[Choice, ...] = ()
+    lapse: str | None = None
     locale: str | None = None
+    time_zone: str | None = None
     support_email: str | None = None
     trace: tuple[TraceStep, ...] = ()
 

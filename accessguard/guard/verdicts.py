@@ -47,6 +47,7 @@ def verdict_of(decision: Decision, snapshot: Snapshot, policy: Policy, session: 
         end_reason=session.end_reason if session else None,
         choices=choices(snapshot, finding),
         locale=snapshot.locale,
+        time_zone=snapshot.time_zone,
         support_email=policy.settings.support_email,
     )
 

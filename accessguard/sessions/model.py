@@ -58,6 +58,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     staff: bool
     tags: tuple[str, ...]
     locale: str | None
+    time_zone: str | None = None
     checks_enabled: bool
     checks_disabled_until: datetime | None
     sessions: tuple[Session, ...]

@@ -17,7 +17,7 @@ from accessguard.sessions.model import Beat, ClaimedDevice, LoginRows, Opening, 
 SNAPSHOT: Final = """
     SELECT jsonb_build_object(
         'tenant', m.tenant, 'member_id', m.id, 'generation', m.generation, 'staff', m.staff, 'tags', m.tags,
-        'locale', m.locale, 'checks_enabled', m.checks_enabled, 'checks_disabled_until', m.checks_disabled_until,
+        'locale', m.locale, 'time_zone', m.time_zone, 'checks_enabled', m.checks_enabled, 'checks_disabled_until', m.checks_disabled_until,
         'sessions', (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', s.id, 'device_id', s.device_id, 'device_class', s.device_class, 'app', s.app,
