@@ -39,6 +39,7 @@ REFUSED = (
     asyncpg.UniqueViolationError,
     asyncpg.NotNullViolationError,
     asyncpg.CheckViolationError,
+    asyncpg.exceptions.CardinalityViolationError,
 )
 
 
