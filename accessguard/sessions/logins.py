@@ -82,12 +82,13 @@ RECORD: Final = """
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
                admitted_at = excluded.admitted_at
     ), ending AS MATERIALIZED (
-        SELECT g.tenant, g.at, e.id, e.reason FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text)
+        SELECT g.tenant, g.member_id, g.at, e.id, e.reason FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text)
     ), closed AS (
         UPDATE session s SET ended_at = e.at, end_reason = e.reason
           FROM ending e
          WHERE s.tenant = e.tenant AND s.id = e.id AND s.ended_at IS NULL
-           AND s.tenant = ANY(ARRAY(SELECT tenant FROM ending)) AND s.id = ANY(ARRAY(SELECT id FROM ending))
+           AND s.tenant = ANY(ARRAY(SELECT tenant FROM ending)) AND s.member_id = ANY(ARRAY(SELECT member_id FROM ending))
+           AND s.id = ANY(ARRAY(SELECT id FROM ending))
     ), opened AS (
         INSERT INTO session AS s (tenant, id, member_id, device_id, device_class, app, host, method, ip, user_agent,
                                   started_at, expires_at)
