@@ -67,7 +67,6 @@ from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
-from accessguard.violations.model import QUIET
 from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
 
@@ -86,7 +85,7 @@ class Parts:
 
     def __init__(self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int]) -> None:
         memory = Memory()
-        sessions, policies, violations = SessionStore(db, quiet=QUIET), PolicyStore(db), ViolationStore(db)
+        sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
         seconds = time.perf_counter
         self._db, self._live, self._memory = db, live, memory

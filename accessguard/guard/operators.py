@@ -21,7 +21,7 @@ from accessguard.members.store import MemberStore
 from accessguard.rules.model import Access
 from accessguard.sessions.live import Change
 from accessguard.sessions.store import SessionStore
-from accessguard.violations.model import QUIET, Resolution, Violation
+from accessguard.violations.model import Resolution, Violation
 from accessguard.violations.store import ViolationStore
 
 
@@ -113,7 +113,7 @@ class Operators:
         now = from_ms(now_ms)
         async with self._db.transaction() as tx:
             await self._member(MemberStore(tx), tenant, member_id, actor, now)
-            store = SessionStore(tx, quiet=QUIET)
+            store = SessionStore(tx)
             ended = await store.end_all(tenant, member_id, at=now, reason="ended_by_operator", by=actor.subject)
             after = {"ended": list(ended)}
             act = Act(tenant=tenant, actor=actor, action="sessions.end", target=member_id, reason=reason, at=now)
@@ -126,7 +126,7 @@ class Operators:
         """End one session; whose it was, or None when it was not open."""
         now = from_ms(now_ms)
         async with self._db.transaction() as tx:
-            store = SessionStore(tx, quiet=QUIET)
+            store = SessionStore(tx)
             member_id = await store.end(tenant, session_id, at=now, reason=reason, by=actor.subject)
             if member_id is not None:
                 act = Act(tenant=tenant, actor=actor, action="session.end", target=session_id, reason=reason, at=now)

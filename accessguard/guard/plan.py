@@ -93,6 +93,11 @@ def plan(opening: Opening, policy: Policy, visit: Visit, *, live_ms: Mapping[str
     ended = tuple(Ended(id=each, reason="replaced") for each in replaced)
     ended += tuple(Ended(id=each, reason="session_limit") for each in evicted)
     rows = LoginRows(
+        tenant=snapshot.tenant,
+        member_id=snapshot.member_id,
+        generation=snapshot.generation,
+        at=visit.now,
+        counted=allowed and not impersonated,
         attempt=attempt(
             visit,
             snapshot.member_id,
@@ -114,6 +119,34 @@ def plan(opening: Opening, policy: Policy, visit: Visit, *, live_ms: Mapping[str
         device_new=device is None,
         refusal=None if allowed else verdict_of(decision, snapshot, policy, None),
     )
+
+
+def failure(tenant: str, opening: Opening | None, visit: Visit) -> Plan:
+    """Put together what an attempt leaves behind that the platform itself refused: it is only recorded."""
+    own = recognised(opening, visit.claim) if opening else None
+    decision = Decision(outcome=Outcome.ALLOW)
+    row = attempt(
+        visit,
+        visit.asked.member_id,
+        decision,
+        device_id=own.id if own else None,
+        device_new=False,
+        token=token_state(opening.claimed if opening else None, visit),
+    )
+    rows = LoginRows(
+        tenant=tenant,
+        member_id=visit.asked.member_id,
+        generation=None,
+        at=visit.now,
+        counted=False,
+        attempt=row,
+        device=None,
+        session=None,
+        ended=(),
+        violations=(),
+        key=None,
+    )
+    return Plan(decision=decision, rows=rows, device_id=None, device_new=False, refusal=None)
 
 
 def recognised(opening: Opening, claim: Claim | None) -> Device | None:

@@ -95,20 +95,37 @@ class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rotated_at: datetime
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a login is decided on, read in one statement."""
-
-    snapshot: Snapshot
-    claimed: ClaimedDevice | None = None
-    session_owner: str | None = None
-
-
 class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A login that was recorded before under the same attempt id."""
 
     fingerprint: bytes
     salt: bytes
     answer: msgspec.Raw
+
+
+class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a login asks about before it is decided; None for what it does not name."""
+
+    tenant: str
+    member_id: str | None
+    device_id: UUID | None
+    session_id: str | None
+    attempt_id: UUID | None
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a login is decided on: its member, and whose the device and the session are that it names."""
+
+    snapshot: Snapshot
+    claimed: ClaimedDevice | None = None
+    session_owner: str | None = None
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What was read for a login in one statement; no `opening` when there is no such member."""
+
+    opening: Opening | None
+    replay: Replay | None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -194,8 +211,18 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Everything one login writes, in one statement."""
+    """Everything one login writes, if its member is still at `generation`.
 
+    A login that the platform refused is decided on nothing and has none.
+    `counted` is whether it is an access of the member: a session begins, and
+    nobody impersonates.
+    """
+
+    tenant: str
+    member_id: str | None
+    generation: int | None
+    at: datetime
+    counted: bool
     attempt: AttemptRow
     device: DeviceRow | None
     session: SessionRow | None

@@ -15,7 +15,6 @@ from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.store import SessionStore
-from accessguard.violations.model import QUIET
 from tests.build import hold
 from tests.service import Service
 
@@ -33,7 +32,7 @@ class Worker:
 
     def __init__(self, db: Database, live: Live) -> None:
         self.db, self.live = db, live
-        self.sessions = SessionStore(db, quiet=QUIET)
+        self.sessions = SessionStore(db)
         self.memory = Memory()
         self.book = PolicyBook(PolicyStore(db))
         self.changes = Changes(

@@ -16,7 +16,6 @@ from accessguard.sessions import activity as room
 from accessguard.sessions.activity import INTERVAL, ActivityLog
 from accessguard.sessions.model import Beat
 from accessguard.sessions.store import SessionStore
-from accessguard.violations.model import QUIET
 from tests.service import FIREFOX, Service, Tenant, items
 
 
@@ -191,7 +190,7 @@ async def _is_waited_for(service: Service) -> None:
 async def test_beats_that_cannot_be_written_stay_and_are_written_later(service, line, database_url):
     """In their order, with those that came meanwhile; a flush that fails says so."""
     closed = await Database.connect(database_url, size=1)
-    store = SessionStore(closed, quiet=QUIET)
+    store = SessionStore(closed)
     log = ActivityLog(store, clock=lambda: 0.0)
     log.add(line.beat(0))
     await closed.close()
@@ -213,7 +212,7 @@ async def test_what_is_pending_is_bounded_and_the_oldest_go(line, database_url, 
     monkeypatch.setattr(room, "MOST_PENDING", 10)
     closed = await Database.connect(database_url, size=1)
     await closed.close()
-    log = ActivityLog(SessionStore(closed, quiet=QUIET), clock=lambda: 0.0)
+    log = ActivityLog(SessionStore(closed), clock=lambda: 0.0)
     before = ACTIVITY_DROPPED._value.get()
 
     for each in range(25):

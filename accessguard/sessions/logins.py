@@ -1,0 +1,177 @@
+"""What a login reads and what it leaves behind in PostgreSQL; each statement serves as many logins as are handed to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from accessguard.database import Database, Row
+from accessguard.sessions.model import ClaimedDevice, Knock, LoginRows, Opening, Reading, Replay, Snapshot
+from accessguard.sessions.store import SNAPSHOT
+
+# One row for each login asked about, in the order of asking. Every part is a subquery by key, so that no plan can join.
+READ: Final = f"""
+    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id")}) AS snapshot,
+           (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
+                                     'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
+                                     'previous_hash', encode(c.previous_hash, 'base64'),
+                                     'forgotten', c.forgotten_at IS NOT NULL)
+              FROM device c WHERE c.tenant = a.tenant AND c.id = a.device_id) AS claimed,
+           (SELECT s.member_id FROM session s WHERE s.tenant = a.tenant AND s.id = a.session_id) AS owner,
+           (SELECT json_build_object('fingerprint', encode(k.fingerprint, 'base64'), 'salt', encode(k.salt, 'base64'),
+                                     'answer', k.answer)
+              FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay
+      FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid))
+           WITH ORDINALITY AS a
+     ORDER BY a.ordinality
+"""  # noqa: S608 - both parts are constants
+
+LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
+
+# Everything that each login leaves behind, or nothing of it: the first step takes the members' rows, in the order of
+# their keys, and only at the generation that the decision was made on. A member whom somebody else holds is passed over,
+# so nobody waits for a companion's lock. Who comes second finds another generation; both are not among the rows that come
+# back. A login without a generation claims nothing: it was refused by the platform and is only recorded.
+# Keys that the caller chooses are taken in order too, so that two batches that share some do not wait for each other.
+# What is updated is named by a join and by ANY as well: whatever the planner thinks of the join, it goes by the key.
+RECORD: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT a.*, a.ordinality AS place
+          FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, generation bigint, at timestamptz, counted boolean,
+                          attempt jsonb, device jsonb, session jsonb, ended jsonb, violations jsonb, key jsonb))
+               WITH ORDINALITY AS a
+    ), held AS MATERIALIZED (
+        SELECT m.tenant, m.id, a.place, a.generation, a.at, a.counted
+          FROM (SELECT * FROM asked ORDER BY tenant, member_id) a,
+               LATERAL (SELECT tenant, id FROM member
+                         WHERE tenant = a.tenant AND id = a.member_id AND generation = a.generation
+                           FOR NO KEY UPDATE SKIP LOCKED) m
+    ), claimed AS (
+        UPDATE member m
+           SET generation = nextval('generation'),
+               first_access_at = CASE WHEN h.counted THEN coalesce(m.first_access_at, h.at) ELSE m.first_access_at END,
+               last_access_at = CASE WHEN h.counted THEN greatest(m.last_access_at, h.at) ELSE m.last_access_at END
+          FROM held h
+         WHERE m.tenant = h.tenant AND m.id = h.id AND m.generation = h.generation
+           AND m.generation = ANY(ARRAY(SELECT generation FROM held))
+        RETURNING h.place
+    ), granted AS MATERIALIZED (
+        SELECT * FROM asked WHERE generation IS NULL OR place IN (SELECT place FROM claimed)
+    ), attempted AS (
+        INSERT INTO login_attempt (tenant, id, at, member_id, identifier_hash, outcome, failure_reason, method, app, host, ip,
+                                   user_agent, browser, os, device_class, device_id, device_new, device_token, session_id, decision, code,
+                                   rule_id, rule_version, exempt, degraded)
+        SELECT g.tenant, r.id, r.at, r.member_id, r.identifier_hash, r.outcome, r.failure_reason, r.method, r.app, r.host, r.ip,
+               r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.device_token, r.session_id, r.decision, r.code,
+               r.rule_id, r.rule_version, r.exempt, r.degraded
+          FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
+    ), recognised AS (
+        INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
+                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at)
+        SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
+               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at
+          FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
+            ON CONFLICT (tenant, id) DO UPDATE
+           SET previous_hash = d.secret_hash, secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at,
+               label = excluded.label, browser = excluded.browser, browser_version = excluded.browser_version, os = excluded.os,
+               device_class = excluded.device_class, model = coalesce(excluded.model, d.model),
+               last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
+               admitted_at = excluded.admitted_at
+    ), ending AS MATERIALIZED (
+        SELECT g.tenant, g.member_id, g.at, e.id, e.reason FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text)
+    ), closed AS (
+        UPDATE session s SET ended_at = e.at, end_reason = e.reason
+          FROM ending e
+         WHERE s.tenant = e.tenant AND s.id = e.id AND s.ended_at IS NULL
+           AND s.tenant = ANY(ARRAY(SELECT tenant FROM ending)) AND s.member_id = ANY(ARRAY(SELECT member_id FROM ending))
+           AND s.id = ANY(ARRAY(SELECT id FROM ending))
+    ), opened AS (
+        INSERT INTO session AS s (tenant, id, member_id, device_id, device_class, app, host, method, ip, user_agent,
+                                  started_at, expires_at)
+        SELECT g.tenant, r.id, r.member_id, r.device_id, r.device_class, r.app, r.host, r.method, r.ip, r.user_agent,
+               r.started_at, r.expires_at
+          FROM granted g, jsonb_populate_record(NULL::session, g.session) r WHERE g.session IS NOT NULL
+         ORDER BY g.tenant, r.id
+            ON CONFLICT (tenant, id) DO UPDATE
+           SET device_id = excluded.device_id, device_class = excluded.device_class, app = excluded.app, host = excluded.host,
+               method = excluded.method, ip = excluded.ip, user_agent = excluded.user_agent, started_at = excluded.started_at,
+               expires_at = excluded.expires_at, last_activity_at = NULL, last_activity_kind = NULL, last_resource = NULL,
+               ended_at = NULL, end_reason = NULL, ended_by = NULL,
+               -- another member was faster to take this id: NULL is refused, and with it the whole login
+               member_id = CASE WHEN s.member_id = excluded.member_id THEN s.member_id END
+    ), found AS MATERIALIZED (
+        SELECT g.place, v.id
+          FROM (SELECT * FROM granted WHERE jsonb_array_length(violations) > 0 ORDER BY tenant, member_id) g,
+               LATERAL record_violations(g.tenant, g.violations, $2) v
+    ), remembered AS (
+        INSERT INTO login_key (tenant, attempt_id, fingerprint, salt, answer, at)
+        SELECT g.tenant, r.attempt_id, r.fingerprint, r.salt,
+               jsonb_set(r.answer, '{violations}', (SELECT coalesce(jsonb_agg(f.id), '[]') FROM found f WHERE f.place = g.place)), r.at
+          FROM granted g, jsonb_populate_record(NULL::login_key, g.key) r WHERE g.key IS NOT NULL
+         ORDER BY g.tenant, r.attempt_id
+    )
+    SELECT g.place, ARRAY(SELECT f.id FROM found f WHERE f.place = g.place) AS violations FROM granted g
+"""
+
+# The same for one who would rather wait than be passed over.
+RECORD_ONE: Final = RECORD.replace(" SKIP LOCKED", "")
+
+
+class LoginStore:
+    """Every call raises GuardError: UNAVAILABLE when Postgres is out of reach, CONFLICT and INVALID for a row it refuses.
+
+    `quiet` is the silence after which a case of a violation is over.
+    """
+
+    def __init__(self, db: Database, *, quiet: timedelta) -> None:
+        self._db = db
+        self._quiet = quiet
+
+    async def read_all(self, knocks: Sequence[Knock]) -> Sequence[Reading]:
+        """What each login is decided on, in the order of asking."""
+        return [_reading(row) for row in await self._db.fetch(READ, knocks)]
+
+    async def read(self, knock: Knock) -> Reading:
+        """What one login is decided on."""
+        (reading,) = await self.read_all((knock,))
+        return reading
+
+    async def record_all(self, logins: Sequence[LoginRows]) -> Sequence[tuple[UUID, ...] | None]:
+        """Write each login that was decided on its member as it still is: its violations, in the order of asking.
+
+        None for a login of which nothing was written: the member has changed
+        since, or somebody else holds it. A row that is refused fails them all.
+        """
+        rows = await self._db.fetch(RECORD, logins, self._quiet)
+        violations = {row["place"]: tuple(row["violations"]) for row in rows}
+        return [violations.get(place) for place in range(1, len(logins) + 1)]
+
+    async def record(self, login: LoginRows) -> tuple[UUID, ...] | None:
+        """Write one login, and wait for its member if need be; its violations, or None when the member has changed."""
+        row = await self._db.row(RECORD_ONE, (login,), self._quiet)
+        return None if row is None else tuple(row["violations"])
+
+    async def lock(self, tenant: str, member_id: str) -> None:
+        """Hold the member's row until the transaction ends."""
+        await self._db.row(LOCK, tenant, member_id)
+
+
+def _reading(row: Row) -> Reading:
+    replay = row["replay"]
+    return Reading(
+        opening=None if row["snapshot"] is None else _opening(row),
+        replay=None if replay is None else msgspec.json.decode(replay, type=Replay),
+    )
+
+
+def _opening(row: Row) -> Opening:
+    claimed = row["claimed"]
+    return Opening(
+        snapshot=msgspec.json.decode(row["snapshot"], type=Snapshot),
+        claimed=None if claimed is None else msgspec.json.decode(claimed, type=ClaimedDevice),
+        session_owner=row["owner"],
+    )
