@@ -16,8 +16,9 @@ from accessguard.guard.facts import Case, cases, counts, device_fact, gather
 from accessguard.guard.model import Login, Method, Verdict
 from accessguard.guard.verdicts import verdict_of
 from accessguard.policies.model import Policy
+from accessguard.rules.device import place_since
 from accessguard.rules.engine import judge
-from accessguard.rules.model import Access, Decision, DeviceFact, DeviceLimit, Outcome, SessionFact, Stage
+from accessguard.rules.model import Access, Decision, DeviceFact, Outcome, SessionFact, Stage
 from accessguard.rules.networks import Address
 from accessguard.sessions.model import (
     AttemptRow,
@@ -306,11 +307,8 @@ def _admitted(device: Device | None, policy: Policy, now: datetime, *, allowed: 
     held = device.admitted_at if device else None
     if not allowed:
         return held
-    windows = [rule.params.window for rule in policy.rules if isinstance(rule.params, DeviceLimit)]
-    shortest = min((window for window in windows if window is not None), default=timedelta.max)
-    if held is None or device is None or (shortest < timedelta.max and device.last_seen_at <= now - shortest):
-        return now
-    return held
+    last_seen = device.last_seen_at if device else now
+    return place_since(held, last_seen, policy.rules, now)
 
 
 def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None) -> SessionRow:
