@@ -49,6 +49,7 @@ from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.simulation import Simulations
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
@@ -117,6 +118,7 @@ class Parts:
             evaluation=evaluation,
             seconds=seconds,
         )
+        self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         self.context = Context(
             checks=checks,
             logins=Logins(
@@ -134,6 +136,7 @@ class Parts:
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
+            simulations=self.simulations,
             changes=self.changes,
             ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, now_ms=now_ms),
             sessions=sessions,
@@ -178,6 +181,7 @@ class Parts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.simulations.stop()
             await self._last_flush()
             await self._live.close()
             await self._db.close()
