@@ -1,0 +1,151 @@
+"""Random histories of a few members, and a player that lives them on the workers of a service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Any, Final
+
+import msgspec
+
+from accessguard.api.checks import held, made
+from accessguard.api.context import Context
+from accessguard.guard.facts import from_ms
+from accessguard.guard.model import Check, Login, LoginOutcome
+from accessguard.rules.model import Activity
+from accessguard.sessions.live import Change
+from tests.service import CHROME, FIREFOX
+
+PHONE: Final = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Mobile/15E148 Safari/604.1"
+BROWSERS: Final = (CHROME.format(142), FIREFOX, PHONE, CHROME.format(141))
+ADDRESSES: Final = ("203.0.113.9", "203.0.113.77", "198.51.100.4", "192.0.2.200", "2001:db8:1::7")
+STEPS_S: Final = (31, 45, 90, 110, 600, 1_799, 1_801, 7_200, 40_000, 90_000)
+"""Always more than a beat: what is asked earlier is not recorded, and so cannot be played again."""
+
+
+class Act(msgspec.Struct, frozen=True):
+    """One thing that a member does: `browser` logs in, or fails to, or `session` (the tick it began at) is used."""
+
+    kind: str
+    browser: int = 0
+    session: int = 0
+    address: int = 0
+    activity: Activity = Activity.LESSON_OPEN
+    known: bool = True
+    worker: int = 0
+
+
+class History(msgspec.Struct, frozen=True):
+    """What members do at each tick (None: nothing), and how long after the one before it comes, in ms."""
+
+    gaps_ms: tuple[int, ...]
+    acts: dict[str, tuple[Act | None, ...]]
+
+
+def history(seed: int, *, members: int, ticks: int) -> History:
+    """A history that is the same for the same seed."""
+    random = Random(seed)
+    gaps = tuple(1_000 * random.choice(STEPS_S) for _ in range(ticks))
+    return History(gaps, {f"m{number:02}": _life(random, ticks) for number in range(members)})
+
+
+def _life(random: Random, ticks: int) -> tuple[Act | None, ...]:
+    """One member: some have one browser and use it, others have many and log in all the time."""
+    browsers, eager = random.randint(1, len(BROWSERS)), random.random()
+    begun: list[tuple[int, int]] = []
+    acts: list[Act | None] = []
+    for tick in range(ticks):
+        common: dict[str, Any] = {"address": random.randrange(len(ADDRESSES)), "worker": random.randrange(2)}
+        chance = random.random()
+        if not begun or chance < 0.15 + 0.3 * eager:
+            browser = random.randrange(browsers)
+            begun.append((tick, browser))
+            acts.append(Act("login", browser=browser, **common))
+        elif chance < 0.6:
+            acts.append(Act("fail", browser=random.randrange(browsers), known=random.random() < 0.5, **common))
+        elif chance < 0.68:
+            acts.append(None)
+        else:
+            session, browser = random.choice(begun[-4:])
+            acts.append(Act("use", browser, session, activity=random.choice(list(Activity)), **common))
+    return tuple(acts)
+
+
+@dataclass
+class World:
+    """One tenant on two workers, and what it was refused: by member, time and code."""
+
+    tenant: str
+    workers: Sequence[Context]
+    refused: list[tuple[str, datetime, str]] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    tokens: dict[tuple[str, int], str] = field(default_factory=dict)
+
+    async def live(self, member: str, tick: int, act: Act, now_ms: int) -> None:
+        """Let a member do one thing."""
+        code = await (self._use(member, act, now_ms) if act.kind == "use" else self._log_in(member, tick, act, now_ms))
+        self.answers[code or "allow"] += 1
+        if code is not None:
+            self.refused.append((member, from_ms(now_ms), code))
+
+    async def _log_in(self, member: str, tick: int, act: Act, now_ms: int) -> str | None:
+        asked = Login(
+            member_id=member,
+            outcome=LoginOutcome.SUCCESS if act.kind == "login" else LoginOutcome.FAILURE,
+            ip=ADDRESSES[act.address],
+            user_agent=BROWSERS[act.browser],
+            device_token=self.tokens.get((member, act.browser)) if act.known or act.kind == "login" else None,
+            session_id=f"{member}-{tick}" if act.kind == "login" else None,
+            app="courses" if act.browser % 2 else "shop",
+        )
+        verdict = await self.workers[act.worker].logins.login(self.tenant, asked, now_ms)
+        if verdict.device is not None and act.kind == "login":
+            self.tokens[member, act.browser] = verdict.device.token
+        return None if verdict.refusal is None or verdict.refusal.code is None else verdict.refusal.code.value
+
+    async def _use(self, member: str, act: Act, now_ms: int) -> str | None:
+        asked = Check(
+            session_id=f"{member}-{act.session}",
+            ip=ADDRESSES[act.address],
+            user_agent=BROWSERS[act.browser],
+            activity=act.activity,
+        )
+        ctx = self.workers[act.worker]
+        answer = held(ctx, self.tenant, asked, now_ms) or await made(ctx, self.tenant, asked, now_ms)
+        reason = msgspec.json.decode(answer)["reason"]
+        return None if reason is None else str(reason["code"])
+
+
+async def play(worlds: Sequence[World], lives: History, begin_ms: int, clock: Any) -> int:
+    """Live the same history in every world at once; the time of its end, in ms."""
+    now_ms = begin_ms
+    for tick, gap in enumerate(lives.gaps_ms):
+        now_ms += gap
+        clock.now_ms = now_ms
+        await asyncio.gather(
+            *(
+                world.live(member, tick, act, now_ms)
+                for world in worlds
+                for member, acts in lives.acts.items()
+                if (act := acts[tick]) is not None
+            )
+        )
+        await settled(worlds[0].workers)
+    return now_ms + 1
+
+
+async def settled(workers: Sequence[Context]) -> None:
+    """Let what was pushed arrive everywhere, and what is gathered be written: less than a second of real life."""
+    for ctx in workers:
+        await ctx.activity.flush()
+        await ctx.folds.flush()
+    for ctx in workers:
+        for other in workers:
+            other.book._held["settled"] = next(iter(other.book._held.values()))
+        await ctx.changes._live.publish(Change(tenant="settled", kind="policy_changed"))
+        while any("settled" in other.book._held for other in workers):
+            await asyncio.sleep(0)
