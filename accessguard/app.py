@@ -126,6 +126,7 @@ class Parts:
                 changes=self.changes,
                 device_tokens=device_tokens,
                 session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
+                geo=self.geo,
                 identifier_key=config.keys.identifier,
                 new_id=uuid7,
                 seconds=seconds,

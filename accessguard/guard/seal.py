@@ -19,7 +19,8 @@ from accessguard.guard.model import (
     LoginVerdict,
     OpenedSession,
 )
-from accessguard.guard.plan import Plan, Visit
+from accessguard.guard.plan import Plan
+from accessguard.guard.visit import Visit
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import KeyRow, Replay
 from accessguard.sessions.token import SessionTokens
