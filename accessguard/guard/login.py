@@ -8,8 +8,8 @@ See docs/decisions/0002-optimistic-login.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -24,7 +24,8 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.failed import failure, failures_reach
 from accessguard.guard.gathering import Together
-from accessguard.guard.model import Login, LoginOutcome, LoginVerdict
+from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict
+from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
 from accessguard.guard.seal import Seal, key_row, unsealed
 from accessguard.guard.turns import Turns
@@ -102,7 +103,8 @@ class Logins:
         self.seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
         self._new_id = new_id
         self._seconds = seconds
-        self._alone = LoginStore(db, quiet=QUIET)
+        self.quiet = QUIET
+        self._alone = LoginStore(db, quiet=self.quiet)
         self._together = Together(self._alone)
         self._members = MemberStore(db)
         self._turns = Turns()
@@ -121,7 +123,7 @@ class Logins:
         if said.member_id is None and said.outcome is LoginOutcome.SUCCESS:
             problem = Problem(pointer="/member_id", detail="a successful login is somebody's")
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
-        asked = self.asked(tenant, policy, said, now_ms)
+        asked = self.asked(policy, said, from_ms(now_ms))
         try:
             done = await self._done(asked)
         except GuardError as error:
@@ -139,7 +141,8 @@ class Logins:
         async with self._turns.turn((asked.tenant, said.member_id)):
             done = await self._recorded(asked)
         if isinstance(done, Done):
-            await self.tell(asked.visit, done.planned.rows)
+            ended = tuple(each.id for each in done.planned.rows.ended)
+            await self.tell(asked.tenant, said.member_id or "", ended, asked.visit.session_id)
         return done
 
     async def _recorded(self, asked: Asked) -> Done | Replay:
@@ -150,7 +153,7 @@ class Logins:
                 return done
             LOGIN_RETRIES.inc()
         async with self._db.transaction() as transaction:
-            store = LoginStore(transaction, quiet=QUIET)
+            store = LoginStore(transaction, quiet=self.quiet)
             await store.lock(asked.tenant, asked.visit.asked.member_id or "")
             done = await self._once(store, asked)
         if done is None:
@@ -158,7 +161,7 @@ class Logins:
         return done
 
     async def _once(self, desk: Desk, asked: Asked) -> Done | Replay | None:
-        reading = await self._reading(desk, asked)
+        reading = await self.reading(desk, asked)
         return reading.replay or await self.write(desk, asked, await self.decide(asked, reading))
 
     async def decide(self, asked: Asked, reading: Reading) -> Plan:
@@ -177,7 +180,7 @@ class Logins:
             or asked.visit.asked.attempt_id is not None
             or asked.reach is not None
         ):
-            reading = await self._reading(self._together, asked)
+            reading = await self.reading(self._together, asked)
         if reading.replay is not None:
             return reading.replay
         planned = await self.decide(asked, reading)
@@ -189,7 +192,7 @@ class Logins:
             raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
         return done
 
-    async def _reading(self, desk: Desk, asked: Asked) -> Reading:
+    async def reading(self, desk: Desk, asked: Asked) -> Reading:
         """What is known of the member, which is made if it is not there; no opening when nobody is named."""
         member_id, knock = asked.visit.asked.member_id, knock_of(asked)
         reading = await desk.read(knock)
@@ -212,11 +215,19 @@ class Logins:
     def _again(self, asked: Asked, earlier: Replay) -> LoginVerdict:
         return self.seal.again(asked.tenant, asked.policy, asked.visit.asked, asked.visit.attempt_id, earlier)
 
-    async def write(self, desk: Desk, asked: Asked, planned: Plan) -> Done | None:
-        """The login as it was decided, written; None when its member is not as it was read."""
-        answer = unsealed(planned, asked.visit)
-        rows, key = planned.rows, key_row(asked.visit, asked.salt, answer)
-        violations = await desk.record(rows if key is None else msgspec.structs.replace(rows, key=key))
+    async def write(
+        self, desk: Desk, asked: Asked, planned: Plan, *, before: Sequence[EndedSession] = ()
+    ) -> Done | None:
+        """The login as it was decided, written; None when its member is not as it was read.
+
+        `before` are sessions that were ended for it already.
+        """
+        answer = unsealed(planned, asked.visit, before)
+        key, challenge = key_row(asked.visit, asked.salt, answer), challenge_of(planned, asked.visit, asked.salt)
+        rows = planned.rows
+        if key is not None or challenge is not None:
+            rows = msgspec.structs.replace(rows, key=key, challenge=challenge)
+        violations = await desk.record(rows)
         if violations is None:
             return None
         return Done(planned=planned, answer=msgspec.structs.replace(answer, violations=violations))
@@ -231,11 +242,10 @@ class Logins:
             return {}
         return pulse.live
 
-    async def tell(self, visit: Visit, rows: LoginRows) -> None:
-        """After the commit: every worker forgets what it held of the member."""
-        tenant, member_id = rows.tenant, rows.member_id or ""
-        touched = (*(each.id for each in rows.ended), visit.session_id)
-        kind = "session_ended" if rows.ended else "session_started"
+    async def tell(self, tenant: str, member_id: str, ended: Sequence[str], session_id: str | None) -> None:
+        """After the commit: every worker forgets what it held of the member, and of the session that began, if one did."""
+        touched = (*ended, session_id) if session_id is not None else tuple(ended)
+        kind = "session_ended" if ended else "session_started"
         self._live.forget(tenant, member_id, touched)
         await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
 
@@ -248,13 +258,13 @@ class Logins:
         for each in done.planned.rows.violations:
             VIOLATIONS.labels(each.effect).inc()
 
-    def asked(self, tenant: str, policy: Policy, said: Login, now_ms: int, *, salt: bytes | None = None) -> Asked:
+    def asked(self, policy: Policy, said: Login, now: datetime, *, salt: bytes | None = None) -> Asked:
         """A login with all that it brings; its secrets are derived from `salt`, else from a new one."""
         salt, attempt_id = salt or new_secret(), said.attempt_id or self._new_id()
         found = address(said.ip)
         visit = Visit(
             asked=said,
-            now=from_ms(now_ms),
+            now=now,
             attempt_id=attempt_id,
             session_id=said.session_id or str(self._new_id()),
             device_id=self._new_id(),
@@ -268,7 +278,7 @@ class Logins:
             challenge_id=self._new_id(),
             place=self._geo.lookup(found),
         )
-        return Asked(tenant=tenant, policy=policy, visit=visit, salt=salt, reach=failures_reach(policy.rules))
+        return Asked(tenant=policy.tenant, policy=policy, visit=visit, salt=salt, reach=failures_reach(policy.rules))
 
 
 def knock_of(asked: Asked) -> Knock:
