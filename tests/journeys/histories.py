@@ -85,12 +85,13 @@ class World:
     answers: Counter[str] = field(default_factory=Counter)
     tokens: dict[tuple[str, int], str] = field(default_factory=dict)
 
-    async def live(self, member: str, tick: int, act: Act, now_ms: int) -> None:
-        """Let a member do one thing."""
+    async def live(self, member: str, tick: int, act: Act, now_ms: int) -> str | None:
+        """Let a member do one thing; why it was refused, None when it was not."""
         code = await (self._use(member, act, now_ms) if act.kind == "use" else self._log_in(member, tick, act, now_ms))
         self.answers[code or "allow"] += 1
         if code is not None:
             self.refused.append((member, from_ms(now_ms), code))
+        return code
 
     async def _log_in(self, member: str, tick: int, act: Act, now_ms: int) -> str | None:
         asked = Login(
@@ -120,21 +121,21 @@ class World:
         return None if reason is None else str(reason["code"])
 
 
-async def play(worlds: Sequence[World], lives: History, begin_ms: int, clock: Any) -> int:
-    """Live the same history in every world at once; the time of its end, in ms."""
+async def play(free: World, ruled: Sequence[World], lives: History, begin_ms: int, clock: Any) -> int:
+    """Live the same history without a rule and under rules; the time of its end, in ms.
+
+    Nobody does under a rule what could not be done without one: such as to go
+    on with a session that a later login has replaced.
+    """
     now_ms = begin_ms
     for tick, gap in enumerate(lives.gaps_ms):
         now_ms += gap
         clock.now_ms = now_ms
-        await asyncio.gather(
-            *(
-                world.live(member, tick, act, now_ms)
-                for world in worlds
-                for member, acts in lives.acts.items()
-                if (act := acts[tick]) is not None
-            )
-        )
-        await settled(worlds[0].workers)
+        acts = [(member, act) for member, each in lives.acts.items() if (act := each[tick]) is not None]
+        codes = await asyncio.gather(*(free.live(member, tick, act, now_ms) for member, act in acts))
+        done = [each for each, code in zip(acts, codes, strict=True) if code is None]
+        await asyncio.gather(*(world.live(member, tick, act, now_ms) for world in ruled for member, act in done))
+        await settled(free.workers)
     return now_ms + 1
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from accessguard.api.context import Context
@@ -41,7 +42,7 @@ class Tried:
 
 def rule(kind: str, action: str, **params: Any) -> Any:
     """A rule as an operator writes it, enforced, under a name for the test's report."""
-    body = RuleBody(kind=kind, mode="enforce", action=action, params=params)  # type: ignore[arg-type]
+    body = msgspec.convert({"kind": kind, "mode": "enforce", "action": action, "params": params}, RuleBody)
     name = "-".join(str(each) for each in (kind, action, *params.values()))
     return pytest.param(body, id=name)
 
@@ -100,11 +101,12 @@ async def tenant_with(ctx: Context, name: str, body: RuleBody | None) -> str:
 async def lived(workers: tuple[Context, Context], clock: Tried) -> dict[str, Any]:
     """The same histories, lived without any rule and under each of them at once."""
     bodies = {param.id: param.values[0] for param in RULES}
-    worlds = {"": World(await tenant_with(workers[0], f"free-{BEGIN_MS}", None), workers)}
+    worlds = {}
+    free = World(await tenant_with(workers[0], f"free-{BEGIN_MS}", None), workers)
     for name, body in bodies.items():
         worlds[name] = World(await tenant_with(workers[0], f"ruled-{name}"[:100], body), workers)
-    end_ms = await play(list(worlds.values()), history(1, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
-    return {"worlds": worlds, "end": from_ms(end_ms)}
+    end_ms = await play(free, list(worlds.values()), history(1, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
+    return {"": free, "worlds": worlds, "end": from_ms(end_ms)}
 
 
 async def replayed(ctx: Context, tenant: str, body: RuleBody, lived: dict[str, Any]) -> list[tuple[str, Any, str]]:
@@ -125,7 +127,7 @@ async def replayed(ctx: Context, tenant: str, body: RuleBody, lived: dict[str, A
 async def test_a_rule_refuses_in_the_replay_whom_it_refuses_in_life(body, lived, workers, request):
     """Member by member, to the instant: on two workers under the rule, and from the record of a tenant without it."""
     name = request.node.callspec.id
-    ruled, free = lived["worlds"][name], lived["worlds"][""]
+    ruled, free = lived["worlds"][name], lived[""]
     mine = {"session_ended", "unknown_session", "session_expired"}
 
     refused = await replayed(workers[0], free.tenant, body, lived)
