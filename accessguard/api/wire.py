@@ -443,7 +443,7 @@ def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
         language=language,
         support_email=verdict.support_email,
         page_url=None,
-        challenge_id=None,
+        challenge_id=verdict.challenge_id,
         choices=verdict.choices,
         end_reason=verdict.end_reason,
     )

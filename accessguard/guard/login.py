@@ -30,6 +30,7 @@ from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECOND
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Action
+from accessguard.rules.needs import STORED
 from accessguard.rules.networks import address
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
@@ -254,6 +255,7 @@ def _knock(asked: Asked) -> Knock:
         device_id=visit.claim.device_id if visit.claim else None,
         session_id=visit.asked.session_id,
         attempt_id=visit.asked.attempt_id,
+        needs=int(asked.policy.needs & STORED),
     )
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from accessguard.devices.browser import Browser, same
 from accessguard.devices.cookie import Claim, matches, secret_hash
-from accessguard.guard.facts import Case, cases, counts, device_fact, gather
+from accessguard.guard.facts import Case, Seen, cases, counts, device_fact, gather
 from accessguard.guard.model import Login, Method, Verdict
 from accessguard.guard.verdicts import verdict_of
 from accessguard.policies.model import Policy
@@ -81,7 +81,7 @@ def plan(opening: Opening, policy: Policy, visit: Visit, *, live_ms: Mapping[str
         stage=Stage.LOGIN,
         session=_session_fact(visit, device_id),
         device=None if impersonated else _device_fact(device, visit),
-        address=visit.address,
+        seen=Seen(address=visit.address),
         live_ms=live_ms,
         impersonated=impersonated,
         without=(*replaced, visit.session_id),
