@@ -29,6 +29,7 @@ from accessguard.api.middleware import boundary
 from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision
 from accessguard.database import Database
 from accessguard.devices.browser import recognise
@@ -39,6 +40,7 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
+from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
@@ -98,16 +100,25 @@ class Parts:
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()
+        aftermath = Aftermath(
+            sessions=sessions,
+            networks=NetworkStore(db),
+            challenges=ChallengeStore(db),
+            folds=self.folds,
+            live=live,
+            changes=self.changes,
+            new_id=uuid7,
+        )
         evaluation = Evaluation(
             store=sessions,
             live=live,
             book=book,
             memory=memory,
-            folds=self.folds,
+            aftermath=aftermath,
             tally=tally,
             activity=self.activity,
             tokens=device_tokens,
-            new_id=uuid7,
+            geo=self.geo,
         )
         checks = Checks(
             live=live,

@@ -12,9 +12,9 @@ from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
 from accessguard.api.reply import encode, plain, written_reply
 from accessguard.api.wire import ChecksRequest, check_reply
-from accessguard.guard.evaluate import TTL_MS
 from accessguard.guard.memory import EXEMPT, Held
 from accessguard.guard.model import Check
+from accessguard.guard.question import TTL_MS
 
 
 async def check(request: web.Request) -> web.Response:

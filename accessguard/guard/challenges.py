@@ -29,6 +29,7 @@ from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.model import KeyRow, Knock, LoginRows
 from accessguard.sessions.store import SessionStore
 
+QUERY_S: Final = 1.0
 FREED: Final = "freed_by_member"
 """Why a session ended that the member closed to get in."""
 
@@ -38,6 +39,16 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
 
     outcome: Answer
     freed: Freed | None = None
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of a challenge, by whom, when; `next_id` is for the challenge after it, if one follows."""
+
+    policy: Policy
+    actor: Actor
+    said: Settle
+    now: datetime
+    next_id: UUID
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,11 +80,10 @@ class Challenges:
         challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
         if policy is None or challenge is None:
             raise _missing()
+        call = Call(policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id())
         async with self._db.transaction() as tx:
             await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, challenge.member_id)
-            done = await Settling(tx, self._logins, policy, actor, said, from_ms(now_ms), self._new_id).done(
-                challenge.id
-            )
+            done = await Settling(tx, self._logins, call).done(challenge.id)
         if done.changed:
             await self._logins.tell(tenant, challenge.member_id, done.ended, challenge.session_id)
         secret = self._logins.seal.secret(done.salt, challenge_id)
@@ -83,23 +93,11 @@ class Challenges:
 class Settling:
     """One settlement, within the transaction that holds its member."""
 
-    def __init__(
-        self,
-        tx: Database,
-        logins: Logins,
-        policy: Policy,
-        actor: Actor,
-        said: Settle,
-        now: datetime,
-        new_id: Callable[[], UUID],
-    ) -> None:
+    def __init__(self, tx: Database, logins: Logins, call: Call) -> None:
         self._tx = tx
         self._logins = logins
-        self._policy = policy
-        self._actor = actor
-        self._said = said
-        self._now = now
-        self._new_id = new_id
+        self._call = call
+        self._policy, self._said, self._now = call.policy, call.said, call.now
         self._store = LoginStore(tx, quiet=logins.quiet)
         self._challenges = ChallengeStore(tx)
         self._ended: tuple[str, ...] = ()
@@ -172,7 +170,9 @@ class Settling:
     async def _checked(self, challenge: Challenge) -> Checked | None:
         """The session that was challenged, as it stands; None when it is gone."""
         session_id = challenge.session_id or ""
-        snapshot = await SessionStore(self._tx).snapshot(self._policy.tenant, session_id, timeout_s=1.0)
+        snapshot = await SessionStore(self._tx).snapshot(
+            self._policy.tenant, session_id, timeout_s=QUERY_S, needs=self._policy.needs
+        )
         return of_session(snapshot, self._policy, challenge, self._now)
 
     async def _after(self, challenge: Challenge, checked: Checked | None) -> LoginVerdict:
@@ -183,7 +183,7 @@ class Settling:
         if self._said.freed is None or checked.decision.outcome is Outcome.ALLOW:
             return allowed(challenge, checked, self._freed)
         fresh = msgspec.structs.replace(
-            challenge, id=self._new_id(), created_at=self._now, expires_at=self._now + LASTS
+            challenge, id=self._call.next_id, created_at=self._now, expires_at=self._now + LASTS
         )
         put = await self._challenges.make(self._policy.tenant, fresh)
         return still(self._policy, challenge, checked, self._freed, put.id)
@@ -194,7 +194,7 @@ class Settling:
         lifted = said.outcome is Answer.PASSED and said.freed is None
         until = good_until(_rule(self._policy, challenge), self._now, ends) if lifted else None
         settlement = Settlement(
-            outcome=said.outcome, at=self._now, by=self._actor.subject, freed=said.freed, good_until=until
+            outcome=said.outcome, at=self._now, by=self._call.actor.subject, freed=said.freed, good_until=until
         )
         if not await self._challenges.settle(self._policy.tenant, challenge.id, settlement):
             raise _conflict("The challenge is over.")
@@ -208,7 +208,7 @@ class Settling:
             raise _conflict("The member may not free a place himself now.")
         if not _among(freed, step.finding):
             raise _conflict("This is not among the choices.", _pointer(freed))
-        tenant, member_id, by = self._policy.tenant, challenge.member_id, self._actor.subject
+        tenant, member_id, by = self._policy.tenant, challenge.member_id, self._call.actor.subject
         if freed.session_id is not None:
             await SessionStore(self._tx).end(tenant, freed.session_id, at=self._now, reason=FREED, by=by)
             self._ended = (freed.session_id,)

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.challenges.model import Challenge
-from accessguard.guard.facts import device_fact, gather, session_fact
+from accessguard.guard.facts import Seen, device_fact, gather, session_fact
 from accessguard.guard.model import EndedSession, LoginVerdict, OpenedSession, Verdict
 from accessguard.guard.verdicts import verdict_of
 from accessguard.policies.model import Policy
@@ -55,9 +55,8 @@ def of_session(snapshot: Snapshot | None, policy: Policy, challenge: Challenge, 
         stage=Stage.CHECK,
         session=session_fact(session),
         device=device_fact(device) if device else None,
-        address=None,
+        seen=Seen(address=None, activity=_activity(rule)),
     )
-    facts = msgspec.structs.replace(facts, activity=_activity(rule))
     decision = judge((rule,) if rule else (), facts)
     return Checked(
         snapshot=snapshot, session=session, rule=rule, decision=decision, closed=_closed(session, policy, now)

@@ -12,7 +12,7 @@ from accessguard.guard.facts import gather
 from accessguard.guard.model import Method
 from accessguard.guard.plan import Plan, found_of
 from accessguard.guard.verdicts import verdict_of
-from accessguard.guard.visit import Visit, attempt, device_of, recognised, session_of, token_state, with_failures
+from accessguard.guard.visit import Visit, attempt, device_of, known_as, recognised, seen_of, session_of, token_state
 from accessguard.policies.model import Policy
 from accessguard.rules.engine import judge, of_failure
 from accessguard.rules.login import reach
@@ -36,17 +36,20 @@ def failure(
     snapshot = opening.snapshot if opening else _nobody(tenant)
     own = recognised(opening, visit.claim) if opening else None
     own_id = own.id if own else None
+    device = device_of(own, visit) if own else None
+    before = failures or Failures()
     facts = gather(
         snapshot,
         policy,
         now=visit.now,
         stage=Stage.LOGIN,
         session=session_of(visit, own_id),
-        device=device_of(own, visit) if own else None,
-        address=visit.address,
+        device=device,
+        seen=seen_of(visit),
         impersonated=visit.asked.method is Method.IMPERSONATION,
+        failures=before.facts,
+        succeeded_at=before.succeeded_at(known_as(device)),
     )
-    facts = with_failures(facts, failures)
     decision = _mild(judge(of_failure(policy.rules), facts))
     allowed = decision.outcome is Outcome.ALLOW
     counted = allowed and not facts.staff

@@ -35,6 +35,7 @@ from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECOND
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Action
+from accessguard.rules.needs import STORED
 from accessguard.rules.networks import address
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
@@ -294,6 +295,7 @@ def knock_of(asked: Asked) -> Knock:
         failures_since=since,
         first_ip=first,
         last_ip=last,
+        needs=int(asked.policy.needs & STORED),
     )
 
 

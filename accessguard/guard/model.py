@@ -96,11 +96,10 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a check, before it is written as JSON.
 
-    `device_id` is None where no device is known. `choices` are what counts
-    against the limit that refused. `locale` chooses the message's language,
+    `device_id` is None where no device is known. `challenge_id` names the
+    challenge that was put. `choices` are what counts against the limit that refused. `locale` chooses the message's language,
     `time_zone` is the student's; `message` is the rule's own text. `lapse` is
-    why no enrolment is active. `challenge_id` is what a challenge is settled by.
-    `trace` is there only when asked for.
+    why no enrolment is active. `trace` is there only when asked for.
     """
 
     outcome: Outcome
@@ -119,9 +118,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str | None = None
     end_reason: str | None = None
     violation_id: UUID | None = None
+    challenge_id: UUID | None = None
     choices: tuple[Choice, ...] = ()
     lapse: str | None = None
-    challenge_id: UUID | None = None
     locale: str | None = None
     time_zone: str | None = None
     support_email: str | None = None

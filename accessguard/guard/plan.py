@@ -17,11 +17,12 @@ from accessguard.guard.visit import (
     Visit,
     attempt,
     device_of,
+    known_as,
     network,
     recognised,
+    seen_of,
     session_of,
     token_state,
-    with_failures,
 )
 from accessguard.policies.model import Policy
 from accessguard.rules.device import place_since
@@ -60,19 +61,22 @@ def plan(
     device = None if impersonated else recognised(opening, visit.claim)
     device_id = None if impersonated else device.id if device else visit.device_id
     replaced = _replaced(snapshot, device, visit.session_id)
+    fact = None if impersonated else device_of(device, visit)
+    before = failures or Failures()
     facts = gather(
         snapshot,
         policy,
         now=visit.now,
         stage=Stage.LOGIN,
         session=session_of(visit, device_id),
-        device=None if impersonated else device_of(device, visit),
-        address=visit.address,
+        device=fact,
+        seen=seen_of(visit),
         live_ms=live_ms,
         impersonated=impersonated,
         without=(*replaced, visit.session_id),
+        failures=before.facts,
+        succeeded_at=before.succeeded_at(known_as(fact)),
     )
-    facts = with_failures(facts, failures)
     decision = judge(policy.rules, facts)
     allowed = decision.outcome is Outcome.ALLOW
     found = found_of(decision, visit, snapshot, device_id)

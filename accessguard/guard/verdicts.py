@@ -46,6 +46,7 @@ def verdict_of(decision: Decision, snapshot: Snapshot, policy: Policy, session: 
         message=step.rule.message if step else None,
         end_reason=session.end_reason if session else None,
         choices=choices(snapshot, finding),
+        lapse=finding.lapse if finding else None,
         locale=snapshot.locale,
         time_zone=snapshot.time_zone,
         support_email=policy.settings.support_email,

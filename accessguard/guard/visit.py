@@ -10,14 +10,13 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.devices.browser import Browser
+from accessguard.devices.browser import Browser, kin
 from accessguard.devices.cookie import Claim, matches
-from accessguard.guard.facts import device_fact
+from accessguard.guard.facts import Seen, device_fact
 from accessguard.guard.model import Login, Method
 from accessguard.rules.model import Access, Decision, DeviceFact, Facts, Outcome, Place, Rule, SessionFact
 from accessguard.rules.network import admitted_since
 from accessguard.rules.networks import Address
-from accessguard.sessions.failures import Failures
 from accessguard.sessions.model import AttemptRow, ClaimedDevice, Device, NetworkRow, Opening
 
 
@@ -181,14 +180,17 @@ def device_of(device: Device | None, visit: Visit) -> DeviceFact:
         last_seen=visit.now,
         device_class=visit.browser.device_class,
         new=True,
-        browser=visit.browser.family,
+        browser=kin(visit.browser.family),
         os=visit.browser.os,
     )
 
 
-def with_failures(facts: Facts, failures: Failures | None) -> Facts:
-    """The same with the failed logins before this one, which are there only where a rule counts them."""
-    if failures is None:
-        return facts
-    known = None if facts.device is None or facts.device.new else facts.device.id
-    return msgspec.structs.replace(facts, failures=failures.facts, succeeded_at=failures.succeeded_at(known))
+def seen_of(visit: Visit) -> Seen:
+    """What this login itself shows."""
+    browser = visit.browser
+    return Seen(address=visit.address, place=visit.place, browser=kin(browser.family), os=browser.os)
+
+
+def known_as(device: DeviceFact | None) -> UUID | None:
+    """The device that the member is known by; None for a stranger's or a new one."""
+    return None if device is None or device.new else device.id

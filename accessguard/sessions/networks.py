@@ -75,9 +75,9 @@ class NetworkStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def seen(self, tenant: str, rows: Sequence[NetworkRow]) -> None:
+    async def seen(self, tenant: str, rows: Sequence[NetworkRow], *, timeout_s: float | None = None) -> None:
         """Note where members were seen, each member, session and address once in `rows`."""
-        await self._db.row(SEEN, tenant, rows)
+        await self._db.row(SEEN, tenant, rows, timeout_s=timeout_s)
 
     async def use(self, tenant: str, address: Address, *, since: datetime, today: datetime) -> Use:
         """Who was seen at an address after `since`, and how many of them after `today`."""
