@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from accessguard.database import Database
+from accessguard.devices.browser import kin
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.facts import details, from_ms
 from accessguard.jobs.model import Job, JobKind
@@ -230,7 +231,7 @@ class Simulations:
     ) -> None:
         self._policies = PolicyStore(db)
         self._jobs = JobStore(db)
-        self._store = ReplayStore(db, lookup)
+        self._store = ReplayStore(db, lookup, kin)
         self._simulator = Simulator(self._store, pause_s=0.001)
         self._new_id = new_id
         self._now_ms = now_ms

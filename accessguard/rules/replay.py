@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.rules.device import place_since
-from accessguard.rules.engine import judge, of_failure
+from accessguard.rules.engine import judge, mild, of_failure
 from accessguard.rules.login import reach
 from accessguard.rules.model import (
     Access,
@@ -40,6 +40,7 @@ from accessguard.rules.model import (
 )
 from accessguard.rules.network import admitted_since
 from accessguard.rules.networks import Address
+from accessguard.rules.sighting import sighting
 
 MOST_NETWORKS: Final = 500
 """As many as a snapshot of a member holds (sessions/evidence.py)."""
@@ -203,8 +204,7 @@ class Replay:
             return None
         session = found.fact
         device = self._device(session.device_id, event.at)
-        decision = self._judged(
-            rules,
+        facts = self._facts(
             event,
             stage=Stage.CHECK,
             session=session,
@@ -213,8 +213,9 @@ class Replay:
             product_id=event.product_id,
             activity=event.activity,
         )
+        decision = self._judged(rules, facts)
         allowed = decision.outcome is Outcome.ALLOW
-        self._seen(event, session.id, session.device_id, rules, allowed=allowed)
+        self._note_use(rules, facts, allowed=allowed)
         if decision.ends:
             del self._open[session.id]
         if allowed:
@@ -230,16 +231,8 @@ class Replay:
         device = self._recognised(event)
         own = (each.fact.id for each in self._open.values() if each.fact.device_id == event.device_id)
         replaced = () if device.new else tuple(own)
-        session = SessionFact(
-            id=event.session_id,
-            device_id=event.device_id,
-            started_at=event.at,
-            last_activity=event.at,
-            app=event.app,
-            device_class=event.device_class,
-        )
-        decision = self._judged(
-            rules,
+        session = _asked_for(event)
+        facts = self._facts(
             event,
             stage=Stage.LOGIN,
             session=session,
@@ -250,37 +243,45 @@ class Replay:
             succeeded_at=self._succeeded.get(None if device.new else device.id),
             strangers=event.strangers,
         )
+        decision = self._judged(rules, facts)
         allowed = decision.outcome is Outcome.ALLOW
         if allowed:
             for each in (*replaced, *decision.evict):
                 self._open.pop(each, None)
             self._open[session.id] = Open(fact=session, expires_at=event.at + self._terms.lifetime)
-            self._succeeded[None if device.new else device.id] = event.at
+            self._succeeded |= dict.fromkeys((device.id, None) if device.new else (device.id,), event.at)
         self._admit(device, event, rules, allowed=allowed)
-        self._seen(event, session.id if allowed else None, event.device_id, rules, allowed=allowed)
+        self._note_login(rules, facts, allowed=allowed)
         return decision
 
     def _failed(self, event: LoggedIn, rules: Sequence[Rule]) -> Decision | None:
         device = self._device(event.device_id, event.at)
-        session = SessionFact(id=event.session_id, device_id=None, started_at=event.at, last_activity=event.at)
-        decision = self._judged(
-            of_failure(rules),
+        own = None if device is None else device.id
+        facts = self._facts(
             event,
             stage=Stage.LOGIN,
-            session=session,
+            session=_asked_for(event),
             device=device,
             without=(),
-            succeeded_at=self._succeeded.get(None if device is None else device.id),
+            succeeded_at=self._succeeded.get(own),
             strangers=event.strangers,
         )
+        decision = mild(self._judged(of_failure(rules), facts))
         if decision.outcome is Outcome.ALLOW and self._reach is not None:
-            own = None if device is None else device.id
             self._failures.append(FailureFact(at=event.at, address=event.address, device_id=own))
         return decision
 
-    def _judged(
+    def _judged(self, rules: Sequence[Rule], facts: Facts) -> Decision:
+        """Judge, and open the cases that escalation counts; without rules nothing is found."""
+        if not rules:
+            return NOTHING
+        decision = judge(rules, facts)
+        if self._escalates:
+            self._note_cases(decision, facts.now)
+        return decision
+
+    def _facts(
         self,
-        rules: Sequence[Rule],
         event: LoggedIn | Used,
         *,
         stage: Stage,
@@ -293,22 +294,17 @@ class Replay:
         os: str | None = None,
         succeeded_at: datetime | None = None,
         strangers: tuple[FailureFact, ...] = (),
-    ) -> Decision:
-        """Judge on everything that is known at the time of the event; what was found opens cases."""
-        if not rules:
-            return NOTHING
+    ) -> Facts:
+        """Everything that is known at the time of the event."""
         at, past = event.at, self._past
-        device_id = None if device is None else device.id
-        facts = Facts(
+        return Facts(
             now=at,
             stage=stage,
             session=session,
             device=device,
             address=event.address,
             others=self._others(at, without),
-            other_devices=tuple(
-                fact for each in self._devices if each != device_id and (fact := self._device(each, at, known=True))
-            ),
+            other_devices=self._other_devices(at, None if device is None else device.id),
             tags=past.tags,
             product_id=product_id,
             staff=past.staff,
@@ -325,10 +321,12 @@ class Replay:
             extra_sessions=_within(past.extra_sessions, at),
             extra_devices=_within(past.extra_devices, at),
         )
-        decision = judge(rules, facts)
-        if self._escalates:
-            self._note(decision, at)
-        return decision
+
+    def _other_devices(self, at: datetime, device_id: UUID | None) -> tuple[DeviceFact, ...]:
+        if not self._marks:
+            return tuple(each for each in self._devices.values() if each.id != device_id)
+        others = (self._device(each, at, known=True) for each in self._devices if each != device_id)
+        return tuple(each for each in others if each is not None)
 
     def _others(self, at: datetime, without: Sequence[str]) -> tuple[SessionFact, ...]:
         return tuple(
@@ -379,37 +377,39 @@ class Replay:
             kept = msgspec.structs.replace(kept, admitted_at=since, first_admitted_at=first, last_seen=event.at)
         self._devices[device.id] = msgspec.structs.replace(kept, new=False) if kept.new else kept
 
-    def _seen(
-        self,
-        event: LoggedIn | Used,
-        session_id: str | None,
-        device_id: UUID | None,
-        rules: Sequence[Rule],
-        *,
-        allowed: bool,
-    ) -> None:
-        """Keep where it was used from; a refused use moves nothing."""
-        if not self._looks_at_networks or event.address is None:
+    def _note_use(self, rules: Sequence[Rule], facts: Facts, *, allowed: bool) -> None:
+        """Keep where a session was used from, as a check does."""
+        noted = sighting(rules, facts, admitted=allowed) if self._looks_at_networks else None
+        if noted is not None:
+            self._keep_network(noted.network)
+
+    def _note_login(self, rules: Sequence[Rule], facts: Facts, *, allowed: bool) -> None:
+        """Keep where a login came from; one that is refused has no session, and moves nothing that is known."""
+        if not self._looks_at_networks or facts.address is None:
             return
-        place = (session_id, event.address.text)
-        held = self._networks.get(place)
-        if held is None:
-            self._networks[place] = NetworkFact(
-                address=event.address,
-                place=event.place,
+        at, session_id = facts.now, facts.session.id if allowed else None
+        held = self._networks.get((session_id, facts.address.text))
+        if held is not None and not allowed:
+            return
+        last = None if held is None else held.admitted_at
+        self._keep_network(
+            NetworkFact(
+                address=facts.address,
+                place=facts.place,
                 session_id=session_id,
-                device_id=device_id,
-                first_at=event.at,
-                last_at=event.at,
-                admitted_at=event.at if allowed else None,
+                device_id=facts.session.device_id,
+                first_at=at if held is None else held.first_at,
+                last_at=at,
+                admitted_at=admitted_since(last, held.last_at if held else at, rules, at) if allowed else None,
             )
-            self._forget_networks()
-        elif allowed:
-            since = admitted_since(held.admitted_at, held.last_at, rules, event.at)
-            self._networks[place] = msgspec.structs.replace(held, last_at=event.at, admitted_at=since)
+        )
+
+    def _keep_network(self, network: NetworkFact) -> None:
+        """Keep it, and of too many the newest, as a snapshot does."""
+        self._networks[network.session_id, network.address.text] = network
+        self._forget_networks()
 
     def _forget_networks(self) -> None:
-        """Keep the newest, as a snapshot does."""
         if len(self._networks) > 2 * MOST_NETWORKS:
             newest = sorted(self._networks.items(), key=lambda each: each[1].last_at, reverse=True)
             self._networks = dict(newest[:MOST_NETWORKS])
@@ -428,7 +428,7 @@ class Replay:
                 self._enrolments[standing.product_id] = standing.fact
         return tuple(self._enrolments.values())
 
-    def _note(self, decision: Decision, at: datetime) -> None:
+    def _note_cases(self, decision: Decision, at: datetime) -> None:
         """Open or go on with the cases that escalation counts."""
         for step in decision.fired:
             if step.finding is None or step.effect is Effect.EXEMPT:
@@ -441,6 +441,18 @@ class Replay:
 
 
 NOTHING: Final = Decision(outcome=Outcome.ALLOW)
+
+
+def _asked_for(event: LoggedIn) -> SessionFact:
+    """The session that a login asks for."""
+    return SessionFact(
+        id=event.session_id,
+        device_id=event.device_id,
+        started_at=event.at,
+        last_activity=event.at,
+        app=event.app,
+        device_class=event.device_class,
+    )
 
 
 def _marked(device: KnownDevice) -> bool:

@@ -25,6 +25,8 @@ from accessguard.rules.networks import Address, address
 from accessguard.rules.replay import Event, KnownDevice, LoggedIn, Open, Over, Past, Span, Standing, Used
 
 Lookup: TypeAlias = Callable[[Address | None], Place]
+Kin: TypeAlias = Callable[[str], str]
+"""The family that a browser is counted to, whatever form of it it is."""
 
 MEMBERS_AT_ONCE: Final = 20
 EVENTS_AT_ONCE: Final = 500
@@ -202,9 +204,10 @@ class _Change(msgspec.Struct, frozen=True, gc=False):
 class ReplayStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
-    def __init__(self, db: Database, lookup: Lookup) -> None:
+    def __init__(self, db: Database, lookup: Lookup, kin: Kin) -> None:
         self._db = db
         self._lookup = lookup
+        self._kin = kin
 
     async def count(self, tenant: str, period: Period) -> int:
         """How many members have something recorded in the period."""
@@ -263,7 +266,7 @@ class ReplayStore:
             device_id=row["device_id"],
             device_class=row["device_class"] or "unknown",
             app=row["app"],
-            browser=row["browser"],
+            browser=None if row["browser"] is None else self._kin(row["browser"]),
             os=row["os"],
             address=host,
             place=place,
@@ -280,7 +283,7 @@ class ReplayStore:
             extra_sessions=_spans(passes, "extra_session"),
             extra_devices=_spans(passes, "extra_device"),
             sessions=tuple(_open(each) for each in decode(row["sessions"], type=list[_Session])),
-            devices=tuple(_device(each, begin) for each in decode(row["devices"], type=list[_Device])),
+            devices=tuple(_device(each, begin, self._kin) for each in decode(row["devices"], type=list[_Device])),
             networks=tuple(self._networks(decode(row["networks"], type=list[_Network]), begin)),
             enrolments=_standings(
                 decode(row["enrolments"], type=list[_Enrolment]), decode(row["changes"], type=list[_Change])
@@ -337,7 +340,7 @@ def _open(row: _Session) -> Open:
     return Open(fact=fact, expires_at=row.expires_at)
 
 
-def _device(row: _Device, begin: datetime) -> KnownDevice:
+def _device(row: _Device, begin: datetime, kin: Kin) -> KnownDevice:
     first = row.first_admitted_at if row.first_admitted_at is not None and row.first_admitted_at < begin else None
     fact = DeviceFact(
         id=row.id,
@@ -346,7 +349,7 @@ def _device(row: _Device, begin: datetime) -> KnownDevice:
         first_admitted_at=first,
         last_seen=min(row.last_seen_at, begin),
         device_class=row.device_class,
-        browser=row.browser,
+        browser=kin(row.browser),
         os=row.os,
     )
     return KnownDevice(

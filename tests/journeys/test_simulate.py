@@ -13,20 +13,28 @@ import pytest
 
 from accessguard.api.context import Context
 from accessguard.app import open_parts
+from accessguard.config import Geo as GeoConfig
+from accessguard.devices.browser import kin
 from accessguard.guard.facts import from_ms
 from accessguard.guard.simulation import ask
-from accessguard.policies.model import RuleBody, RuleRecord, normalised, parse
-from accessguard.policies.store import PolicyStore
+from accessguard.policies.model import RuleBody, normalised
 from accessguard.rules.replay import Replay
 from accessguard.sessions.live import Change
 from accessguard.sessions.replay import ReplayStore
 from tests.build import number
 from tests.journeys.histories import World, history, play
+from tests.mmdb import city, mmdb
 from tests.service import Service, config
 
 BEGIN_MS = 1_780_000_000_000
 """May 2026: months whose partitions nobody makes any more."""
 DAY = timedelta(days=1)
+PLACES = {
+    "203.0.113.0/24": city("IT", "Turin", 45.07, 7.69) | {"autonomous_system_number": 64500},
+    "198.51.100.0/24": city("PT", "Lisbon", 38.72, -9.14) | {"autonomous_system_number": 64501},
+    "192.0.2.0/24": city("US", "New York", 40.71, -74.01) | {"autonomous_system_number": 64502},
+    "2001:db8:1::/48": city("IT", "Milan", 45.46, 9.19) | {"autonomous_system_number": 64500},
+}
 MEMBERS, TICKS, SEEDS = 16, 24, (1,)
 
 
@@ -60,6 +68,24 @@ RULES = [
     rule("device_limit", "deny_new", max=1, window_days=1),
     rule("device_limit", "deny_new", max=2, window_days=None),
     rule("device_limit", "deny_new", max=1, window_days=2, per="device_class"),
+    rule("session_limit", "challenge", max=1, window_s=7200),
+    rule("session_limit", "deny_new", max=1, window_s=86_400, activities=["video_watch", "lesson_open"]),
+    rule("session_limit", "log", max=1, window_s=86_400, escalation={"days": 3, "challenge_after": 1, "deny_after": 3}),
+    rule("device_limit", "challenge", max=1, window_days=30),
+    rule("device_churn", "deny_new", max_new=1, window_days=1),
+    rule("device_churn", "deny_new", max_new=2, window_days=30),
+    rule("network_limit", "deny_new", max=1, window_s=7200),
+    rule("network_limit", "deny_new", max=2, window_s=86_400, unit="prefix"),
+    rule("network_limit", "deny_new", max=1, window_s=86_400, unit="asn"),
+    rule("network_limit", "deny_new", max=1, window_s=86_400, unit="city"),
+    rule("impossible_travel", "deny_new", max_speed_kmh=900, min_distance_km=200),
+    rule("copied_session", "end_session", signal="network"),
+    rule("login_failures", "deny", max=2, window_s=7200, lock_s=3600),
+    rule("login_failures", "deny", max=1, window_s=1800, lock_s=1800, per="device"),
+    rule("login_failures", "deny", max=3, window_s=1800, lock_s=900, per="ip"),
+    rule("country_deny", "deny", countries=["PT"]),
+    rule("country_allow_only", "deny", countries=["IT", "US"]),
+    rule("asn_deny", "challenge", asns=[64501]),
     rule("ip_deny", "deny", networks=["203.0.113.0/24"]),
     rule("ip_allow_only", "deny", networks=["198.51.100.0/24", "2001:db8::/32"]),
 ]
@@ -73,13 +99,18 @@ async def clock() -> Tried:
 
 @pytest.fixture(scope="module")
 async def workers(
-    service: Service, database_url: str, redis_url: str, clock: Tried
+    service: Service, database_url: str, redis_url: str, clock: Tried, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[Context, Context]]:
     """Two workers on the stores of the run, in a time of their own."""
+    folder = tmp_path_factory.mktemp("places")
+    (folder / "places.mmdb").write_bytes(mmdb(PLACES))
+    settings = msgspec.structs.replace(
+        config(database_url, redis_url), geo=GeoConfig(files=(str(folder / "places.mmdb"),))
+    )
     async with AsyncExitStack() as stack:
         made = []
         for _ in range(2):
-            parts = await open_parts(config(database_url, redis_url), now_ms=clock)
+            parts = await open_parts(settings, now_ms=clock)
             made.append(await stack.enter_async_context(parts.running()))
         while not all(ctx.changes._memory.trusted for ctx in made):
             await asyncio.sleep(0.01)
@@ -113,7 +144,7 @@ async def replayed(ctx: Context, tenant: str, body: RuleBody, lived: dict[str, A
     """Who is refused when, and why, when the recorded history is played."""
     asked = await ask(ctx.policies, tenant, body, since=from_ms(BEGIN_MS), until=lived["end"], language="en")
     refused = []
-    async for person, events in ReplayStore(ctx.policies._db, ctx.geo.lookup).people(tenant, asked.period):
+    async for person, events in ReplayStore(ctx.policies._db, ctx.geo.lookup, kin).people(tenant, asked.period):
         replay = Replay(person.past, asked.terms)
         async for event in events:
             decision = replay.feed(event)
