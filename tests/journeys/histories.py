@@ -77,10 +77,15 @@ def _life(random: Random, ticks: int) -> tuple[Act | None, ...]:
 
 @dataclass
 class World:
-    """One tenant on two workers, and what it was refused: by member, time and code."""
+    """One tenant on two workers, and what it was refused: by member, time and code.
+
+    With `in_turn` its members do things one after the other: for rules by
+    which what one member does matters to another.
+    """
 
     tenant: str
     workers: Sequence[Context]
+    in_turn: bool = False
     refused: list[tuple[str, datetime, str]] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
     tokens: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -131,12 +136,24 @@ async def play(free: World, ruled: Sequence[World], lives: History, begin_ms: in
     for tick, gap in enumerate(lives.gaps_ms):
         now_ms += gap
         clock.now_ms = now_ms
-        acts = [(member, act) for member, each in lives.acts.items() if (act := each[tick]) is not None]
-        codes = await asyncio.gather(*(free.live(member, tick, act, now_ms) for member, act in acts))
+        acts = [
+            (member, act, now_ms + number)
+            for number, (member, each) in enumerate(lives.acts.items())
+            if (act := each[tick]) is not None
+        ]
+        codes = await asyncio.gather(*(free.live(member, tick, act, at_ms) for member, act, at_ms in acts))
         done = [each for each, code in zip(acts, codes, strict=True) if code is None]
-        await asyncio.gather(*(world.live(member, tick, act, now_ms) for world in ruled for member, act in done))
+        await asyncio.gather(*(_all(world, tick, done) for world in ruled))
         await settled(free.workers)
-    return now_ms + 1
+    return now_ms + 1_000
+
+
+async def _all(world: World, tick: int, acts: Sequence[tuple[str, Act, int]]) -> None:
+    if not world.in_turn:
+        await asyncio.gather(*(world.live(member, tick, act, at_ms) for member, act, at_ms in acts))
+        return
+    for member, act, at_ms in acts:
+        await world.live(member, tick, act, at_ms)
 
 
 async def settled(workers: Sequence[Context]) -> None:

@@ -135,8 +135,9 @@ async def lived(workers: tuple[Context, Context], clock: Tried) -> dict[str, Any
     worlds = {}
     free = World(await tenant_with(workers[0], f"free-{BEGIN_MS}", None), workers)
     for name, body in bodies.items():
-        worlds[name] = World(await tenant_with(workers[0], f"ruled-{name}"[:100], body), workers)
-    end_ms = await play(free, list(worlds.values()), history(1, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
+        in_turn = body.params.get("per") == "ip"
+        worlds[name] = World(await tenant_with(workers[0], f"ruled-{name}"[:100], body), workers, in_turn)
+    end_ms = await play(free, list(worlds.values()), history(3, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
     return {"": free, "worlds": worlds, "end": from_ms(end_ms)}
 
 
