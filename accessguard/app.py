@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
-from accessguard.guard.simulation import Simulations
+from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
@@ -62,6 +63,7 @@ from accessguard.members.passes import PassStore
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.model import RuleBody
 from accessguard.policies.store import PolicyStore
 from accessguard.rules.model import Code, Effect, Outcome
 from accessguard.rules.networks import networks
@@ -286,6 +288,28 @@ async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
     db = await Database.connect(config.database.url, size=1)
     try:
         await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()))
+    finally:
+        await db.close()
+
+
+async def simulate(
+    config: Config,
+    tenant: str,
+    body: RuleBody,
+    *,
+    since: datetime,
+    until: datetime,
+    progress: Callable[[int, int], None],
+) -> Simulation:
+    """Try a rule on what is recorded. Raises StartError, and GuardError for a rule, tenant or period that is none."""
+    try:
+        db = await Database.connect(config.database.url, size=1)
+    except (GuardError, OSError) as error:
+        raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
+    try:
+        await _check_schema(config.database.url)
+        asked = await ask(PolicyStore(db), tenant, body, since=since, until=until, language="en")
+        return await simulate_alone(db, Geo(config.geo.files).lookup, asked, progress)
     finally:
         await db.close()
 
