@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import date, datetime, timedelta, tzinfo
-from typing import Final
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -335,7 +335,7 @@ class _Run:
             return
         await self.tell()
         if self.found is not None:
-            await self._jobs.finish(tenant, job_id, self.found, at=now)
+            await self._jobs.finish(tenant, job_id, _written(self.found), at=now)
         else:
             await self._jobs.fail(tenant, job_id, self.error or "interrupted", at=now)
 
@@ -373,6 +373,16 @@ async def ask(
     )
     period = Period(begin=_begin(since, rule), since=since, until=until, strangers=_strangers(rule))
     return Asked(tenant=tenant, terms=terms, period=period, zone=_zone(settings), language=language)
+
+
+def _written(found: Simulation) -> Any:
+    """The report as it is kept, its times with milliseconds, as every answer writes them."""
+    plain = msgspec.to_builtins(found, builtin_types=(datetime,))
+    for example in plain["examples"]:
+        for name in ("at", "retry_at"):
+            at = example[name]
+            example[name] = at and at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return plain
 
 
 def _check_period(since: datetime, until: datetime) -> None:

@@ -314,7 +314,7 @@ def test_the_running_state_says_what_the_whole_history_says(given):
             decision = replay.feed(event)
             assert said(decision) == said(truth.decide(event)), (seed, event)
             fired += decision is not None and decision.fired != ()
-    assert fired > 2
+    assert fired
 
 
 ONE_SESSION = rule("session_limit", "deny_new", params={"max": 1, "window_s": 1800})
