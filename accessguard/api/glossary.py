@@ -80,6 +80,11 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "skipped": "Why the rule is not about this request; null when it is.",
     "sessions": "The sessions that were counted.",
     "TraceStep.devices": "The devices that were counted.",
+    "TraceStep.networks": "The addresses, networks or places that were counted.",
+    "times": "When each of what was counted was used last, was new, or failed, in the same order.",
+    "seen": "What the rule looked at: the country, the place, the browser.",
+    "TraceStep.before": "What it was compared with: the place or the browser before.",
+    "settled": "Whether a passed challenge stood in its way.",
     "would_end": "The sessions that it ends, or would end.",
     "effect": "What became of the finding.",
     # Ending

@@ -147,13 +147,11 @@ class Aftermath:
         member_id = await self._sessions.end(tenant, session_id, at=now, reason=reason, by="rule")
         if member_id is not None:
             self._live.forget(tenant, member_id, (session_id,))
-        await self._tell(question, "session_ended")
+        await self._tell(question, "session_ended", session_id)
 
-    async def _tell(self, question: Question, kind: str) -> None:
+    async def _tell(self, question: Question, kind: str, *session_ids: str) -> None:
         snapshot = question.snapshot
-        change = Change(
-            tenant=snapshot.tenant, kind=kind, member_id=snapshot.member_id, session_ids=(question.session.id,)
-        )
+        change = Change(tenant=snapshot.tenant, kind=kind, member_id=snapshot.member_id, session_ids=session_ids)
         await self._changes.announce(change)
 
 

@@ -212,15 +212,13 @@ class Evaluation:
             )
         except GuardError:
             return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
-        renewed = question
         session = fresh.session(question.session.id) if fresh else None
         if fresh is not None and session is not None:
-            renewed = Question(question.policy, fresh, session, question.asked, question.now_ms, since=question.since)
-            renewed.live_ms = question.live_ms
-            renewed.recognise(self._tokens, self._geo)
-        decision = renewed.decision()
-        if not renewed.due or decision.outcome is not Outcome.ALLOW:
-            return decision, renewed.last_ms
+            question.renew(fresh, session)
+            question.recognise(self._tokens, self._geo)
+        decision = question.decision()
+        if not question.due or decision.outcome is not Outcome.ALLOW:
+            return decision, question.last_ms
         self._moved(question)
         return decision, question.now_ms
 

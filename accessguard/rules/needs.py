@@ -51,12 +51,12 @@ OF_SIGNAL: Final = {
 
 
 def needs_of(rules: Iterable[Rule]) -> Need:
-    """What these rules look at; a pass may lift any of them, so wherever there is a rule, passes are looked at."""
-    return reduce(or_, (_of(rule) for rule in rules if rule.mode is not Mode.OFF), NOTHING)
+    """What these rules look at; passes are looked at in any case, for an answer says who is exempt."""
+    return reduce(or_, (_of(rule) for rule in rules if rule.mode is not Mode.OFF), Need.PASSES)
 
 
 def _of(rule: Rule) -> Need:
-    need = Need.PASSES | OF_KIND.get(rule.kind, NOTHING)
+    need = OF_KIND.get(rule.kind, NOTHING)
     if isinstance(rule.params, CopiedSession):
         need |= OF_SIGNAL[rule.params.signal]
     if rule.escalation is not None:
