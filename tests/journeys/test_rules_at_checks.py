@@ -54,7 +54,8 @@ def at(placed: Service) -> Tenant:
 
 def code(answer: Answer) -> str | None:
     """Why it was refused; None when it was not."""
-    return answer["reason"] and answer["reason"]["code"]
+    found: str | None = (answer["reason"] or {}).get("code")
+    return found
 
 
 def later(tenant: Tenant, **span: float) -> str:
