@@ -41,6 +41,7 @@ from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.evaluate import Evaluation
@@ -128,19 +129,22 @@ class Parts:
             evaluation=evaluation,
             seconds=seconds,
         )
+        logins = Logins(
+            db=db,
+            live=live,
+            book=book,
+            changes=self.changes,
+            device_tokens=device_tokens,
+            session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
+            geo=self.geo,
+            identifier_key=config.keys.identifier,
+            new_id=uuid7,
+            seconds=seconds,
+        )
         self.context = Context(
             checks=checks,
-            logins=Logins(
-                db=db,
-                live=live,
-                book=book,
-                changes=self.changes,
-                device_tokens=device_tokens,
-                session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
-                identifier_key=config.keys.identifier,
-                new_id=uuid7,
-                seconds=seconds,
-            ),
+            logins=logins,
+            challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),

@@ -72,6 +72,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "ended_sessions": [{"id": "019aa6f1-0b3c-7e4d-a5f6-17283940a5b6", "reason": "session_limit"}],
         "violations": [CASE],
     },
+    "SettleRequest": {"outcome": "passed", "end_session_id": None, "forget_device_id": None},
     "Check": {
         "session_id": SESSION,
         "ip": "203.0.113.9",

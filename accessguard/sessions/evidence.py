@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Final
-from uuid import UUID
 
 import msgspec
 
 from accessguard.database import Database
-from accessguard.rules.model import FailureFact
 from accessguard.rules.needs import STORED
-from accessguard.rules.networks import Address, address
+from accessguard.rules.networks import Address
+from accessguard.sessions.failures import FAILURES, Failures
 from accessguard.sessions.networks import bounds
 from accessguard.sessions.past import Evidence
 
@@ -62,39 +61,6 @@ EVIDENCE: Final = "SELECT jsonb_build_object(<parts>) FROM member m WHERE m.tena
     "<parts>", PARTS
 )
 
-# Failures of the member, and of anybody at its address (the /64 of IPv6); the success that clears the same counter.
-FAILURES: Final = """
-    WITH failed AS (
-        (SELECT id, at, ip, device_id, true AS own FROM login_attempt
-          WHERE tenant = $1 AND member_id = $2 AND counted AND at > $3 ORDER BY at DESC LIMIT 500)
-        UNION ALL
-        (SELECT id, at, ip, device_id, false FROM login_attempt
-          WHERE tenant = $1 AND ip BETWEEN $4::inet AND $5::inet AND counted AND at > $3 AND ($2::text IS NULL OR member_id IS DISTINCT FROM $2)
-          ORDER BY at DESC LIMIT 500)
-    )
-    SELECT (SELECT coalesce(jsonb_agg(jsonb_build_object('at', f.at, 'ip', host(f.ip), 'device_id', f.device_id, 'own', f.own)), '[]')
-              FROM failed f) AS failures,
-           (SELECT max(at) FROM login_attempt
-             WHERE tenant = $1 AND member_id = $2 AND at > $3 AND outcome = 'success' AND decision = 'allow'
-               AND (device_id = $6 OR ($6::uuid IS NULL AND device_new))) AS succeeded_at
-"""
-
-
-class Failed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One failed login as it is read."""
-
-    at: datetime
-    ip: str | None
-    device_id: UUID | None
-    own: bool
-
-
-class Failures(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Counted failures, and the last success on the same counter; None: none since then."""
-
-    facts: tuple[FailureFact, ...]
-    succeeded_at: datetime | None
-
 
 class EvidenceStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
@@ -107,17 +73,8 @@ class EvidenceStore:
         found = await self._db.value(EVIDENCE, tenant, member_id, STORED)
         return None if found is None else msgspec.json.decode(found, type=Evidence)
 
-    async def failures(
-        self, tenant: str, member_id: str | None, *, at: Address | None, device_id: UUID | None, since: datetime
-    ) -> Failures:
-        """Failed logins after `since`, of the member and of anybody at that address; 500 of each at most, the newest.
-
-        `device_id` is the device that the member is known by, None for a stranger's.
-        """
+    async def failures(self, tenant: str, member_id: str | None, *, at: Address | None, since: datetime) -> Failures:
+        """Failed logins after `since`, of the member and of anybody at that address; 500 of each at most, the newest."""
         first, last = (None, None) if at is None else bounds(at)
-        row = await self._db.row(FAILURES, tenant, member_id, since, first, last, device_id)
-        if row is None:
-            raise LookupError("a row of two values is always there")
-        found = msgspec.json.decode(row["failures"], type=tuple[Failed, ...])
-        facts = (FailureFact(at=f.at, address=address(f.ip), device_id=f.device_id, own=f.own) for f in found)
-        return Failures(facts=tuple(facts), succeeded_at=row["succeeded_at"])
+        found = await self._db.value(f"SELECT {FAILURES}", tenant, member_id, since, first, last)
+        return msgspec.json.decode(found, type=Failures)

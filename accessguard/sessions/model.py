@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.rules.model import Access, Activity
+from accessguard.sessions.failures import Failures
 from accessguard.sessions.past import NO_EVIDENCE, Evidence
 
 BEAT_MS = 30_000
@@ -125,6 +126,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a login asks about before it is decided; None for what it does not name.
 
+    `failures_since` is there when a rule counts failed logins; they are read
+    of the member and of the addresses from `first_ip` to `last_ip`.
     `needs` are the parts of the member's past to be read, in the numbers of `Need`.
     """
 
@@ -133,6 +136,9 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     device_id: UUID | None
     session_id: str | None
     attempt_id: UUID | None
+    failures_since: datetime | None = None
+    first_ip: str | None = None
+    last_ip: str | None = None
     needs: int = 0
 
 
@@ -145,10 +151,14 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was read for a login in one statement; no `opening` when there is no such member."""
+    """What was read for a login in one statement; no `opening` when there is no such member.
+
+    `failures` is there when it was asked for.
+    """
 
     opening: Opening | None
     replay: Replay | None
+    failures: Failures | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -159,7 +169,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea."""
+    """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea.
+
+    `counted`: it failed, and rules on failed logins count it.
+    """
 
     id: UUID
     at: datetime
@@ -185,6 +198,10 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rule_version: int | None
     exempt: bool
     degraded: bool
+    counted: bool = False
+    country: str | None = None
+    asn: int | None = None
+    city: str | None = None
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -236,7 +253,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything one login writes, if its member is still at `generation`.
 
-    A login that the platform refused is decided on nothing and has none.
+    A login that claims nothing has none: one that the platform refused, unless
+    a rule counts it. `challenge` is one that it is answered with.
     `counted` is whether it is an access of the member: a session begins, and
     nobody impersonates.
     """
@@ -252,6 +270,8 @@ class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: tuple[Ended, ...]
     violations: tuple[Any, ...]
     key: KeyRow | None
+    network: NetworkRow | None = None
+    challenge: Any = None
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, gc=False):
