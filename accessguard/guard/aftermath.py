@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from accessguard.errors import GuardError
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import Case, cases, from_ms
 from accessguard.guard.folds import Folds
+from accessguard.guard.pending import LASTS
 from accessguard.guard.question import Question
 from accessguard.rules.model import Decision, Outcome, Place, Stage
 from accessguard.rules.needs import Need
@@ -25,7 +26,6 @@ from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.violations.model import Found
 
-CHALLENGE_LASTS: Final = timedelta(minutes=10)
 WRITE_S: Final = 1.0
 """How long a check waits for a write that its answer speaks of."""
 
@@ -137,7 +137,7 @@ class Aftermath:
             stage=Stage.CHECK,
             asked=None,
             created_at=now,
-            expires_at=now + CHALLENGE_LASTS,
+            expires_at=now + LASTS,
         )
 
     async def _end(self, question: Question, decision: Decision) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 
-from accessguard.challenges.model import Answer as Settled
-from accessguard.challenges.model import Settlement
-from accessguard.sessions.live import Change
+from accessguard.policies.params import ACTIONS
+from accessguard.rules.model import Kind
 from tests.mmdb import city, mmdb
-from tests.service import FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
+from tests.service import CHROME, FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
 
 LISBON, MILAN, NOWHERE = "198.51.100.7", LAPTOP, "192.0.2.1"
 HOUR_MS = 3_600_000
@@ -46,10 +45,23 @@ def _in_time(placed: Service, service: Service) -> Iterator[None]:
         worker.clock._ahead_ms = 0
 
 
+@pytest.fixture(params=["fast lane", "ordinary lane"])
+def lane(request: pytest.FixtureRequest) -> Callable[[Service], Tenant]:
+    """A fresh tenant of a worker, by either of its lanes."""
+    ordinary = request.param == "ordinary lane"
+    return lambda worker: replace(worker, url=worker.plain_url if ordinary else worker.url).tenant()
+
+
 @pytest.fixture
-def at(placed: Service) -> Tenant:
-    """A fresh tenant of that worker."""
-    return placed.tenant()
+def at(placed: Service, lane: Callable[[Service], Tenant]) -> Tenant:
+    """A fresh tenant of the worker that knows places."""
+    return lane(placed)
+
+
+@pytest.fixture
+def tenant(service: Service, lane: Callable[[Service], Tenant]) -> Tenant:
+    """A fresh tenant of the run's worker."""
+    return lane(service)
 
 
 def code(answer: Answer) -> str | None:
@@ -104,19 +116,86 @@ async def test_an_operator_s_network_is_challenged_once(at):
         answers[2]["trace"][0] | {"rule_id": rule["id"], "effect": "challenged", "seen": "AS64501"}
         == answers[2]["trace"][0]
     )
-    await passed(at, challenge_id, hours=1)
-    assert (await at.check(login, ip=LISBON))["decision"] == "allow"
-    at.service.clock.forward(HOUR_MS + MINUTE_MS)
-    assert (await at.check(login, ip=LISBON))["decision"] == "challenge"
+    settled = await at.call("POST", f"/v1/challenges/{challenge_id}", {"outcome": "passed"})
+    assert (settled["decision"], (await at.check(login, ip=LISBON))["decision"]) == ("allow", "allow")
+    explained = await at.check(login, ip=LISBON, explain=True)
+    assert (explained["trace"][0]["settled"], explained["trace"][0]["effect"]) == (True, "logged")
 
 
-async def passed(tenant: Tenant, challenge_id: str, *, hours: float) -> None:
-    """Settle a challenge as the platform would, good for so many hours."""
-    context, now = tenant.service.context, datetime.fromtimestamp(tenant.service.clock() / 1000, UTC)
-    store = context.checks._evaluation._aftermath._challenges
-    settlement = Settlement(outcome=Settled.PASSED, at=now, by="tests", good_until=now + timedelta(hours=hours))
-    assert await store.settle(tenant.name, UUID(challenge_id), settlement)
-    await context.changes.announce(Change(tenant=tenant.name, kind="challenge_settled", member_id="ana"))
+async def test_a_passed_challenge_holds_for_the_rule_s_window(tenant):
+    """Then the student is asked again."""
+    await tenant.rule("network_limit", "challenge", max=1, window_s=600)
+    login = await tenant.login()
+    await tenant.check(login)
+    challenge = await tenant.check(login, ip=LISBON)
+
+    await tenant.call("POST", f"/v1/challenges/{challenge['reason']['challenge_id']}", {"outcome": "passed"})
+    passed = [await tenant.check(login, ip=ip) for ip in (LISBON, LAPTOP)]
+    tenant.service.clock.forward(9 * MINUTE_MS)
+    kept = [await tenant.check(login, ip=ip) for ip in (LAPTOP, LISBON)]
+    tenant.service.clock.forward(2 * MINUTE_MS)
+    over = await tenant.check(login, ip=LISBON)
+
+    assert [each["decision"] for each in (challenge, *passed, *kept)] == ["challenge"] + ["allow"] * 4
+    assert over["decision"] == "challenge"
+
+
+async def test_a_student_frees_a_place_when_asked_at_a_check(tenant):
+    """Within the budget; the session that he closed says why it ended."""
+    first, second = await tenant.login(), await tenant.login(user_agent=FIREFOX)
+    await tenant.rule("session_limit", "challenge", max=1, swaps={"max": 1, "window_days": 30})
+    asked = await tenant.check(second)
+    path, old = f"/v1/challenges/{asked['reason']['challenge_id']}", first["session"]["id"]
+
+    settled = await tenant.call("POST", path, {"outcome": "passed", "end_session_id": old})
+
+    assert [each["id"] for each in asked["reason"]["choices"]] == [old]
+    assert settled["decision"] == "allow"
+    assert [code(await tenant.check(each)) for each in (second, first)] == [None, "session_ended"]
+
+
+SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "country_deny": ({"countries": ["PT"]}, {"ip": LISBON}),
+    "country_allow_only": ({"countries": ["IT"]}, {"ip": LISBON}),
+    "asn_deny": ({"asns": [64501]}, {"ip": LISBON}),
+    "session_limit": ({"max": 1}, {}),
+    "device_limit": ({"max": 1}, {}),
+    "device_churn": ({"max_new": 1, "window_days": 30}, {}),
+    "network_limit": ({"max": 1, "unit": "asn"}, {"ip": LISBON}),
+    "impossible_travel": ({"max_speed_kmh": 900, "min_distance_km": 100}, {"ip": LISBON}),
+    "copied_session": ({"signal": "both"}, {"user_agent": CHROME.format(142)}),
+}
+"""Each kind with its parameters, and how the second of two sessions in Milan, on Firefox, offends against it."""
+
+DECISIONS = {"log": "allow", "challenge": "challenge"}
+EFFECTS = {"log": "logged", "challenge": "challenged", "end_session": "ended"}
+EVICTING = {"evict_oldest", "evict_idle", "evict_others"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [(kind, str(each)) for kind in SCENES for each in ACTIONS[Kind(kind)] if str(each) not in EVICTING],
+)
+async def test_every_kind_does_what_its_action_says(at, kind, action):
+    """The answer from memory is the one that was decided; the case says what became of it."""
+    params, offence = SCENES[kind]
+    first, second = await at.login(), await at.login(user_agent=FIREFOX)
+    await at.rule(kind, action, **params)
+    honest = [await at.check(first, activity="lesson_open"), await at.check(second, user_agent=FIREFOX)]
+
+    answer, again = [await at.check(second, **{"user_agent": FIREFOX} | offence) for _ in range(2)]
+
+    assert honest[0]["decision"] == "allow"
+    assert answer["decision"] == DECISIONS.get(action, "deny")
+    if action == "end_session":
+        assert again["reason"]["end_reason"] == "copied_session"
+    else:
+        assert again.body == answer.body
+    if action == "challenge":
+        assert answer["reason"]["challenge_id"] is not None
+    cases = list(items(await at.see("/v1/members/ana/violations")))
+    assert {each["effect"] for each in cases} == {EFFECTS.get(action, "denied")}
+    assert not answer["degraded"]
 
 
 async def test_a_verdict_does_not_outlive_an_enrolment(tenant):
