@@ -24,7 +24,7 @@ Place = TypeVar("Place")
 Kept = TypeVar("Kept")
 
 MOST_SESSIONS: Final = 1_000_000
-MOST_SNAPSHOTS: Final = 200_000
+MOST_SNAPSHOTS: Final = 50_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 MOST_SEEN: Final = 16_384
