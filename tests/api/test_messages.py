@@ -142,3 +142,16 @@ async def test_a_check_follows_what_the_browser_accepts(tenant, lane):
             spoken.append((await response.json())["reason"]["language"])
 
     assert spoken == ["it", "it", "es", "it", "uk"]
+
+
+async def test_a_case_is_summed_up_in_the_language_of_the_operator(tenant):
+    """Over all members, in the member's own history, and as the answer to a resolution."""
+    await tenant.rule("device_limit", "deny_new", max=1)
+    await tenant.login()
+    await tenant.login(user_agent=FIREFOX)
+
+    (case,) = items(await tenant.call("GET", "/v1/violations", role="supervisor", headers={"Accept-Language": "it"}))
+    (own,) = items(await tenant.see("/v1/members/ana/violations"))
+
+    assert case["summary"] != own["summary"]
+    assert (own["summary"], own["details"]["counted"]) == ("2 devices in use, 1 allowed", 2)
