@@ -291,6 +291,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "TenantReply.name": "Example School",
     "TenantRequest.name": "Example School",
     "Violation.id": CASE,
+    "Violation.summary": "3 devices in use, 2 allowed",
 }
 
 
