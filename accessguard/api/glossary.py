@@ -83,6 +83,11 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "skipped": "Why the rule is not about this request; null when it is.",
     "sessions": "The sessions that were counted.",
     "TraceStep.devices": "The devices that were counted.",
+    "TraceStep.networks": "The addresses, networks or places that were counted.",
+    "times": "When each of what was counted was used last, was new, or failed, in the same order.",
+    "seen": "What the rule looked at: the country, the place, the browser.",
+    "TraceStep.before": "What it was compared with: the place or the browser before.",
+    "settled": "Whether a passed challenge stood in its way.",
     "would_end": "The sessions that it ends, or would end.",
     "effect": "What became of the finding.",
     # Ending
@@ -212,6 +217,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "Naming.kind": "What the rule restricts.",
     # Violations
     "Violation.id": "The case's id.",
+    "Violation.summary": "What the case was, in a few words, in the language of the call's `Accept-Language`.",
     "Violation.rule_id": "The rule that was hit; null where none was.",
     "country": "The address's country (ISO 3166-1); null when unknown.",
     "first_at": "The first hit.",

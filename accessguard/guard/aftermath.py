@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from accessguard.errors import GuardError
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import Case, cases, from_ms
 from accessguard.guard.folds import Folds
+from accessguard.guard.pending import LASTS
 from accessguard.guard.question import Question
 from accessguard.rules.model import Decision, Outcome, Place, Stage
 from accessguard.rules.needs import Need
@@ -25,7 +26,6 @@ from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.violations.model import Found
 
-CHALLENGE_LASTS: Final = timedelta(minutes=10)
 WRITE_S: Final = 1.0
 """How long a check waits for a write that its answer speaks of."""
 
@@ -137,7 +137,7 @@ class Aftermath:
             stage=Stage.CHECK,
             asked=None,
             created_at=now,
-            expires_at=now + CHALLENGE_LASTS,
+            expires_at=now + LASTS,
         )
 
     async def _end(self, question: Question, decision: Decision) -> None:
@@ -147,13 +147,11 @@ class Aftermath:
         member_id = await self._sessions.end(tenant, session_id, at=now, reason=reason, by="rule")
         if member_id is not None:
             self._live.forget(tenant, member_id, (session_id,))
-        await self._tell(question, "session_ended")
+        await self._tell(question, "session_ended", session_id)
 
-    async def _tell(self, question: Question, kind: str) -> None:
+    async def _tell(self, question: Question, kind: str, *session_ids: str) -> None:
         snapshot = question.snapshot
-        change = Change(
-            tenant=snapshot.tenant, kind=kind, member_id=snapshot.member_id, session_ids=(question.session.id,)
-        )
+        change = Change(tenant=snapshot.tenant, kind=kind, member_id=snapshot.member_id, session_ids=session_ids)
         await self._changes.announce(change)
 
 

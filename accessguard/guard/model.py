@@ -75,7 +75,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One rule that was looked at: what it counted, and what it did or would have done."""
+    """One rule that was looked at: what it counted, and what it did or would have done.
+
+    `action` is what the rule has come to, where it escalates. `times` belong
+    to what is counted, in the same order. `seen` and `before` are what a rule
+    compared; `settled` says that a passed challenge stood in its way.
+    """
 
     rule_id: UUID
     rule_version: int
@@ -90,6 +95,11 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_at: datetime | None = None
     sessions: tuple[str, ...] = ()
     devices: tuple[UUID, ...] = ()
+    networks: tuple[str, ...] = ()
+    times: tuple[datetime, ...] = ()
+    seen: str | None = None
+    before: str | None = None
+    settled: bool = False
     would_end: tuple[str, ...] = ()
 
 

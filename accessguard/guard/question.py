@@ -74,6 +74,10 @@ class Question:
         self.place: Place | None = None
         self._facts: Facts | None = None
 
+    def renew(self, snapshot: Snapshot, session: Session) -> None:
+        """Take over the member as it is now."""
+        self.snapshot, self.session = snapshot, session
+
     def hear(self, live_ms: Mapping[str, int], kinds: Mapping[str, Activity]) -> bool:
         """Take over newer last activity; whether that of another session is news."""
         news = self.kinds != kinds

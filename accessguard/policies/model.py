@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from accessguard.rules.model import (
     AsnList,
     Code,
     CountryList,
+    DeviceChurn,
     DeviceLimit,
     EnrolmentNeeded,
     Kind,
@@ -38,7 +39,7 @@ from accessguard.rules.model import (
     Scope,
     SessionLimit,
 )
-from accessguard.rules.needs import Need, needs_of
+from accessguard.rules.needs import Need, needs_of, reach_of
 
 Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
@@ -185,7 +186,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sessions or devices. `static`: every other rule looks at nothing that
     changes by itself. `most_sessions` and `most_devices` are what the
     narrowest limits allow. `needs` is what the rules look at besides sessions
-    and devices. `gap_ms` is how long after its last beat's 30 s a
+    and devices, `reach` how far back they look at addresses. `gap_ms` is how long after its last beat's 30 s a
     session may be silent and still be the same without a new look at it.
     """
 
@@ -200,6 +201,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     most_sessions: int
     most_devices: int
     needs: Need
+    reach: timedelta
     gap_ms: int
 
     def idle(self, sessions: int, devices: int) -> bool:
@@ -233,9 +235,10 @@ def policy_of(tenant: str, generation: int, settings: Settings, rules: Sequence[
         by_activity=any(isinstance(rule.params, SessionLimit) and rule.params.activities for rule in rules),
         limits_alone=all(_is_limit(rule) for rule in rules),
         static=all(_is_limit(rule) or isinstance(rule.params, STATIC) for rule in rules),
-        most_sessions=_narrowest(rules, SessionLimit),
-        most_devices=_narrowest(rules, DeviceLimit),
+        most_sessions=_narrowest(rule.params.max for rule in rules if isinstance(rule.params, SessionLimit)),
+        most_devices=_narrowest(_most_devices(rule) for rule in rules),
         needs=needs_of(rules),
+        reach=reach_of(rules),
         gap_ms=min(LONGEST_GAP_S, settings.session.idle_ttl_s - BEAT_S) * 1000,
     )
 
@@ -245,8 +248,16 @@ def _is_limit(rule: Rule) -> bool:
     params = rule.params
     if isinstance(params, SessionLimit):
         return params.activities is None
-    return isinstance(params, (DeviceLimit, LoginFailures))
+    return isinstance(params, (DeviceLimit, DeviceChurn, LoginFailures))
 
 
-def _narrowest(rules: Sequence[Rule], kind: type[SessionLimit] | type[DeviceLimit]) -> int:
-    return min((rule.params.max for rule in rules if isinstance(rule.params, kind)), default=NO_LIMIT)
+def _narrowest(most: Iterable[int]) -> int:
+    return min(most, default=NO_LIMIT)
+
+
+def _most_devices(rule: Rule) -> int:
+    """How many devices a rule finds nothing about, however new they are."""
+    params = rule.params
+    if isinstance(params, DeviceLimit):
+        return params.max
+    return params.max_new if isinstance(params, DeviceChurn) else NO_LIMIT

@@ -16,15 +16,17 @@ from accessguard.sessions.past import Evidence
 
 # Pairs for a jsonb_build_object on a member's row `m`, where $1 is the tenant and $3 says which parts are wanted, in the
 # numbers of `Need` (rules/needs.py); one that is not costs nothing. SNAPSHOT takes them as they stand.
-# No time is asked for, so that a snapshot stays true while it is held: what is too old, rules pass over. Each part is
-# bounded by what a rule can need; of enrolments, those that end first go first.
+# Of networks, those used after $4 (NULL: all of them); else no time is asked for, so that a snapshot stays true while it
+# is held: what is too old, rules pass over. Each part is bounded by what a rule can need; of enrolments, those that end
+# first go first.
 PARTS: Final = """
         'networks', CASE WHEN $3 & 1 <> 0 THEN (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'ip', host(n.ip), 'session_id', nullif(n.session_id, ''), 'device_id', n.device_id, 'first_at', n.first_at,
                        'last_at', n.last_at, 'admitted_at', n.admitted_at, 'place', jsonb_build_object(
                            'country', n.country, 'asn', n.asn, 'city', n.city, 'latitude', n.latitude, 'longitude', n.longitude))), '[]')
-              FROM (SELECT * FROM member_network WHERE tenant = $1 AND member_id = m.id
+              FROM (SELECT * FROM member_network
+                     WHERE tenant = $1 AND member_id = m.id AND last_at > coalesce($4::timestamptz, '-infinity')
                      ORDER BY last_at DESC, session_id, ip LIMIT 500) n) ELSE '[]' END,
         'enrolments', CASE WHEN $3 & 2 <> 0 THEN (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -70,7 +72,7 @@ class EvidenceStore:
 
     async def of_member(self, tenant: str, member_id: str) -> Evidence | None:
         """Everything but failures; None for an unknown member."""
-        found = await self._db.value(EVIDENCE, tenant, member_id, STORED)
+        found = await self._db.value(EVIDENCE, tenant, member_id, STORED, None)
         return None if found is None else msgspec.json.decode(found, type=Evidence)
 
     async def failures(self, tenant: str, member_id: str | None, *, at: Address | None, since: datetime) -> Failures:

@@ -25,7 +25,7 @@ FAILED: Final = (
 
 # One row for each login asked about, in the order of asking. Every part is a subquery by key, so that no plan can join.
 READ: Final = f"""
-    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id").replace("$3", "a.needs")}) AS snapshot,
+    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id").replace("$3", "a.needs").replace("$4", "a.since")}) AS snapshot,
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
@@ -37,7 +37,7 @@ READ: Final = f"""
               FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay,
            CASE WHEN a.failures_since IS NOT NULL THEN {FAILED} END AS failures
       FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid,
-                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer))
+                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer, since timestamptz))
            WITH ORDINALITY AS a
      ORDER BY a.ordinality
 """  # noqa: S608 - all parts are constants

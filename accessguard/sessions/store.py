@@ -154,10 +154,19 @@ class SessionStore:
         self._db = db
 
     async def snapshot(
-        self, tenant: str, session_id: str, *, timeout_s: float, needs: Need = NOTHING
+        self,
+        tenant: str,
+        session_id: str,
+        *,
+        timeout_s: float,
+        needs: Need = NOTHING,
+        since: datetime | None = None,
     ) -> Snapshot | None:
-        """The member of a session with all that a verdict needs; None for an unknown session."""
-        found = await self._db.value(BY_SESSION, tenant, session_id, needs & STORED, timeout_s=timeout_s)
+        """The member of a session with all that a verdict needs; None for an unknown session.
+
+        Of its past there is what `needs` says, of networks those used after `since` (None: all of them).
+        """
+        found = await self._db.value(BY_SESSION, tenant, session_id, needs & STORED, since, timeout_s=timeout_s)
         return None if found is None else msgspec.json.decode(found, type=Snapshot)
 
     async def end(self, tenant: str, session_id: str, *, at: datetime, reason: str, by: str) -> str | None:
