@@ -121,7 +121,8 @@ class World:
             activity=act.activity,
         )
         ctx = self.workers[act.worker]
-        answer = held(ctx, self.tenant, asked, now_ms) or await made(ctx, self.tenant, asked, now_ms)
+        question = (ctx, self.tenant, asked, now_ms, lambda: "en")
+        answer = held(*question) or await made(*question)
         reason = msgspec.json.decode(answer)["reason"]
         return None if reason is None else str(reason["code"])
 
