@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
@@ -15,20 +15,24 @@ import msgspec
 from accessguard.api.checks import held, made
 from accessguard.api.context import Context
 from accessguard.guard.facts import from_ms
-from accessguard.guard.model import Check, Login, LoginOutcome
-from accessguard.rules.model import Activity
+from accessguard.guard.model import Actor, Check, Login, LoginOutcome
+from accessguard.members.model import Enrolment
+from accessguard.rules.model import Activity, EnrolmentStatus
 from accessguard.sessions.live import Change
 from tests.service import CHROME, FIREFOX
 
 PHONE: Final = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Mobile/15E148 Safari/604.1"
 BROWSERS: Final = (CHROME.format(142), FIREFOX, PHONE, CHROME.format(141))
 ADDRESSES: Final = ("203.0.113.9", "203.0.113.77", "198.51.100.4", "192.0.2.200", "2001:db8:1::7")
-STEPS_S: Final = (31, 45, 90, 110, 600, 1_799, 1_801, 7_200, 40_000, 90_000)
+STEPS_S: Final = (31, 31, 45, 45, 50, 90, 110, 600, 1_799, 1_801, 7_200, 40_000, 90_000)
 """Always more than a beat: what is asked earlier is not recorded, and so cannot be played again."""
 
 
 class Act(msgspec.Struct, frozen=True):
-    """One thing that a member does: `browser` logs in, or fails to, or `session` (the tick it began at) is used."""
+    """One thing that happens to a member: `browser` logs in, or fails to, `session` (the tick it began at) is used.
+
+    Or the platform says how the enrolment stands (`enrol`).
+    """
 
     kind: str
     browser: int = 0
@@ -37,6 +41,7 @@ class Act(msgspec.Struct, frozen=True):
     activity: Activity = Activity.LESSON_OPEN
     known: bool = True
     worker: int = 0
+    status: EnrolmentStatus = EnrolmentStatus.ACTIVE
 
 
 class History(msgspec.Struct, frozen=True):
@@ -54,21 +59,26 @@ def history(seed: int, *, members: int, ticks: int) -> History:
 
 
 def _life(random: Random, ticks: int) -> tuple[Act | None, ...]:
-    """One member: some have one browser and use it, others have many and log in all the time."""
-    browsers, eager = random.randint(1, len(BROWSERS)), random.random()
+    """One member: some have one browser and use it, some many and log in all the time, some share one session."""
+    browsers, eager, shares = random.randint(1, len(BROWSERS)), random.random(), random.random() < 0.25
     begun: list[tuple[int, int]] = []
     acts: list[Act | None] = []
     for tick in range(ticks):
         common: dict[str, Any] = {"address": random.randrange(len(ADDRESSES)), "worker": random.randrange(2)}
         chance = random.random()
+        if shares and begun and chance < 0.9:
+            acts.append(Act("use", begun[0][1], begun[0][0], **common | {"address": tick % 2}))
+            continue
         if not begun or chance < 0.15 + 0.3 * eager:
             browser = random.randrange(browsers)
             begun.append((tick, browser))
             acts.append(Act("login", browser=browser, **common))
         elif chance < 0.6:
             acts.append(Act("fail", browser=random.randrange(browsers), known=random.random() < 0.5, **common))
-        elif chance < 0.68:
+        elif chance < 0.65:
             acts.append(None)
+        elif chance < 0.69:
+            acts.append(Act("enrol", status=random.choice(list(EnrolmentStatus)), **common))
         else:
             session, browser = random.choice(begun[-4:])
             acts.append(Act("use", browser, session, activity=random.choice(list(Activity)), **common))
@@ -92,6 +102,9 @@ class World:
 
     async def live(self, member: str, tick: int, act: Act, now_ms: int) -> str | None:
         """Let a member do one thing; why it was refused, None when it was not."""
+        if act.kind == "enrol":
+            await self._enrol(member, act, now_ms)
+            return None
         code = await (self._use(member, act, now_ms) if act.kind == "use" else self._log_in(member, tick, act, now_ms))
         self.answers[code or "allow"] += 1
         if code is not None:
@@ -112,6 +125,19 @@ class World:
         if verdict.device is not None and act.kind == "login":
             self.tokens[member, act.browser] = verdict.device.token
         return None if verdict.refusal is None or verdict.refusal.code is None else verdict.refusal.code.value
+
+    async def _enrol(self, member: str, act: Act, now_ms: int) -> None:
+        said = Enrolment(
+            product_id="course",
+            starts_at=from_ms(now_ms),
+            ends_at=from_ms(now_ms) + timedelta(days=2),
+            purchased_at=None,
+            status=act.status,
+            reopens_at=from_ms(now_ms) + timedelta(hours=3) if act.status is EnrolmentStatus.FROZEN else None,
+            updated_at=from_ms(now_ms),
+        )
+        platform = Actor(subject="tests", role="platform")
+        await self.workers[act.worker].grants.enrol(self.tenant, platform, member, said, reason=None)
 
     async def _use(self, member: str, act: Act, now_ms: int) -> str | None:
         asked = Check(

@@ -18,7 +18,9 @@ from accessguard.devices.browser import kin
 from accessguard.guard.facts import from_ms
 from accessguard.guard.simulation import ask
 from accessguard.policies.model import RuleBody, normalised
+from accessguard.rules.model import Action
 from accessguard.rules.replay import Replay
+from accessguard.rules.session import EVICTING
 from accessguard.sessions.live import Change
 from accessguard.sessions.replay import ReplayStore
 from tests.build import number
@@ -83,6 +85,7 @@ RULES = [
     rule("login_failures", "deny", max=2, window_s=7200, lock_s=3600),
     rule("login_failures", "deny", max=1, window_s=1800, lock_s=1800, per="device"),
     rule("login_failures", "deny", max=3, window_s=1800, lock_s=900, per="ip"),
+    rule("enrolment", "deny"),
     rule("country_deny", "deny", countries=["PT"]),
     rule("country_allow_only", "deny", countries=["IT", "US"]),
     rule("asn_deny", "challenge", asns=[64501]),
@@ -165,4 +168,5 @@ async def test_a_rule_refuses_in_the_replay_whom_it_refuses_in_life(body, lived,
     refused = await replayed(workers[0], free.tenant, body, lived)
 
     assert sorted(refused) == sorted(each for each in ruled.refused if each[2] not in mine)
+    assert refused or body.action in {Action.LOG, *EVICTING}
     assert free.answers.keys() <= {"allow", "session_ended"}
