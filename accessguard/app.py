@@ -61,6 +61,8 @@ from accessguard.members.passes import PassStore
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.model import RuleBody
+from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
 from accessguard.rules.model import Code, Effect, Outcome
 from accessguard.rules.networks import networks
@@ -146,7 +148,7 @@ class Parts:
             logins=logins,
             challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
-            tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7),
+            tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             changes=self.changes,
@@ -281,9 +283,21 @@ async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
     """Make a tenant if it is not there."""
     db = await Database.connect(config.database.url, size=1)
     try:
-        await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()))
+        first = {uuid7(): body for body in first_rules(config)}
+        await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()), first=first)
     finally:
         await db.close()
+
+
+def first_rules(config: Config) -> tuple[RuleBody, ...]:
+    """The rules that a new tenant starts with. Raises StartError for a preset that there is not."""
+    if config.tenants.preset == "none":
+        return ()
+    found = preset(config.tenants.preset)
+    if found is None:
+        names = ", ".join(each.name for each in presets())
+        raise StartError(f"There is no preset {config.tenants.preset!r}; there are: {names}, none.")
+    return found.rules
 
 
 def clock_ms() -> int:

@@ -95,9 +95,10 @@ class Keys(Hidden, frozen=True, kw_only=True):
 
 
 class Tenants(Section, frozen=True, kw_only=True):
-    """How tenants come to be."""
+    """How tenants come to be, and the preset of rules that they start with ("none": no rule)."""
 
     provision: Provision = Provision.FIRST_USE
+    preset: Annotated[str, msgspec.Meta(max_length=64)] = "observe-only"
 
 
 class Geo(Section, frozen=True, kw_only=True):

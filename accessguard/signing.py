@@ -52,7 +52,8 @@ class Signer:
     """
 
     def __init__(self, keys: Sequence[SigningKey], *, purpose: str) -> None:
-        self._keys = {key.id: hmac.digest(key.secret.encode(), purpose.encode(), "sha256") for key in keys}
+        # a MAC that is begun and copied costs less than half of one that takes its key anew
+        self._keys = {key.id: begun(hmac.digest(key.secret.encode(), purpose.encode(), "sha256")) for key in keys}
         if not keys or len(self._keys) != len(keys):
             raise ValueError("signing takes one key or more, each with an id of its own")
         self._first = keys[0].id
@@ -76,7 +77,19 @@ class Signer:
         return tuple(_decoded(part) for part in parts)
 
     def _mac(self, key_id: str, body: str) -> str:
-        return _encoded(hmac.digest(self._keys[key_id], body.encode(), "sha256"))
+        return _encoded(mac(self._keys[key_id], body.encode()))
+
+
+def begun(key: bytes) -> hmac.HMAC:
+    """An HMAC-SHA256 that has taken its key, to be finished by `mac` any number of times."""
+    return hmac.new(key, digestmod="sha256")
+
+
+def mac(key: hmac.HMAC, message: bytes) -> bytes:
+    """The HMAC-SHA256 of a message, 32 bytes."""
+    one = key.copy()
+    one.update(message)
+    return one.digest()
 
 
 def _encoded(part: bytes) -> str:

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
 from accessguard.app import lane_protocol, open_parts, service
-from accessguard.config import Config, Database, Geo, Keys, Redis, Tokens
+from accessguard.config import Config, Database, Geo, Keys, Redis, Tenants, Tokens
 from accessguard.signing import SigningKey
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-to-be-one"
@@ -141,6 +141,7 @@ def config(database_url: str, redis_url: str, *geo: str) -> Config:
         redis=Redis(url=redis_url),
         geo=Geo(files=geo),
         tokens=Tokens(secrets=(SECRET,)),
+        tenants=Tenants(preset="none"),  # a test says which rules there are
         keys=Keys(
             device=(SigningKey(id="d1", secret="d" * 40),),
             session=(SigningKey(id="s1", secret="s" * 40),),

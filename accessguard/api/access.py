@@ -9,8 +9,6 @@ from aiohttp import web
 from accessguard.api.context import Asking, Context
 from accessguard.api.keys import Caller, Role
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard.facts import from_ms
-from accessguard.sessions.live import Change
 
 TENANT_HEADER: Final = "AccessGuard-Tenant"
 EVERY_TENANT: Final = "*"
@@ -62,5 +60,4 @@ async def ensure_tenant(ctx: Context, caller: Caller, tenant: str) -> None:
         return
     if not ctx.provision_tenants or caller.tenant == EVERY_TENANT:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
-    await ctx.policies.ensure_tenant(tenant, tenant, at=from_ms(ctx.now_ms()))
-    await ctx.changes.announce(Change(tenant=tenant, kind="policy_changed"))
+    await ctx.tenancy.provision(tenant, now_ms=ctx.now_ms())

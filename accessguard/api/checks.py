@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import msgspec
 from aiohttp import web
@@ -11,10 +12,15 @@ from aiohttp import web
 from accessguard.api.context import Context, asking, context
 from accessguard.api.read import body
 from accessguard.api.reply import encode, plain, written_reply
+from accessguard.api.speech import Listener, language_of, listening
 from accessguard.api.wire import ChecksRequest, check_reply
 from accessguard.guard.memory import EXEMPT, Held
 from accessguard.guard.model import Check
 from accessguard.guard.question import TTL_MS
+from accessguard.words.languages import accepted
+
+Wish: TypeAlias = Callable[[], str | None]
+"""The call's `Accept-Language`, looked for only when a refusal is to be written."""
 
 
 async def check(request: web.Request) -> web.Response:
@@ -30,65 +36,69 @@ async def checks(request: web.Request) -> web.Response:
     return await _answer(request, await body(request, ChecksRequest))
 
 
-def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes | None:
+def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, wish: Wish) -> bytes | None:
     """The answer as JSON when every verdict that it needs is in memory; else None, and nothing was counted."""
     if isinstance(asked, Check):
         one = ctx.checks.peek(tenant, asked, now_ms)
-        return None if one is None else written(ctx, one, asked.session_id, now_ms)
+        return None if one is None else written(ctx, one, asked.session_id, now_ms, wish)
     peek = ctx.checks.peek
     known = [peek(tenant, each, now_ms) for each in asked.checks]
     if None in known:
         return None
     answers = [
-        written(ctx, each, one.session_id, now_ms) for each, one in zip(known, asked.checks, strict=True) if each
+        written(ctx, each, one.session_id, now_ms, wish) for each, one in zip(known, asked.checks, strict=True) if each
     ]
     return _joined(answers)
 
 
-async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int) -> bytes:
+async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, wish: Wish) -> bytes:
     """The answer as JSON, whatever it takes; of a batch, the misses and the beats are made together.
 
     Raises GuardError(UNAVAILABLE).
     """
     if isinstance(asked, Check):
-        return await _made(ctx, tenant, asked, now_ms)
-    return _joined(await asyncio.gather(*(_made(ctx, tenant, each, now_ms) for each in asked.checks)))
+        return await _made(ctx, tenant, asked, now_ms, wish)
+    return _joined(await asyncio.gather(*(_made(ctx, tenant, each, now_ms, wish) for each in asked.checks)))
 
 
 async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Response:
     ctx, tenant = context(request), asking(request).tenant
     now_ms = ctx.now_ms()
-    answer = held(ctx, tenant, asked, now_ms) or await made(ctx, tenant, asked, now_ms)
+    header = request.headers.get("Accept-Language")
+    answer = held(ctx, tenant, asked, now_ms, lambda: header) or await made(ctx, tenant, asked, now_ms, lambda: header)
     return written_reply(answer)
 
 
-async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
+async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
     known = ctx.checks.about(tenant, asked)
     if known is not None:
         if ctx.checks.stands(known, asked, now_ms):
-            return written(ctx, known, asked.session_id, now_ms)
+            return written(ctx, known, asked.session_id, now_ms, wish)
         if ctx.checks.goes_on(known, now_ms) and await ctx.checks.beaten(tenant, asked, known, now_ms):
             return plainly(known, asked.session_id)
-    return await decided(ctx, tenant, asked, now_ms)
+    return await decided(ctx, tenant, asked, now_ms, wish)
 
 
-async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int) -> bytes:
+async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
     """The answer as JSON, decided anew. Raises GuardError(UNAVAILABLE)."""
     verdict = await ctx.checks.decide(tenant, asked, now_ms)
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
-    return encode(check_reply(verdict, explain=asked.explain))
+    return encode(check_reply(verdict, explain=asked.explain, listener=listening(ctx, tenant, wish())))
 
 
-def written(ctx: Context, known: Held, session_id: str, now_ms: int) -> bytes:
-    """The bytes of a held verdict, and that it was given."""
+def written(ctx: Context, known: Held, session_id: str, now_ms: int, wish: Wish) -> bytes:
+    """The bytes of a held verdict, and that it was given; a refusal is written once in each language."""
     ctx.checks.answered(known, now_ms)
     other = known.other
     if other is None:
         return plainly(known, session_id)
-    if other.body is None:
-        other.body = encode(check_reply(other.verdict, explain=False))
-    return other.body
+    listener = Listener(settings=known.policy.settings, accepted=accepted(wish()))
+    language = language_of(other.verdict, listener) if other.verdict.code else ""
+    body = other.bodies.get(language)
+    if body is None:
+        body = other.bodies[language] = encode(check_reply(other.verdict, explain=False, listener=listener))
+    return body
 
 
 def plainly(known: Held, session_id: str) -> bytes:

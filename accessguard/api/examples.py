@@ -30,6 +30,7 @@ PLACES: Final[Mapping[str, str]] = {
     "tenant": "school-1",
     "product_id": "course-42",
     "job_id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
+    "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
     "ip": "203.0.113.9",
 }
 
@@ -290,6 +291,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "TenantReply.name": "Example School",
     "TenantRequest.name": "Example School",
     "Violation.id": CASE,
+    "Violation.summary": "3 devices in use, 2 allowed",
 }
 
 

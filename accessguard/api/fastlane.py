@@ -28,7 +28,18 @@ from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks
 from accessguard.api.context import Context
-from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Head, Heads, Shape, field, plain_start, shape
+from accessguard.api.head import (
+    CRLF,
+    MOST_HEAD,
+    VISIBLE,
+    Head,
+    Heads,
+    Shape,
+    accept_language,
+    field,
+    plain_start,
+    shape,
+)
 from accessguard.api.middleware import rendered
 from accessguard.api.reply import JSON, PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
@@ -248,12 +259,12 @@ class FastLane(RequestHandler):
             asked = ONE.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        if not self._again(head.tenant, asked, now_ms):
+        if not self._again(head.tenant, asked, now_ms, data):
             return False
         self._lane.remember(head, data if self._constant else body, asked, whole=self._constant)
         return True
 
-    def _again(self, tenant: str, asked: Check, now_ms: int) -> bool:
+    def _again(self, tenant: str, asked: Check, now_ms: int, request: bytes) -> bool:
         """Answer, or send the beat of, a session whose verdict on this very question is held."""
         lane, transport = self._lane, self.transport
         checks_ = lane.checks
@@ -261,20 +272,23 @@ class FastLane(RequestHandler):
         if held is None or transport is None:
             return False
         if checks_.stands(held, asked, now_ms):
-            lane.allow(transport, checks.written(lane.context, held, asked.session_id, now_ms))
-        elif not checks_.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms):
+            lane.allow(
+                transport,
+                checks.written(lane.context, held, asked.session_id, now_ms, lambda: accept_language(request)),
+            )
+        elif not checks_.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms, request):
             return False
         self._next_keepalive_close_time = lane.close_at
         return True
 
-    def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int) -> bool:
+    def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
         """Send the beat of a steady session, whose answer is given when it was heard; False without Valkey."""
 
         def then(stands: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
             if stands:
                 self._done(checks.plainly(held, asked.session_id))
             else:
-                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, anew=True))
+                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request, anew=True))
 
         self._answering = BEATING
         try:
@@ -386,9 +400,9 @@ class FastLane(RequestHandler):
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             return 0 if self._pieces <= MOST_PIECES else self._pass(data, length)
         self._pieces = 0
-        return length if self._answered(head, data[end + 4 : length]) else self._pass(data, length)
+        return length if self._answered(head, data[:length], data[end + 4 : length]) else self._pass(data, length)
 
-    def _answered(self, head: Head, body: bytes) -> bool:
+    def _answered(self, head: Head, request: bytes, body: bytes) -> bool:
         """Answer one request here if that can be done."""
         context = self._lane.context
         now_ms = context.now_ms()
@@ -402,23 +416,33 @@ class FastLane(RequestHandler):
         if context.book.held(tenant) is None:
             return False
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if isinstance(asked, Check) and self._again(tenant, asked, now_ms):
+        if isinstance(asked, Check) and self._again(tenant, asked, now_ms, request):
             return True
-        found = None if isinstance(asked, Check) else checks.held(context, tenant, asked, now_ms)
+        found = (
+            None
+            if isinstance(asked, Check)
+            else checks.held(context, tenant, asked, now_ms, lambda: accept_language(request))
+        )
         if found is None:
-            self._answering = self._loop.create_task(self._later(tenant, asked, now_ms))
+            self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
         elif self.transport is not None:
             self._lane.allow(self.transport, found)
         return True
 
-    async def _later(self, tenant: str, asked: Check | ChecksRequest, now_ms: int, *, anew: bool = False) -> None:
+    async def _later(
+        self, tenant: str, asked: Check | ChecksRequest, now_ms: int, request: bytes, *, anew: bool = False
+    ) -> None:
         """Answer from the stores, then go on with what came in meanwhile."""
         lane = self._lane
+
+        def wish() -> str | None:
+            return accept_language(request)
+
         try:
             if anew and isinstance(asked, Check):
-                body = await checks.decided(lane.context, tenant, asked, now_ms)
+                body = await checks.decided(lane.context, tenant, asked, now_ms, wish)
             else:
-                body = await checks.made(lane.context, tenant, asked, now_ms)
+                body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other
             answer = refusal(error)
             if self.transport is not None:

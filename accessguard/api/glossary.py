@@ -217,6 +217,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "Naming.kind": "What the rule restricts.",
     # Violations
     "Violation.id": "The case's id.",
+    "Violation.summary": "What the case was, in a few words, in the language of the call's `Accept-Language`.",
     "Violation.rule_id": "The rule that was hit; null where none was.",
     "country": "The address's country (ISO 3166-1); null when unknown.",
     "first_at": "The first hit.",

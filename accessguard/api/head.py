@@ -224,6 +224,13 @@ def field(line: bytes) -> tuple[bytes, bytes] | None:
     return name, value.strip(b" \t")
 
 
+def accept_language(request: bytes) -> str | None:
+    """The first `Accept-Language` of a plain request; looked for only when a refusal is written, so it costs no other call."""
+    head = request.partition(CRLF + CRLF)[0].lower()
+    _, found, rest = head.partition(b"\r\naccept-language:")
+    return rest.partition(CRLF)[0].strip(b" \t").decode("latin-1") if found else None
+
+
 def plain_start(start: bytes) -> bool:
     """Whether a request line has a usual method, one path of visible ASCII, and HTTP/1.1."""
     usual = start.startswith(PLAIN) and start.endswith(VERSION) and start.count(b" ") == 2

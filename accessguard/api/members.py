@@ -14,6 +14,8 @@ from accessguard.api.keys import Role
 from accessguard.api.paging import page
 from accessguard.api.read import body, path_text, query
 from accessguard.api.reply import reply
+from accessguard.api.speech import reading
+from accessguard.api.violations import told
 from accessguard.api.wire import EndAllReply, EndAllRequest, ListQuery, MemberPatch, MemberRequest, MembersQuery
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
@@ -130,6 +132,7 @@ async def violations(request: web.Request) -> web.StreamResponse:
     asked = query(request, ListQuery)
     ctx, who, member_id = context(request), asking(request), await _known(request)
     await ctx.folds.flush()
+    language = reading(request)
 
     async def fetch(
         after: tuple[datetime, UUID] | None, limit: int
@@ -142,7 +145,7 @@ async def violations(request: web.Request) -> web.StreamResponse:
             limit=limit,
             descending=asked.order == "desc",
         )
-        return [(row, (row.last_at, row.id)) for row in rows]
+        return [(told(row, language), (row.last_at, row.id)) for row in rows]
 
     return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.paging import page
 from accessguard.api.read import body, path_id, query
 from accessguard.api.reply import reply
+from accessguard.api.speech import reading
 from accessguard.api.wire import MarkReply, MarkRequest, ResolutionPatch, ViolationsQuery
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.violations.model import Violation, ViolationFilter
+from accessguard.words.operator import case_text
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
@@ -23,6 +26,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     asked = query(request, ViolationsQuery)
     ctx, who = context(request), asking(request)
     await ctx.folds.flush()
+    language = reading(request)
     found = ViolationFilter(**{name: getattr(asked, name) for name in ViolationFilter.__struct_fields__})
 
     async def fetch(
@@ -36,7 +40,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
             limit=limit,
             descending=asked.order == "desc",
         )
-        return [(row, (row.last_at, row.id)) for row in rows]
+        return [(told(row, language), (row.last_at, row.id)) for row in rows]
 
     return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
 
@@ -82,7 +86,12 @@ async def patch(request: web.Request) -> web.Response:
         reason=asked.reason,
         now_ms=ctx.now_ms(),
     )
-    return reply(changed)
+    return reply(told(changed, reading(request)))
+
+
+def told(case: Violation, language: str) -> Violation:
+    """The case with what it was, in the operator's language."""
+    return msgspec.structs.replace(case, summary=case_text(language, case.code, case.details))
 
 
 async def summary(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Devices in PostgreSQL, as operators read and change them; logins write them in `sessions/store.py`."""
+"""Devices in PostgreSQL, as operators read and change them; logins write them in `sessions/logins.py`."""
 
 from __future__ import annotations
 

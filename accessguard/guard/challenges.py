@@ -28,6 +28,7 @@ from accessguard.rules.model import Decision, Finding, Outcome, Rule, Stage
 from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.model import KeyRow, Knock, LoginRows
 from accessguard.sessions.store import SessionStore
+from accessguard.violations.model import Found
 
 QUERY_S: Final = 1.0
 FREED: Final = "freed_by_member"
@@ -52,11 +53,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer before its secrets, the salt of these, and what every worker is told."""
+    """An answer before its secrets, the salt of these, and what every worker is told; `found` are the cases it made."""
 
     answer: LoginVerdict
     salt: bytes
     ended: tuple[str, ...] = ()
+    found: tuple[Found, ...] = ()
     changed: bool = True
 
 
@@ -85,6 +87,7 @@ class Challenges:
             await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, challenge.member_id)
             done = await Settling(tx, self._logins, call).done(challenge.id)
         if done.changed:
+            self._logins.count(done.answer, done.found)
             await self._logins.tell(tenant, challenge.member_id, done.ended, challenge.session_id)
         secret = self._logins.seal.secret(done.salt, challenge_id)
         return self._logins.seal.answered(tenant, policy, done.answer, secret)
@@ -138,7 +141,7 @@ class Settling:
         if done is None:
             raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
         ended = (*self._ended, *(each.id for each in planned.rows.ended))
-        return Answered(answer=done.answer, salt=pending.salt, ended=ended)
+        return Answered(answer=done.answer, salt=pending.salt, ended=ended, found=planned.rows.violations)
 
     def _asked(self, challenge: Challenge, pending: Pending) -> Asked:
         """The login again: under the challenge's id, at this time, from the device that it came from."""

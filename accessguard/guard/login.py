@@ -42,7 +42,7 @@ from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.model import Knock, LoginRows, Opening, Reading, Replay, Snapshot
 from accessguard.sessions.networks import bounds
 from accessguard.sessions.token import SessionTokens
-from accessguard.violations.model import QUIET
+from accessguard.violations.model import QUIET, Found
 
 TRIES_ALONE: Final = 3
 """Conflicts of a login that goes alone, before it takes its member's lock."""
@@ -131,7 +131,8 @@ class Logins:
             return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
-        self._count(said, done, began)
+        LOGIN_SECONDS.observe(self._seconds() - began)
+        self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
         return self.seal.answered(tenant, policy, done.answer, asked.visit.secret)
 
     async def _done(self, asked: Asked) -> Done | Replay:
@@ -250,13 +251,13 @@ class Logins:
         self._live.forget(tenant, member_id, touched)
         await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
 
-    def _count(self, said: Login, done: Done, began: float) -> None:
-        LOGIN_SECONDS.observe(self._seconds() - began)
-        refusal = done.answer.refusal
-        outcome = "failed" if said.outcome is LoginOutcome.FAILURE and refusal is None else done.answer.outcome
+    def count(self, answer: LoginVerdict, found: Sequence[Found], *, failed: bool = False) -> None:
+        """Count one answer and the cases that it made; `failed`: the platform itself refused."""
+        refusal = answer.refusal
+        outcome = "failed" if failed and refusal is None else answer.outcome
         DECISIONS.labels("login", outcome, (refusal and refusal.code) or "none").inc()
-        DEGRADED.inc(1 if done.answer.degraded else 0)
-        for each in done.planned.rows.violations:
+        DEGRADED.inc(1 if answer.degraded else 0)
+        for each in found:
             VIOLATIONS.labels(each.effect).inc()
 
     def asked(self, policy: Policy, said: Login, now: datetime, *, salt: bytes | None = None) -> Asked:

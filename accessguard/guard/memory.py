@@ -24,7 +24,7 @@ Place = TypeVar("Place")
 Kept = TypeVar("Kept")
 
 MOST_SESSIONS: Final = 1_000_000
-MOST_SNAPSHOTS: Final = 200_000
+MOST_SNAPSHOTS: Final = 50_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 MOST_SEEN: Final = 16_384
@@ -64,13 +64,13 @@ SEEN: Final = int(Mark.SEEN)
 class Other(msgspec.Struct, kw_only=True, gc=False):
     """What a held verdict says when it is no plain allow.
 
-    `found` are the cases that a repeated refusal is counted on, `body` is the
-    answer as bytes, once it was written.
+    `found` are the cases that a repeated refusal is counted on, `bodies` the
+    answers as bytes by their language, once they were written.
     """
 
     verdict: Verdict
     found: tuple[Found, ...] = ()
-    body: bytes | None = None
+    bodies: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Member(msgspec.Struct, gc=False):

@@ -25,25 +25,26 @@ from accessguard.guard.visit import Visit
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import KeyRow, Replay
 from accessguard.sessions.token import SessionTokens
+from accessguard.signing import begun, mac
 
 
 class Seal:
     """Derives secrets with `key` and writes the tokens of answers."""
 
     def __init__(self, key: bytes, *, device_tokens: DeviceTokens, session_tokens: SessionTokens) -> None:
-        self._key = key
+        self._key = begun(key)
         self._device_tokens = device_tokens
         self._session_tokens = session_tokens
 
     def secret(self, salt: bytes, attempt_id: UUID) -> bytes:
         """The device's next secret: as hard to guess as the salt, and the same for a retry of the same attempt."""
-        return hmac.digest(self._key, b"device" + salt + attempt_id.bytes, "sha256")
+        return mac(self._key, b"device" + salt + attempt_id.bytes)
 
     def identifier_hash(self, identifier: str | None) -> str | None:
         """What is kept of who an unknown user claimed to be, in PostgreSQL's text form of bytea."""
         if identifier is None:
             return None
-        return "\\x" + hmac.digest(self._key, b"identifier" + identifier.strip().lower().encode(), "sha256").hex()
+        return "\\x" + mac(self._key, b"identifier" + identifier.strip().lower().encode()).hex()
 
     def answered(self, tenant: str, policy: Policy, answer: LoginVerdict, secret: bytes) -> LoginVerdict:
         """The answer with its tokens."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -13,6 +13,7 @@ import msgspec
 from accessguard.database import Database
 from accessguard.devices.cookie import CookieSettings
 from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.geo import Geo
 from accessguard.guard.acts import Act, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
@@ -29,12 +30,25 @@ from accessguard.words.template import problems_of
 
 MOST_PROBLEMS: Final = 20
 
+OF_PLACES: Final = {
+    Kind.IP_DENY: "networks",
+    Kind.IP_ALLOW_ONLY: "networks",
+    Kind.COUNTRY_DENY: "countries",
+    Kind.COUNTRY_ALLOW_ONLY: "countries",
+    Kind.ASN_DENY: "asns",
+}
+"""Rules that can shut out an address, the author's own among others, and the parameter that does it."""
+
 
 class Tenancy:
     """Every method raises GuardError: NOT_FOUND for what is not the tenant's, INVALID, CONFLICT, UNAVAILABLE."""
 
-    def __init__(self, *, db: Database, changes: Changes, new_id: Callable[[], UUID]) -> None:
+    def __init__(
+        self, *, db: Database, changes: Changes, new_id: Callable[[], UUID], geo: Geo, first: Sequence[RuleBody]
+    ) -> None:
         self._db = db
+        self._geo = geo
+        self._first = first
         self._changes = changes
         self._new_id = new_id
 
@@ -52,7 +66,7 @@ class Tenancy:
     ) -> RuleRecord:
         """Save a new rule; with an id that is already stored (a retry), answer what is stored."""
         now = from_ms(now_ms)
-        checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
+        checked = self._checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await _check(store, tenant, checked, rule_id)
@@ -80,7 +94,7 @@ class Tenancy:
     ) -> RuleRecord:
         """Save the next version of a rule."""
         now = from_ms(now_ms)
-        checked = _checked(body, rule_id, origin, confirmed=confirmed, now=now)
+        checked = self._checked(body, rule_id, origin, confirmed=confirmed, now=now)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await _check(store, tenant, checked, rule_id)
@@ -129,10 +143,42 @@ class Tenancy:
         """Make a tenant; one that is there stays as it is."""
         now = from_ms(now_ms)
         async with self._db.transaction() as tx:
-            if await PolicyStore(tx).ensure_tenant(tenant, name, at=now):
+            if await PolicyStore(tx).ensure_tenant(tenant, name, at=now, first=self._first_rules()):
                 act = Act(tenant=tenant, actor=actor, action="tenant.create", target=tenant, reason=reason, at=now)
                 await log(tx, act, None, {"name": name}, entry_id=self._new_id())
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
+
+    async def provision(self, tenant: str, *, now_ms: int) -> None:
+        """Make a tenant that a token named for the first time."""
+        await PolicyStore(self._db).ensure_tenant(tenant, tenant, at=from_ms(now_ms), first=self._first_rules())
+        await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
+
+    def _first_rules(self) -> dict[UUID, RuleBody]:
+        """The rules that a new tenant starts with, under ids of its own."""
+        return {self._new_id(): body for body in self._first}
+
+    def _checked(
+        self, body: RuleBody, rule_id: UUID, origin: Address | None, *, confirmed: bool, now: datetime
+    ) -> RuleBody:
+        """The body with its defaults; refused when it would lock out its author, unless that is confirmed."""
+        full = normalised(body)
+        rule = parse(full, id=rule_id, version=1)
+        if confirmed or rule.mode is not Mode.ENFORCE or rule.kind not in OF_PLACES:
+            return full
+        session = SessionFact(id="author", device_id=None, started_at=now, last_activity=now)
+        place = self._geo.lookup(origin)
+        facts = Facts(now=now, stage=Stage.LOGIN, session=session, device=None, address=origin, place=place)
+        everybody = msgspec.structs.replace(rule, scope=type(rule.scope)())
+        if judge((everybody,), facts).outcome is Outcome.ALLOW:
+            return full
+        detail = (
+            'this list would lock you out at your present address; send "confirm_lockout": true to save it all the same'
+        )
+        raise GuardError(
+            ErrorCode.CONFLICT,
+            "The rule was refused.",
+            Problem(pointer=f"/params/{OF_PLACES[rule.kind]}", detail=detail),
+        )
 
 
 def _check_cookie(asked: CookieChoice) -> None:
@@ -183,23 +229,6 @@ def _refuse(message: str, problems: Iterable[Problem]) -> None:
     found = tuple(islice(problems, MOST_PROBLEMS))
     if found:
         raise GuardError(ErrorCode.INVALID, message, *found)
-
-
-def _checked(body: RuleBody, rule_id: UUID, origin: Address | None, *, confirmed: bool, now: datetime) -> RuleBody:
-    """The body with its defaults; refused when it would lock out its author, unless that is confirmed."""
-    full = normalised(body)
-    rule = parse(full, id=rule_id, version=1)
-    if confirmed or rule.mode is not Mode.ENFORCE or rule.kind not in {Kind.IP_DENY, Kind.IP_ALLOW_ONLY}:
-        return full
-    session = SessionFact(id="author", device_id=None, started_at=now, last_activity=now)
-    facts = Facts(now=now, stage=Stage.LOGIN, session=session, device=None, address=origin)
-    everybody = msgspec.structs.replace(rule, scope=type(rule.scope)())
-    if judge((everybody,), facts).outcome is Outcome.ALLOW:
-        return full
-    detail = (
-        'this list would lock you out at your present address; send "confirm_lockout": true to save it all the same'
-    )
-    raise GuardError(ErrorCode.CONFLICT, "The rule was refused.", Problem(pointer="/params/networks", detail=detail))
 
 
 def _no_rule() -> GuardError:

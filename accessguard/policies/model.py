@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -29,6 +29,7 @@ from accessguard.rules.model import (
     AsnList,
     Code,
     CountryList,
+    DeviceChurn,
     DeviceLimit,
     EnrolmentNeeded,
     Kind,
@@ -234,8 +235,8 @@ def policy_of(tenant: str, generation: int, settings: Settings, rules: Sequence[
         by_activity=any(isinstance(rule.params, SessionLimit) and rule.params.activities for rule in rules),
         limits_alone=all(_is_limit(rule) for rule in rules),
         static=all(_is_limit(rule) or isinstance(rule.params, STATIC) for rule in rules),
-        most_sessions=_narrowest(rules, SessionLimit),
-        most_devices=_narrowest(rules, DeviceLimit),
+        most_sessions=_narrowest(rule.params.max for rule in rules if isinstance(rule.params, SessionLimit)),
+        most_devices=_narrowest(_most_devices(rule) for rule in rules),
         needs=needs_of(rules),
         reach=reach_of(rules),
         gap_ms=min(LONGEST_GAP_S, settings.session.idle_ttl_s - BEAT_S) * 1000,
@@ -247,8 +248,16 @@ def _is_limit(rule: Rule) -> bool:
     params = rule.params
     if isinstance(params, SessionLimit):
         return params.activities is None
-    return isinstance(params, (DeviceLimit, LoginFailures))
+    return isinstance(params, (DeviceLimit, DeviceChurn, LoginFailures))
 
 
-def _narrowest(rules: Sequence[Rule], kind: type[SessionLimit] | type[DeviceLimit]) -> int:
-    return min((rule.params.max for rule in rules if isinstance(rule.params, kind)), default=NO_LIMIT)
+def _narrowest(most: Iterable[int]) -> int:
+    return min(most, default=NO_LIMIT)
+
+
+def _most_devices(rule: Rule) -> int:
+    """How many devices a rule finds nothing about, however new they are."""
+    params = rule.params
+    if isinstance(params, DeviceLimit):
+        return params.max
+    return params.max_new if isinstance(params, DeviceChurn) else NO_LIMIT

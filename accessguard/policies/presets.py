@@ -16,7 +16,7 @@ from accessguard.rules.model import Rule
 FOLDER: Final = files("accessguard.policies") / "presets"
 
 FIRST: Final = "observe-only"
-"""What a new tenant starts with: everything is seen, nobody is refused."""
+"""What a new tenant starts with: limits are watched, nobody is refused, and a check costs no more than without."""
 
 
 class PresetFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,9 +16,24 @@ from accessguard.rules.model import Code
 LANGUAGES: Final = frozenset(get_args(Language))
 CODES: Final = frozenset(Code)
 
+# The tenant with the rules it starts with, or nothing when it is there.
 ENSURE_TENANT: Final = """
-    INSERT INTO tenant (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING id
+    WITH made AS (
+        INSERT INTO tenant (id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING RETURNING id
+    ), asked AS (
+        SELECT f.id, f.body, f.place FROM made, jsonb_to_recordset($4) AS f(id uuid, body jsonb, place integer)
+    ), ruled AS (
+        INSERT INTO rule (tenant, id, version, kind, body, created_at, updated_at)
+        SELECT $1, id, 1, body->>'kind', body, $3, $3 FROM asked ORDER BY place
+    ), kept AS (
+        INSERT INTO rule_version (tenant, rule_id, version, body, at, actor, reason)
+        SELECT $1, id, 1, body, $3, $5, NULL FROM asked
+    )
+    SELECT id FROM made
 """
+
+SYSTEM: Final = "system"
+"""Who made what nobody asked for by name."""
 
 LOAD: Final = """
     SELECT t.generation, t.settings,
@@ -123,9 +138,12 @@ class PolicyStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def ensure_tenant(self, tenant: str, name: str, *, at: datetime) -> bool:
-        """Make the tenant if it is not there; True when this call made it."""
-        return await self._db.row(ENSURE_TENANT, tenant, name, at) is not None
+    async def ensure_tenant(
+        self, tenant: str, name: str, *, at: datetime, first: Mapping[UUID, RuleBody] | None = None, actor: str = SYSTEM
+    ) -> bool:
+        """Make the tenant, with its `first` rules, if it is not there; True when this call made it."""
+        rules = [{"id": id_, "body": body, "place": place} for place, (id_, body) in enumerate((first or {}).items())]
+        return await self._db.row(ENSURE_TENANT, tenant, name, at, rules, actor) is not None
 
     async def hold(self, tenant: str) -> None:
         """Hold the tenant's row until the transaction ends."""

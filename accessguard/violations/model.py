@@ -54,7 +54,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One case; `read` and `read_by` are about the present number of hits."""
+    """One case; `read` and `read_by` are about the present number of hits.
+
+    `summary` says in a few words what it was, for the operator who reads.
+    """
 
     id: UUID
     code: str
@@ -75,6 +78,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     read_by: tuple[str, ...]
     resolution: Resolution
     note: str
+    summary: str = ""
 
 
 class ViolationFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):

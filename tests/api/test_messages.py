@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from tests.service import CHROME, FIREFOX, Answer, Tenant, items
+import pytest
+
+from tests.service import CHROME, FIREFOX, Answer, Tenant, items, token
 
 
 async def refused(tenant: Tenant, language: str | None = None) -> dict[str, Any]:
@@ -123,3 +125,33 @@ async def test_a_rule_is_summed_up_in_the_language_of_the_operator(tenant):
         "At most 2 devices within 30 days; beyond that, access is refused."
     ]
     assert saved.status == 200, saved.body
+
+
+@pytest.mark.parametrize("lane", ["url", "plain_url"])
+async def test_a_check_follows_what_the_browser_accepts(tenant, lane):
+    """In either lane, again and again from memory, and in another language as soon as one is asked for."""
+    opened = await tenant.login()
+    await tenant.rule("ip_deny", networks=["203.0.113.0/24"])
+    asked = {"session_id": opened["session"]["id"], "ip": "203.0.113.9", "user_agent": CHROME.format(142)}
+    url = getattr(tenant.service, lane) + "/v1/check"
+    spoken = []
+
+    for language in ("it", "it", "es", "it", "ru;q=0, uk"):
+        headers = {"Authorization": f"Bearer {token(tenant.name, 'platform')}", "Accept-Language": language}
+        async with tenant.service.http.post(url, json=asked, headers=headers) as response:
+            spoken.append((await response.json())["reason"]["language"])
+
+    assert spoken == ["it", "it", "es", "it", "uk"]
+
+
+async def test_a_case_is_summed_up_in_the_language_of_the_operator(tenant):
+    """Over all members, in the member's own history, and as the answer to a resolution."""
+    await tenant.rule("device_limit", "deny_new", max=1)
+    await tenant.login()
+    await tenant.login(user_agent=FIREFOX)
+
+    (case,) = items(await tenant.call("GET", "/v1/violations", role="supervisor", headers={"Accept-Language": "it"}))
+    (own,) = items(await tenant.see("/v1/members/ana/violations"))
+
+    assert case["summary"] != own["summary"]
+    assert (own["summary"], own["details"]["counted"]) == ("2 devices in use, 1 allowed", 2)

@@ -114,11 +114,41 @@ def test_nothing_changes_by_time_alone_before_a_decision_ends(asked, part):
             at(10),
             id="a network leaves the window",
         ),
+        pytest.param(
+            rule("session_limit", "log", params={"max": 9, "escalation": {"days": 1, "deny_after": 1}}),
+            facts(cases=(CaseFact(rule_id=number(1), at=at(-1430)), CaseFact(rule_id=number(2), at=at(-1439)))),
+            at(10),
+            id="a case calms down",
+        ),
+        pytest.param(
+            rule("login_failures", params={"max": 1, "window_s": 3600, "lock_s": 300}),
+            facts(stage=Stage.LOGIN, failures=(failure(60),)),
+            at(4),
+            id="a lock ends",
+        ),
+        pytest.param(
+            rule("copied_session", params={"signal": "network"}),
+            facts(networks=(network(admitted=9, used=0.5),)),
+            at(1.5),
+            id="a turn is too long ago",
+        ),
     ],
 )
 def test_a_decision_holds_until_the_first_thing_that_ends(made, asked, until):
     """None where time alone changes nothing."""
     assert holds_until(rules(made), asked) == until
+
+
+def test_a_journey_becomes_possible_at_the_moment_that_the_refusal_told():
+    """The verdict is held no longer."""
+    made = rules(rule("impossible_travel"))
+    asked = facts(place=FAR, networks=(network("192.0.2.1", used=10),))
+
+    refused = judge(made, asked)
+
+    assert refused.step is not None
+    assert refused.step.finding is not None
+    assert holds_until(made, asked) == refused.step.finding.retry_at
 
 
 @given(SITUATIONS)

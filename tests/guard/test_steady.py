@@ -1,0 +1,115 @@
+"""Sessions whose verdict nothing but a pushed change can alter: their beats need no evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.service import Answer, Service, Tenant, running
+
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+async def here(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Tenant]:
+    """A new tenant on a worker of its own, for which no time passes but what the test says."""
+    async with running(database_url, redis_url) as worker:
+        worker.clock.stop()
+        yield worker.tenant()
+
+
+def counts(tenant: Tenant) -> tuple[int, int]:
+    """Beats that moved last activity, and evaluations."""
+    tally = tenant.service.context.checks.tally
+    return tally.moved, tally.evaluated + tally.loaded
+
+
+async def visit(tenant: Tenant, login: Answer, *, after_ms: int = 0) -> str:
+    """One counted interaction; the decision."""
+    tenant.service.clock.forward(after_ms)
+    decision: str = (await tenant.check(login, activity="lesson_open"))["decision"]
+    return decision
+
+
+async def test_the_beats_of_a_steady_session_are_not_evaluated(here):
+    """Each moves last activity, and asks nobody but Valkey."""
+    await here.rule("session_limit", "evict_oldest", max=2)
+    login = await here.login()
+    await visit(here, login)
+    before = counts(here)
+
+    decisions = [await visit(here, login, after_ms=30_000) for _ in range(5)]
+
+    assert decisions == ["allow"] * 5
+    assert counts(here) == (before[0] + 5, before[1])
+
+
+async def test_a_session_that_was_silent_for_long_is_looked_at_again(here):
+    """After ten minutes without a beat it may have ended by itself, or be another's turn."""
+    login = await here.login()
+    await visit(here, login)
+    before = counts(here)
+
+    await visit(here, login, after_ms=9 * MINUTE_MS)
+    soon = counts(here)
+    await visit(here, login, after_ms=11 * MINUTE_MS)
+
+    assert soon == (before[0] + 1, before[1])
+    assert counts(here) == (before[0] + 2, before[1] + 1)
+
+
+async def test_where_there_are_more_sessions_than_places_each_beat_is_evaluated(here):
+    """Who is in time is then a question of everybody's last activity."""
+    await here.rule("session_limit", "log", max=1)
+    first, second = await here.login(), await here.login()
+    await visit(here, first)
+    await visit(here, second)
+    before = counts(here)
+
+    await visit(here, second, after_ms=30_000)
+    await visit(here, second, after_ms=30_000)
+
+    assert counts(here) == (before[0] + 2, before[1] + 2)
+
+
+async def test_a_rule_on_addresses_does_not_make_a_session_restless(here):
+    """The address is part of the question, so time cannot change what the rule says of it."""
+    await here.rule("ip_deny", networks=["198.51.100.0/24"])
+    login = await here.login()
+    await visit(here, login)
+    before = counts(here)
+
+    await visit(here, login, after_ms=30_000)
+    elsewhere = await here.check(login, ip="198.51.100.7", activity="lesson_open")
+
+    assert counts(here) == (before[0] + 1, before[1] + 1)
+    assert (elsewhere["decision"], elsewhere["reason"]["code"]) == ("deny", "ip_denied")
+
+
+async def test_a_script_that_valkey_has_forgotten_costs_one_evaluation(here, redis_url):
+    """The beat is recorded all the same, and the next one finds the script."""
+    login = await here.login()
+    await visit(here, login)
+    async with Redis.from_url(redis_url) as client:
+        await client.script_flush()
+    before = counts(here)
+
+    decisions = [await visit(here, login, after_ms=30_000) for _ in range(3)]
+
+    assert decisions == ["allow"] * 3
+    assert counts(here) == (before[0] + 3, before[1] + 1)
+
+
+async def test_so_many_beats_are_looked_at_once(here, monkeypatch):
+    """However steady, a verdict is made anew in the end."""
+    monkeypatch.setattr("accessguard.guard.evaluate.MOST_BEATS", 10)
+    login = await here.login()
+    await visit(here, login)
+    before = counts(here)
+
+    for _ in range(12):
+        await visit(here, login, after_ms=30_000)
+
+    assert counts(here) == (before[0] + 12, before[1] + 1)
