@@ -43,6 +43,8 @@ class Need(IntFlag):
 NOTHING: Final = Need(0)
 STORED: Final = Need.NETWORKS | Need.ENROLMENTS | Need.PASSES | Need.CASES | Need.SETTLED | Need.FREED | Need.FORGOTTEN
 PAUSE: Final = timedelta(days=1)
+WIDE: Final = STORED & ~Need.PASSES
+"""What plain limits do not look at."""
 CHALLENGING: Final = Need.SETTLED | Need.FREED
 
 OF_KIND: Final = {
