@@ -29,6 +29,7 @@ from accessguard.api.middleware import boundary
 from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision
 from accessguard.database import Database
 from accessguard.devices.browser import recognise
@@ -39,6 +40,8 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
+from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.evaluate import Evaluation
@@ -98,16 +101,25 @@ class Parts:
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()
+        aftermath = Aftermath(
+            sessions=sessions,
+            networks=NetworkStore(db),
+            challenges=ChallengeStore(db),
+            folds=self.folds,
+            live=live,
+            changes=self.changes,
+            new_id=uuid7,
+        )
         evaluation = Evaluation(
             store=sessions,
             live=live,
             book=book,
             memory=memory,
-            folds=self.folds,
+            aftermath=aftermath,
             tally=tally,
             activity=self.activity,
             tokens=device_tokens,
-            new_id=uuid7,
+            geo=self.geo,
         )
         checks = Checks(
             live=live,
@@ -119,19 +131,22 @@ class Parts:
             evaluation=evaluation,
             seconds=seconds,
         )
+        logins = Logins(
+            db=db,
+            live=live,
+            book=book,
+            changes=self.changes,
+            device_tokens=device_tokens,
+            session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
+            geo=self.geo,
+            identifier_key=config.keys.identifier,
+            new_id=uuid7,
+            seconds=seconds,
+        )
         self.context = Context(
             checks=checks,
-            logins=Logins(
-                db=db,
-                live=live,
-                book=book,
-                changes=self.changes,
-                device_tokens=device_tokens,
-                session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
-                identifier_key=config.keys.identifier,
-                new_id=uuid7,
-                seconds=seconds,
-            ),
+            logins=logins,
+            challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),

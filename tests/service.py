@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
 from accessguard.app import lane_protocol, open_parts, service
-from accessguard.config import Config, Database, Keys, Redis, Tenants, Tokens
+from accessguard.config import Config, Database, Geo, Keys, Redis, Tenants, Tokens
 from accessguard.signing import SigningKey
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-to-be-one"
@@ -129,16 +129,17 @@ def token(tenant: str, role: str, subject: str = "tests", **claims: Any) -> str:
         "sub": subject,
         "role": role,
         "tenant": tenant,
-        "exp": int(time.time()) + 3600,
+        "exp": int(time.time()) + 30 * 86_400,
     } | claims
     return jwt.encode({name: value for name, value in said.items() if value is not None}, SECRET, algorithm="HS256")
 
 
-def config(database_url: str, redis_url: str) -> Config:
-    """The configuration of a worker of the tests."""
+def config(database_url: str, redis_url: str, *geo: str) -> Config:
+    """The configuration of a worker of the tests, with these geographic files."""
     return Config(
         database=Database(url=database_url),
         redis=Redis(url=redis_url),
+        geo=Geo(files=geo),
         tokens=Tokens(secrets=(SECRET,)),
         tenants=Tenants(preset="none"),  # a test says which rules there are
         keys=Keys(
@@ -150,10 +151,10 @@ def config(database_url: str, redis_url: str) -> Config:
 
 
 @contextlib.asynccontextmanager
-async def running(database_url: str, redis_url: str) -> AsyncIterator[Service]:
+async def running(database_url: str, redis_url: str, *geo: str) -> AsyncIterator[Service]:
     """A worker that answers on two free ports until the end: with the fast lane, and without."""
     clock = Clock()
-    parts = await open_parts(config(database_url, redis_url), now_ms=clock)
+    parts = await open_parts(config(database_url, redis_url, *geo), now_ms=clock)
     async with parts.running() as context, listening(context) as (url, plain_url), ClientSession() as http:
         yield Service(url, plain_url, http, context, clock)
 

@@ -45,6 +45,7 @@ ABOUT: Final[Mapping[str, str]] = {
 
 TAGS: Final[Mapping[str, str]] = {
     "Logins": "Every try to log in is told to AccessGuard, which records it, decides on it and opens the session.",
+    "Challenges": "A refusal that can be lifted: the platform asks the student for more, or the student closes something.",
     "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
     "Sessions": "One login of the platform, on one device.",
     "Members": "The students, by the platform's own ids.",

@@ -14,9 +14,9 @@ from accessguard.api.read import body
 from accessguard.api.reply import encode, plain, written_reply
 from accessguard.api.speech import Listener, language_of, listening
 from accessguard.api.wire import ChecksRequest, check_reply
-from accessguard.guard.evaluate import TTL_MS
 from accessguard.guard.memory import EXEMPT, Held
 from accessguard.guard.model import Check
+from accessguard.guard.question import TTL_MS
 from accessguard.words.languages import accepted
 
 Wish: TypeAlias = Callable[[], str | None]

@@ -16,6 +16,7 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
+from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
@@ -43,6 +44,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     checks: Checks
     logins: Logins
+    challenges: Challenges
     operators: Operators
     tenancy: Tenancy
     grants: Grants

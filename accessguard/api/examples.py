@@ -30,6 +30,7 @@ PLACES: Final[Mapping[str, str]] = {
     "tenant": "school-1",
     "product_id": "course-42",
     "job_id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
+    "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
     "ip": "203.0.113.9",
 }
 
@@ -72,6 +73,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "ended_sessions": [{"id": "019aa6f1-0b3c-7e4d-a5f6-17283940a5b6", "reason": "session_limit"}],
         "violations": [CASE],
     },
+    "SettleRequest": {"outcome": "passed", "end_session_id": None, "forget_device_id": None},
     "Check": {
         "session_id": SESSION,
         "ip": "203.0.113.9",

@@ -24,7 +24,7 @@ from accessguard.errors import ErrorCode
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
-UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id"})
+UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id", "challenge_id"})
 PLACES: Final[Mapping[str, str]] = {"ip": "An address, IPv4 or IPv6, as people write it."}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}

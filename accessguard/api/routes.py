@@ -10,6 +10,7 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    challenges,
     checks,
     devices,
     grants,
@@ -87,6 +88,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     _send("POST /v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
     _send("POST /v1/check", checks.check, PLATFORM, Check, wire.CheckReply),
     _send("POST /v1/checks", checks.checks, PLATFORM, wire.ChecksRequest, wire.ChecksReply),
+    _send(
+        "POST /v1/challenges/{challenge_id}",
+        challenges.settle,
+        PLATFORM,
+        wire.SettleRequest,
+        wire.LoginReply,
+        errors=(404, 409),
+    ),
     _get("/v1/sessions/{session_id}", sessions.get, PLATFORM | SUPERVISORS, SessionItem, errors=(404,)),
     _send(
         "POST /v1/sessions/{session_id}/end",

@@ -10,6 +10,7 @@ import msgspec
 
 from accessguard.api.read import Paging
 from accessguard.api.speech import ANYBODY, Listener, spoken
+from accessguard.challenges.model import Answer
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
 from accessguard.guard.model import (
@@ -97,6 +98,14 @@ class LoginReply(msgspec.Struct, frozen=True, kw_only=True):
     device: LoginDevice | None
     ended_sessions: tuple[EndedSession, ...]
     violations: tuple[UUID, ...]
+
+
+class SettleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a challenge went, and what the student closed to free a place: one session or one device of `choices`."""
+
+    outcome: Answer
+    end_session_id: Opaque | None = None
+    forget_device_id: UUID | None = None
 
 
 class EndRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -443,7 +452,7 @@ def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
         language=language,
         support_email=verdict.support_email,
         page_url=None,
-        challenge_id=None,
+        challenge_id=verdict.challenge_id,
         choices=verdict.choices,
         end_reason=verdict.end_reason,
     )

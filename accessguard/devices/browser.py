@@ -123,10 +123,11 @@ def same(one: Browser, other: Browser) -> bool:
     browser against its desktop form, nor a brand that only hints reveal. A
     web view inside an app has cookies of its own and is another browser.
     """
-    return one.os == other.os and _kin(one.family) == _kin(other.family)
+    return one.os == other.os and kin(one.family) == kin(other.family)
 
 
-def _kin(family: str) -> str:
+def kin(family: str) -> str:
+    """The family that a browser's forms and disguises have in common."""
     return "Chrome" if family in _AS_CHROME else _FORMS.get(family, family)
 
 
@@ -176,7 +177,7 @@ def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: Dev
     nameless = device_class is DeviceClass.BOT and found.family == UNKNOWN
     if (nameless or device_class is DeviceClass.APP) and (named := _NAMED.match(text)):
         return named[1].strip() or UNKNOWN, short_version(named[2], named[3])
-    if hinted.brand and _kin(found.family) == "Chrome":
+    if hinted.brand and kin(found.family) == "Chrome":
         return hinted.brand, hinted.brand_version or ""
     if device_class is DeviceClass.CONSOLE and found.family in {UNKNOWN, "Apple Mail"}:
         return parsed.device.family, ""

@@ -4,37 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, Final, TypeAlias
-from uuid import UUID
 
 import msgspec
 
 from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import GuardError
-from accessguard.guard.facts import Case, cases, from_ms, to_ms
-from accessguard.guard.folds import Folds
+from accessguard.geo import Geo
+from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.facts import to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
-from accessguard.guard.question import Question, beat_of
+from accessguard.guard.question import TTL_MS, Question, beat_of
 from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Decision, Outcome
+from accessguard.rules.needs import STORED, Need
+from accessguard.rules.networks import address
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.live import Live, Pulse, Ticked
 from accessguard.sessions.model import BEAT_MS, Snapshot
 from accessguard.sessions.store import SessionStore
-from accessguard.violations.model import Found
 
-TTL_MS: Final = 5_000
 QUERY_S: Final = 1.0
+ANY: Final = ""
+"""The kind of a look that is no interaction; it is not kept."""
+AGEING: Final = Need.NETWORKS | Need.CASES
+"""What changes without a new generation of the member."""
 MOST_BEATS: Final = 120
 """A steady verdict is made anew after so many beats: an hour of steady use."""
 
 Read: TypeAlias = tuple[Snapshot, int]
 """A snapshot, and the moment of the worker's memory before it was read."""
+
+Load: TypeAlias = tuple[str, str, int]
+"""A reading under way: of a tenant's session, with these parts of its member's past."""
 
 
 class Evaluation:
@@ -47,22 +54,22 @@ class Evaluation:
         live: Live,
         book: PolicyBook,
         memory: Memory,
-        folds: Folds,
+        aftermath: Aftermath,
         tally: Tally,
         tokens: DeviceTokens,
         activity: ActivityLog,
-        new_id: Callable[[], UUID],
+        geo: Geo,
     ) -> None:
         self._store = store
         self._live = live
         self._book = book
         self._memory = memory
-        self._folds = folds
+        self._aftermath = aftermath
         self._tally = tally
         self._tokens = tokens
         self._activity = activity
-        self._new_id = new_id
-        self._loading: dict[tuple[str, str], asyncio.Task[Read | None]] = {}
+        self._geo = geo
+        self._loading: dict[Load, asyncio.Task[Read | None]] = {}
 
     async def verdict(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
         """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
@@ -70,7 +77,7 @@ class Evaluation:
         if policy is None:
             return unknown(asked.session_id)
         try:
-            found = await self._known(tenant, asked.session_id, now_ms)
+            found = await self._known(policy, asked, now_ms)
         except GuardError:
             stale = self._memory.stale(tenant, asked.session_id)
             if stale is None:
@@ -87,40 +94,42 @@ class Evaluation:
         held = self._memory.verdict(policy.tenant, asked.session_id)
         if held is not None and held.flags & BEATEN:
             question.live_ms[session.id] = held.until - BEAT_MS
-        question.recognise(self._tokens)
+        question.recognise(self._tokens, self._geo)
         return question
 
-    async def _known(self, tenant: str, session_id: str, now_ms: int) -> Read | None:
+    async def _known(self, policy: Policy, asked: Check, now_ms: int) -> Read | None:
         """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
+        tenant, session_id = policy.tenant, asked.session_id
         known = self._memory.known(tenant, session_id)
-        if known is not None and known.session(session_id) is not None:
+        if known is not None and known.session(session_id) is not None and enough(known, policy, asked, now_ms):
             self._tally.evaluated += 1
             return known, self._memory.moment()
         self._tally.loaded += 1
         if self._memory.unknown(tenant, session_id, now_ms):
             return None
-        place = (tenant, session_id)
+        place = (tenant, session_id, policy.needs)
         loading = self._loading.get(place)
         if loading is None:
-            loading = asyncio.create_task(self._load(tenant, session_id, now_ms))
+            loading = asyncio.create_task(self._load(policy, session_id, now_ms))
             self._loading[place] = loading
             loading.add_done_callback(lambda done: self._loaded(place, done))
         return await asyncio.shield(loading)
 
-    def _loaded(self, place: tuple[str, str], done: asyncio.Task[Read | None]) -> None:
+    def _loaded(self, place: Load, done: asyncio.Task[Read | None]) -> None:
         self._loading.pop(place, None)
         if not done.cancelled():
             done.exception()  # whoever waited has it; with nobody waiting it is of no use
 
-    async def _load(self, tenant: str, session_id: str, now_ms: int) -> Read | None:
+    async def _load(self, policy: Policy, session_id: str, now_ms: int) -> Read | None:
+        tenant, needs = policy.tenant, policy.needs
         while True:
             since = self._memory.moment()
-            snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S)
+            snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S, needs=needs)
             if snapshot is None:
                 self._memory.learn_unknown(tenant, session_id, now_ms)
                 return None
             if not self._memory.changed(tenant, snapshot.member_id, since):
-                return snapshot, since
+                return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
 
     async def _verdict(self, question: Question) -> Verdict:
         closed = question.closed
@@ -172,11 +181,13 @@ class Evaluation:
         before = question.last_ms
         snapshot, now_ms = question.snapshot, question.now_ms if beats else 0
         place = (snapshot.tenant, snapshot.member_id, question.session.id)
-        pulse = await self._live.pulse(*place, now_ms=now_ms, known_ms=before)
+        kind = (question.asked.activity or ANY) if question.policy.by_activity else None
+        pulse = await self._live.pulse(*place, now_ms=now_ms, known_ms=before, kind=kind)
         await self._tidied(question, pulse)
-        decision = question.decision() if question.hear(pulse.live) else first
+        decision = question.decision() if question.hear(pulse.live, pulse.kinds) else first
         if pulse.moved and decision.outcome is not Outcome.ALLOW:
-            await self._quietly(self._live.take_back(*place, pulse.before_ms))
+            was = pulse.kinds.get(question.session.id)
+            await self._quietly(self._live.take_back(*place, pulse.before_ms, kind=was))
             return decision, pulse.before_ms
         if not pulse.moved:
             self._tally.early += beats
@@ -196,18 +207,18 @@ class Evaluation:
     async def _without_live(self, question: Question) -> tuple[Decision, int]:
         """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself."""
         try:
-            fresh = await self._store.snapshot(question.snapshot.tenant, question.session.id, timeout_s=QUERY_S)
+            fresh = await self._store.snapshot(
+                question.snapshot.tenant, question.session.id, timeout_s=QUERY_S, needs=question.policy.needs
+            )
         except GuardError:
             return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
-        renewed = question
         session = fresh.session(question.session.id) if fresh else None
         if fresh is not None and session is not None:
-            renewed = Question(question.policy, fresh, session, question.asked, question.now_ms, since=question.since)
-            renewed.live_ms = question.live_ms
-            renewed.recognise(self._tokens)
-        decision = renewed.decision()
-        if not renewed.due or decision.outcome is not Outcome.ALLOW:
-            return decision, renewed.last_ms
+            question.renew(fresh, session)
+            question.recognise(self._tokens, self._geo)
+        decision = question.decision()
+        if not question.due or decision.outcome is not Outcome.ALLOW:
+            return decision, question.last_ms
         self._moved(question)
         return decision, question.now_ms
 
@@ -230,52 +241,34 @@ class Evaluation:
         self._activity.add(beat_of(snapshot.tenant, snapshot.member_id, question.asked, question.now_ms))
 
     async def _answer(self, question: Question, decision: Decision, last_ms: int) -> Verdict:
-        """Write what was found, then hold and answer the verdict."""
-        found = self._found(question, decision)
-        violation_id, lost = await self._recorded(question.snapshot.tenant, found, decision) if found else (None, False)
+        """See to what the decision leaves behind, then hold and answer the verdict."""
+        left = await self._aftermath.of(question, decision)
         denied = decision.outcome is not Outcome.ALLOW
-        end_ms, now_ms = question.end_ms(last_ms), question.now_ms
+        now_ms, holds_ms = question.now_ms, question.holds_ms(decision)
+        end_ms = question.end_ms(last_ms)
+        good_ms = min(end_ms, holds_ms)
         verdict = msgspec.structs.replace(
             verdict_of(decision, question.snapshot, question.policy, question.session),
-            degraded=decision.degraded or lost,
-            violation_id=violation_id if denied else None,
-            ttl_ms=0 if denied else max(0, min(TTL_MS, end_ms - now_ms)),
+            degraded=decision.degraded or left.lost,
+            violation_id=left.violation_id if denied else None,
+            challenge_id=left.challenge_id,
+            ttl_ms=0 if denied else max(0, min(TTL_MS, good_ms - now_ms)),
             trace=tuple(trace_step(step) for step in decision.steps) if question.asked.explain else (),
         )
         beaten = last_ms + BEAT_MS > now_ms
         until = min(
-            (last_ms if beaten and not denied else now_ms) + BEAT_MS, end_ms - TTL_MS, question.frees_ms(decision)
+            (last_ms if beaten and not denied else now_ms) + BEAT_MS,
+            min(end_ms - TTL_MS, holds_ms) if denied else good_ms - TTL_MS,
+            question.frees_ms(decision),
         )
         self._hold(
             question,
-            None if plain(verdict) else Other(verdict=untraced(verdict), found=found if denied else ()),
-            until=now_ms if lost else until,
+            None if plain(verdict) else Other(verdict=untraced(verdict), found=left.found if denied else ()),
+            until=now_ms if left.lost else until,
             flags=REFUSED if denied else flags_of(beaten=beaten, steady=question.steady(decision)),
             rest=(end_ms - TTL_MS - now_ms) // (question.policy.gap_ms + BEAT_MS),
         )
         return verdict
-
-    def _found(self, question: Question, decision: Decision) -> tuple[Found, ...]:
-        number = cases(decision)
-        if number == 0:
-            return ()
-        case = Case(
-            member_id=question.snapshot.member_id,
-            session_id=question.session.id,
-            device_id=question.device.id if question.device else question.session.device_id,
-            address=question.address,
-            now=from_ms(question.now_ms),
-        )
-        return case.found([self._new_id() for _ in range(number)], decision)
-
-    async def _recorded(self, tenant: str, found: tuple[Found, ...], decision: Decision) -> tuple[UUID | None, bool]:
-        """The case that decided, and whether the cases could not be written."""
-        try:
-            ids = await self._folds.record(tenant, found)
-        except GuardError:
-            return None, True
-        mine = (each for each, case in zip(ids, found, strict=True) if case.code is decision.code)
-        return next(mine, None), False
 
     def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
         snapshot, session = question.snapshot, question.session
@@ -299,6 +292,22 @@ class Evaluation:
 def flags_of(*, beaten: bool, steady: bool) -> int:
     """What is known of a verdict that allows."""
     return (BEATEN if beaten else 0) | (STEADY if steady else 0)
+
+
+def enough(known: Snapshot, policy: Policy, asked: Check, now_ms: int) -> bool:
+    """Whether a snapshot in memory has all that the rules look at, and is fresh enough for it.
+
+    A new address is judged on what stands in PostgreSQL now.
+    """
+    needs = policy.needs
+    if needs & STORED & ~known.parts:
+        return False
+    if not needs & AGEING:
+        return True
+    if now_ms - known.read_ms >= BEAT_MS:
+        return False
+    host = address(asked.ip)
+    return not needs & Need.NETWORKS or host is None or known.past.was_at(asked.session_id, host.text)
 
 
 def plain(verdict: Verdict) -> bool:

@@ -7,22 +7,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from accessguard.devices.browser import kin
 from accessguard.guard.model import Choice
 from accessguard.policies.model import Policy
 from accessguard.rules.model import (
+    Access,
+    Activity,
     Code,
     Decision,
     DeviceFact,
     Effect,
     Facts,
+    FailureFact,
     Finding,
     Mode,
+    Place,
     SessionFact,
     Stage,
     Step,
 )
 from accessguard.rules.networks import Address
 from accessguard.sessions.model import IMPERSONATION, Device, Session, Snapshot
+from accessguard.sessions.past import Evidence, Forgotten
 from accessguard.violations.model import Found
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,9 +47,9 @@ def from_ms(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
-def session_fact(session: Session, last_ms: int | None = None) -> SessionFact:
-    """A session as rules see it; `last_ms` is a newer last activity than the stored one, if there is one."""
-    last = max(session.started_at, session.last_activity_at or session.started_at)
+def session_fact(session: Session, last_ms: int | None = None, kind: Activity | None = None) -> SessionFact:
+    """A session as rules see it; `last_ms` is a newer last activity than the stored one, if there is one, of that `kind`."""
+    last = stored = max(session.started_at, session.last_activity_at or session.started_at)
     if last_ms is not None:
         last = max(last, from_ms(last_ms))
     return SessionFact(
@@ -51,6 +59,7 @@ def session_fact(session: Session, last_ms: int | None = None) -> SessionFact:
         last_activity=last,
         app=session.app,
         device_class=session.device_class,
+        last_kind=kind if kind is not None and last > stored else session.last_activity_kind,
     )
 
 
@@ -62,7 +71,38 @@ def device_fact(device: Device) -> DeviceFact:
         admitted_at=device.admitted_at,
         last_seen=device.last_seen_at,
         device_class=device.device_class,
+        first_admitted_at=device.first_admitted_at,
+        browser=kin(device.browser),
+        os=device.os,
     )
+
+
+def forgotten_fact(device: Forgotten) -> DeviceFact:
+    """A forgotten device, which only the limit on new devices counts."""
+    return DeviceFact(
+        id=device.id,
+        access=Access.DEFAULT,
+        admitted_at=None,
+        last_seen=device.last_seen_at,
+        device_class=device.device_class,
+        first_admitted_at=device.first_admitted_at,
+        forgotten=True,
+    )
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a question itself shows; None where it is unknown, or nobody looks at it.
+
+    `browser` and `os` are families, the phone form of a browser taken for its
+    desktop form; `activity` is the counted interaction that is asked for.
+    """
+
+    address: Address | None
+    place: Place | None = None
+    browser: str | None = None
+    os: str | None = None
+    activity: Activity | None = None
+    product_id: str | None = None
 
 
 def gather(
@@ -73,37 +113,84 @@ def gather(
     stage: Stage,
     session: SessionFact,
     device: DeviceFact | None,
-    address: Address | None,
-    product_id: str | None = None,
+    seen: Seen,
     live_ms: Mapping[str, int] | None = None,
+    kinds: Mapping[str, Activity] | None = None,
     impersonated: bool = False,
     without: Sequence[str] = (),
+    failures: Sequence[FailureFact] = (),
+    succeeded_at: datetime | None = None,
 ) -> Facts:
     """Everything that one verdict depends on.
 
     `live_ms` is last activity (ms) by session where it is newer than the
-    snapshot; `without` names sessions that this login replaces.
+    snapshot, `kinds` of which kind it was; `without` names sessions that this
+    login replaces. Of the member's past there is what the snapshot was read with.
     """
-    newer = live_ms or {}
-    idle = timedelta(seconds=policy.settings.session.idle_ttl_s)
-    others = (
-        session_fact(other, newer.get(other.id))
-        for other in snapshot.sessions
-        if other.id != session.id and other.id not in without and counts(other) and other.expires_at > now
-    )
+    past = snapshot.past
     device_id = device.id if device else None
     return Facts(
         now=now,
         stage=stage,
         session=session,
         device=device,
-        address=address,
-        others=tuple(other for other in others if other.last_activity > now - idle),
-        other_devices=tuple(device_fact(other) for other in snapshot.devices if other.id != device_id),
+        address=seen.address,
+        others=_others(
+            snapshot, policy, now=now, live_ms=live_ms or {}, kinds=kinds or {}, without=(session.id, *without)
+        ),
+        other_devices=_other_devices(snapshot, device_id),
         tags=frozenset(snapshot.tags),
-        product_id=product_id,
+        product_id=seen.product_id,
         staff=snapshot.staff or impersonated,
         exempt=snapshot.exempt(now),
+        place=seen.place,
+        browser=seen.browser,
+        os=seen.os,
+        activity=seen.activity,
+        networks=tuple(past.network_facts()) if past.networks else (),
+        failures=tuple(failures),
+        succeeded_at=succeeded_at,
+        enrolments=past.enrolments,
+        cases=past.cases,
+        settled=tuple(each for each in past.settled if each.until > now),
+        extra_sessions=past.live("extra_session", now),
+        extra_devices=past.live("extra_device", now),
+        changes_at=snapshot.changes_at(now),
+        swaps_used=_swaps_used(past, policy, now) if past.freed else (),
+    )
+
+
+def _others(
+    snapshot: Snapshot,
+    policy: Policy,
+    *,
+    now: datetime,
+    live_ms: Mapping[str, int],
+    kinds: Mapping[str, Activity],
+    without: Sequence[str],
+) -> tuple[SessionFact, ...]:
+    """The member's other sessions that take a place, and have not gone idle for good."""
+    idle = timedelta(seconds=policy.settings.session.idle_ttl_s)
+    others = (
+        session_fact(other, live_ms.get(other.id), kinds.get(other.id))
+        for other in snapshot.sessions
+        if other.id not in without and counts(other) and other.expires_at > now
+    )
+    return tuple(other for other in others if other.last_activity > now - idle)
+
+
+def _other_devices(snapshot: Snapshot, device_id: UUID | None) -> tuple[DeviceFact, ...]:
+    there = tuple(device_fact(other) for other in snapshot.devices if other.id != device_id)
+    gone = snapshot.past.forgotten
+    return there + tuple(forgotten_fact(other) for other in gone if other.id != device_id) if gone else there
+
+
+def _swaps_used(past: Evidence, policy: Policy, now: datetime) -> tuple[tuple[UUID, int], ...]:
+    """How often the member freed a place within each rule's window."""
+    return tuple(
+        (rule.id, sum(freed.rule_id == rule.id and freed.at > now - rule.swaps.window for freed in past.freed))
+        for rule in policy.rules
+        if rule.swaps is not None
     )
 
 
@@ -201,6 +288,12 @@ def details(finding: Finding, effect: Effect) -> dict[str, Any]:
         "counted": finding.counted,
         "sessions": list(finding.sessions),
         "devices": [str(each) for each in finding.devices],
+        "networks": list(finding.networks),
+        "seen": finding.seen,
+        "before": finding.before,
+        "distance_km": finding.distance_km,
+        "speed_kmh": finding.speed_kmh,
+        "lapse": finding.lapse,
         "ended" if effect is Effect.EVICTED else "would_end": list(finding.evict),
     }
     return {name: value for name, value in kept.items() if value not in (None, [])}

@@ -8,7 +8,8 @@ See docs/decisions/0002-optimistic-login.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -18,24 +19,30 @@ from accessguard.database import Database
 from accessguard.devices.browser import recognise, tidy
 from accessguard.devices.cookie import DeviceTokens, new_secret
 from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
+from accessguard.guard.failed import failure, failures_reach
 from accessguard.guard.gathering import Together
-from accessguard.guard.model import Login, LoginOutcome, LoginVerdict
-from accessguard.guard.plan import Plan, Visit, failure, plan
+from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict
+from accessguard.guard.pending import challenge_of
+from accessguard.guard.plan import Plan, plan
 from accessguard.guard.seal import Seal, key_row, unsealed
 from accessguard.guard.turns import Turns
+from accessguard.guard.visit import Visit
 from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Action
+from accessguard.rules.needs import STORED
 from accessguard.rules.networks import address
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.model import Knock, LoginRows, Opening, Reading, Replay, Snapshot
+from accessguard.sessions.networks import bounds
 from accessguard.sessions.token import SessionTokens
-from accessguard.violations.model import QUIET
+from accessguard.violations.model import QUIET, Found
 
 TRIES_ALONE: Final = 3
 """Conflicts of a login that goes alone, before it takes its member's lock."""
@@ -52,12 +59,16 @@ class Desk(Protocol):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """One login on its way, with all that does not change when it is decided again."""
+    """One login on its way, with all that does not change when it is decided again.
+
+    `reach` is how far back failed logins are looked at; None when no rule counts them.
+    """
 
     tenant: str
     policy: Policy
     visit: Visit
     salt: bytes
+    reach: timedelta | None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +90,7 @@ class Logins:
         changes: Changes,
         device_tokens: DeviceTokens,
         session_tokens: SessionTokens,
+        geo: Geo,
         identifier_key: str,
         new_id: Callable[[], UUID],
         seconds: Callable[[], float],
@@ -88,10 +100,12 @@ class Logins:
         self._book = book
         self._changes = changes
         self._device_tokens = device_tokens
-        self._seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
+        self._geo = geo
+        self.seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
         self._new_id = new_id
         self._seconds = seconds
-        self._alone = LoginStore(db, quiet=QUIET)
+        self.quiet = QUIET
+        self._alone = LoginStore(db, quiet=self.quiet)
         self._together = Together(self._alone)
         self._members = MemberStore(db)
         self._turns = Turns()
@@ -110,15 +124,16 @@ class Logins:
         if said.member_id is None and said.outcome is LoginOutcome.SUCCESS:
             problem = Problem(pointer="/member_id", detail="a successful login is somebody's")
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
-        asked = self._asked(tenant, policy, said, now_ms)
+        asked = self.asked(policy, said, from_ms(now_ms))
         try:
             done = await self._done(asked)
         except GuardError as error:
             return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
-        self._count(said, done, began)
-        return self._seal.answered(tenant, policy, done.answer, asked.visit.secret)
+        LOGIN_SECONDS.observe(self._seconds() - began)
+        self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
+        return self.seal.answered(tenant, policy, done.answer, asked.visit.secret)
 
     async def _done(self, asked: Asked) -> Done | Replay:
         """Written and told; or the same attempt as it was recorded before."""
@@ -128,7 +143,8 @@ class Logins:
         async with self._turns.turn((asked.tenant, said.member_id)):
             done = await self._recorded(asked)
         if isinstance(done, Done):
-            await self._tell(asked.visit, done.planned.rows)
+            ended = tuple(each.id for each in done.planned.rows.ended)
+            await self.tell(asked.tenant, said.member_id or "", ended, asked.visit.session_id)
         return done
 
     async def _recorded(self, asked: Asked) -> Done | Replay:
@@ -139,7 +155,7 @@ class Logins:
                 return done
             LOGIN_RETRIES.inc()
         async with self._db.transaction() as transaction:
-            store = LoginStore(transaction, quiet=QUIET)
+            store = LoginStore(transaction, quiet=self.quiet)
             await store.lock(asked.tenant, asked.visit.asked.member_id or "")
             done = await self._once(store, asked)
         if done is None:
@@ -147,48 +163,76 @@ class Logins:
         return done
 
     async def _once(self, desk: Desk, asked: Asked) -> Done | Replay | None:
-        opening = await self._opening(desk, asked)
-        if not isinstance(opening, Opening):
-            return opening
-        live_ms = await self._live_ms(asked.policy, opening.snapshot)
-        return await _written(desk, asked, plan(opening, asked.policy, asked.visit, live_ms=live_ms))
+        reading = await self.reading(desk, asked)
+        return reading.replay or await self.write(desk, asked, await self.decide(asked, reading))
+
+    async def decide(self, asked: Asked, reading: Reading) -> Plan:
+        """What the login comes to on what was read."""
+        opening, policy, visit, failures = reading.opening, asked.policy, asked.visit, reading.failures
+        if opening is None or visit.asked.outcome is LoginOutcome.FAILURE:
+            return failure(asked.tenant, opening, policy, visit, failures=failures)
+        live_ms = await self._live_ms(policy, opening.snapshot)
+        return plan(opening, policy, visit, live_ms=live_ms, failures=failures)
 
     async def _failed(self, asked: Asked) -> Done | Replay:
-        """An attempt that the platform refused: only recorded."""
-        reading: Opening | Replay | None = None
-        if asked.visit.asked.member_id is not None or asked.visit.asked.attempt_id is not None:
-            reading = await self._opening(self._together, asked)
-        if isinstance(reading, Replay):
-            return reading
-        done = await _written(self._together, asked, failure(asked.tenant, reading, asked.visit))
+        """An attempt that the platform refused; one that rules count takes its turn, one that a rule refuses waits for nobody."""
+        reading = Reading(opening=None, replay=None)
+        if (
+            asked.visit.asked.member_id is not None
+            or asked.visit.asked.attempt_id is not None
+            or asked.reach is not None
+        ):
+            reading = await self.reading(self._together, asked)
+        if reading.replay is not None:
+            return reading.replay
+        planned = await self.decide(asked, reading)
+        if planned.rows.generation is not None:
+            async with self._turns.turn((asked.tenant, asked.visit.asked.member_id)):
+                return await self._recorded(asked)
+        done = await self.write(self._together, asked, planned)
         if done is None:
             raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
         return done
 
-    async def _opening(self, desk: Desk, asked: Asked) -> Opening | Replay | None:
-        """What is known of the member, which is made if it is not there; None when nobody is named."""
-        member_id, knock = asked.visit.asked.member_id, _knock(asked)
+    async def reading(self, desk: Desk, asked: Asked) -> Reading:
+        """What is known of the member, which is made if it is not there; no opening when nobody is named."""
+        member_id, knock = asked.visit.asked.member_id, knock_of(asked)
         reading = await desk.read(knock)
         if reading.replay is None and reading.opening is None and member_id is not None:
             await self._members.ensure(asked.tenant, member_id, at=asked.visit.now)
             reading = await desk.read(knock)
-        if reading.replay is not None:
-            return reading.replay
-        if member_id is not None:
+        if reading.replay is None and member_id is not None:
             _check(reading.opening, member_id)
-        return reading.opening
+        return reading
 
     async def _overtaken(self, asked: Asked, error: GuardError) -> Replay:
         """The same attempt, when a call at the same instant recorded it first; else the error."""
         if error.code is not ErrorCode.CONFLICT or asked.visit.asked.attempt_id is None:
             raise error
-        reading = await self._together.read(_knock(asked))
+        reading = await self._together.read(knock_of(asked))
         if reading.replay is None:
             raise error
         return reading.replay
 
     def _again(self, asked: Asked, earlier: Replay) -> LoginVerdict:
-        return self._seal.again(asked.tenant, asked.policy, asked.visit.asked, asked.visit.attempt_id, earlier)
+        return self.seal.again(asked.tenant, asked.policy, asked.visit.asked, asked.visit.attempt_id, earlier)
+
+    async def write(
+        self, desk: Desk, asked: Asked, planned: Plan, *, before: Sequence[EndedSession] = ()
+    ) -> Done | None:
+        """The login as it was decided, written; None when its member is not as it was read.
+
+        `before` are sessions that were ended for it already.
+        """
+        answer = unsealed(planned, asked.visit, before)
+        key, challenge = key_row(asked.visit, asked.salt, answer), challenge_of(planned, asked.visit, asked.salt)
+        rows = planned.rows
+        if key is not None or challenge is not None:
+            rows = msgspec.structs.replace(rows, key=key, challenge=challenge)
+        violations = await desk.record(rows)
+        if violations is None:
+            return None
+        return Done(planned=planned, answer=msgspec.structs.replace(answer, violations=violations))
 
     async def _live_ms(self, policy: Policy, snapshot: Snapshot) -> Mapping[str, int]:
         """Last activity that PostgreSQL does not have yet; asked for only where the longest idle is to go."""
@@ -200,60 +244,59 @@ class Logins:
             return {}
         return pulse.live
 
-    async def _tell(self, visit: Visit, rows: LoginRows) -> None:
-        """After the commit: every worker forgets what it held of the member."""
-        tenant, member_id = rows.tenant, rows.member_id or ""
-        touched = (*(each.id for each in rows.ended), visit.session_id)
-        kind = "session_ended" if rows.ended else "session_started"
+    async def tell(self, tenant: str, member_id: str, ended: Sequence[str], session_id: str | None) -> None:
+        """After the commit: every worker forgets what it held of the member, and of the session that began, if one did."""
+        touched = (*ended, session_id) if session_id is not None else tuple(ended)
+        kind = "session_ended" if ended else "session_started"
         self._live.forget(tenant, member_id, touched)
         await self._changes.announce(Change(tenant=tenant, kind=kind, member_id=member_id, session_ids=touched))
 
-    def _count(self, said: Login, done: Done, began: float) -> None:
-        LOGIN_SECONDS.observe(self._seconds() - began)
-        outcome = "failed" if said.outcome is LoginOutcome.FAILURE else done.answer.outcome
-        refusal = done.answer.refusal
+    def count(self, answer: LoginVerdict, found: Sequence[Found], *, failed: bool = False) -> None:
+        """Count one answer and the cases that it made; `failed`: the platform itself refused."""
+        refusal = answer.refusal
+        outcome = "failed" if failed and refusal is None else answer.outcome
         DECISIONS.labels("login", outcome, (refusal and refusal.code) or "none").inc()
-        DEGRADED.inc(1 if done.answer.degraded else 0)
-        for each in done.planned.rows.violations:
+        DEGRADED.inc(1 if answer.degraded else 0)
+        for each in found:
             VIOLATIONS.labels(each.effect).inc()
 
-    def _asked(self, tenant: str, policy: Policy, said: Login, now_ms: int) -> Asked:
-        salt, attempt_id = new_secret(), said.attempt_id or self._new_id()
+    def asked(self, policy: Policy, said: Login, now: datetime, *, salt: bytes | None = None) -> Asked:
+        """A login with all that it brings; its secrets are derived from `salt`, else from a new one."""
+        salt, attempt_id = salt or new_secret(), said.attempt_id or self._new_id()
+        found = address(said.ip)
         visit = Visit(
             asked=said,
-            now=from_ms(now_ms),
+            now=now,
             attempt_id=attempt_id,
             session_id=said.session_id or str(self._new_id()),
             device_id=self._new_id(),
-            secret=self._seal.secret(salt, attempt_id),
+            secret=self.seal.secret(salt, attempt_id),
             claim=self._device_tokens.read(said.device_token),
             browser=recognise(said.user_agent, said.client_hints),
-            address=address(said.ip),
+            address=found,
             user_agent=tidy(said.user_agent) if said.user_agent is not None else None,
-            identifier_hash=self._seal.identifier_hash(said.identifier),
+            identifier_hash=self.seal.identifier_hash(said.identifier),
             ids=tuple(self._new_id() for _ in range(len(policy.rules) + 1)),
+            challenge_id=self._new_id(),
+            place=self._geo.lookup(found),
         )
-        return Asked(tenant=tenant, policy=policy, visit=visit, salt=salt)
+        return Asked(tenant=policy.tenant, policy=policy, visit=visit, salt=salt, reach=failures_reach(policy.rules))
 
 
-async def _written(desk: Desk, asked: Asked, planned: Plan) -> Done | None:
-    """The login as it was decided, written; None when its member is not as it was read."""
-    answer = unsealed(planned, asked.visit)
-    rows, key = planned.rows, key_row(asked.visit, asked.salt, answer)
-    violations = await desk.record(rows if key is None else msgspec.structs.replace(rows, key=key))
-    if violations is None:
-        return None
-    return Done(planned=planned, answer=msgspec.structs.replace(answer, violations=violations))
-
-
-def _knock(asked: Asked) -> Knock:
-    visit = asked.visit
+def knock_of(asked: Asked) -> Knock:
+    """What this login asks the stores about."""
+    visit, since = asked.visit, None if asked.reach is None else asked.visit.now - asked.reach
+    first, last = (None, None) if since is None or visit.address is None else bounds(visit.address)
     return Knock(
         tenant=asked.tenant,
         member_id=visit.asked.member_id,
         device_id=visit.claim.device_id if visit.claim else None,
         session_id=visit.asked.session_id,
         attempt_id=visit.asked.attempt_id,
+        failures_since=since,
+        first_ip=first,
+        last_ip=last,
+        needs=int(asked.policy.needs & STORED),
     )
 
 

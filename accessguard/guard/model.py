@@ -75,7 +75,12 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One rule that was looked at: what it counted, and what it did or would have done."""
+    """One rule that was looked at: what it counted, and what it did or would have done.
+
+    `action` is what the rule has come to, where it escalates. `times` belong
+    to what is counted, in the same order. `seen` and `before` are what a rule
+    compared; `settled` says that a passed challenge stood in its way.
+    """
 
     rule_id: UUID
     rule_version: int
@@ -90,14 +95,19 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retry_at: datetime | None = None
     sessions: tuple[str, ...] = ()
     devices: tuple[UUID, ...] = ()
+    networks: tuple[str, ...] = ()
+    times: tuple[datetime, ...] = ()
+    seen: str | None = None
+    before: str | None = None
+    settled: bool = False
     would_end: tuple[str, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a check, before it is written as JSON.
 
-    `device_id` is None where no device is known. `choices` are what counts
-    against the limit that refused. `locale` chooses the message's language,
+    `device_id` is None where no device is known. `challenge_id` names the
+    challenge that was put. `choices` are what counts against the limit that refused. `locale` chooses the message's language,
     `time_zone` is the student's; `message` is the rule's own text. `lapse` is
     why no enrolment is active. `trace` is there only when asked for.
     """
@@ -118,6 +128,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str | None = None
     end_reason: str | None = None
     violation_id: UUID | None = None
+    challenge_id: UUID | None = None
     choices: tuple[Choice, ...] = ()
     lapse: str | None = None
     locale: str | None = None

@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
+from accessguard.devices.browser import kin, recognise
 from accessguard.devices.cookie import DeviceTokens
-from accessguard.guard.facts import device_fact, from_ms, gather, session_fact, to_ms
+from accessguard.geo import Geo
+from accessguard.guard.facts import Seen, device_fact, from_ms, gather, session_fact, to_ms
 from accessguard.guard.model import Check
 from accessguard.policies.model import Policy
-from accessguard.rules.engine import judge
-from accessguard.rules.model import Access, Code, Decision, DeviceFact, Outcome, Stage
+from accessguard.rules.engine import explain, judge
+from accessguard.rules.horizon import holds_until
+from accessguard.rules.model import (
+    Access,
+    Activity,
+    Code,
+    Decision,
+    DeviceFact,
+    Facts,
+    NetworkFact,
+    Outcome,
+    Place,
+    Stage,
+)
+from accessguard.rules.needs import Need
 from accessguard.rules.networks import address
 from accessguard.sessions.model import BEAT_MS, IMPERSONATION, Beat, Session, Snapshot
 
+TTL_MS: Final = 5_000
 PLAIN: Final = Decision(outcome=Outcome.ALLOW)
 
 
@@ -22,10 +40,23 @@ class Question:
 
     `snapshot` is the member as PostgreSQL had it, read after the moment `since`
     of the worker's memory; `live_ms` is last activity by session where it is
-    newer.
+    newer, `kinds` which of the six it was, where rules look at that.
     """
 
-    __slots__ = ("address", "asked", "device", "live_ms", "now_ms", "policy", "session", "since", "snapshot")
+    __slots__ = (
+        "_facts",
+        "address",
+        "asked",
+        "device",
+        "kinds",
+        "live_ms",
+        "now_ms",
+        "place",
+        "policy",
+        "session",
+        "since",
+        "snapshot",
+    )
 
     def __init__(
         self, policy: Policy, snapshot: Snapshot, session: Session, asked: Check, now_ms: int, *, since: int
@@ -37,20 +68,31 @@ class Question:
         self.now_ms = now_ms
         self.since = since
         self.live_ms: dict[str, int] = {}
+        self.kinds: Mapping[str, Activity] = {}
         self.address = address(asked.ip)
         self.device: DeviceFact | None = None
+        self.place: Place | None = None
+        self._facts: Facts | None = None
 
-    def hear(self, live_ms: Mapping[str, int]) -> bool:
+    def renew(self, snapshot: Snapshot, session: Session) -> None:
+        """Take over the member as it is now."""
+        self.snapshot, self.session = snapshot, session
+
+    def hear(self, live_ms: Mapping[str, int], kinds: Mapping[str, Activity]) -> bool:
         """Take over newer last activity; whether that of another session is news."""
-        news = False
+        news = self.kinds != kinds
+        self.kinds = kinds
         for session_id, at in live_ms.items():
             if self.live_ms.get(session_id, 0) < at:
                 self.live_ms[session_id] = at
                 news = news or session_id != self.session.id
         return news
 
-    def recognise(self, tokens: DeviceTokens) -> None:
-        """Find the session's device; another one of the member's whose token is shown counts when it is blocked."""
+    def recognise(self, tokens: DeviceTokens, geo: Geo) -> None:
+        """Find the session's device; another one of the member's whose token is shown counts when it is blocked.
+
+        Where the rules look at it, find out where the address is, too.
+        """
         snapshot, shown = self.snapshot, None
         if self.asked.device_token is not None and len(snapshot.devices) > 1:
             claim = tokens.read(self.asked.device_token)
@@ -58,6 +100,8 @@ class Question:
         own = snapshot.device(self.session.device_id)
         chosen = shown if shown is not None and shown.access is Access.BLOCKED else own
         self.device = device_fact(chosen) if chosen else None
+        if self.policy.needs & (Need.PLACE | Need.NETWORKS):
+            self.place = geo.lookup(self.address)
 
     @property
     def exempt(self) -> bool:
@@ -99,21 +143,36 @@ class Question:
         Where there are no more sessions and devices than every limit allows, a
         policy of limits alone has nothing to find.
         """
-        if self._ordinary and self.policy.idle(*self._counts) and not self.asked.explain:
-            return PLAIN
-        facts = gather(
+        self._facts = None
+        if self.asked.explain:
+            return explain(self.policy.rules, self.facts)
+        return PLAIN if self._free else judge(self.policy.rules, self.facts)
+
+    @property
+    def facts(self) -> Facts:
+        """All that the last decision was made from."""
+        if self._facts is None:
+            self._facts = self._gathered()
+        return self._facts
+
+    def _gathered(self) -> Facts:
+        return gather(
             self.snapshot,
             self.policy,
             now=from_ms(self.now_ms),
             stage=Stage.CHECK,
-            session=session_fact(self.session, self.live_ms.get(self.session.id)),
+            session=session_fact(self.session, self.live_ms.get(self.session.id), self.kinds.get(self.session.id)),
             device=self.device,
-            address=self.address,
-            product_id=self.asked.product_id,
+            seen=self._seen,
             live_ms=self.live_ms,
+            kinds=self.kinds,
             impersonated=self.impersonated,
         )
-        return judge(self.policy.rules, facts)
+
+    def went(self, network: NetworkFact) -> None:
+        """Take over what has been noted of an address."""
+        past = self.snapshot.past.with_network(network)
+        self.snapshot = msgspec.structs.replace(self.snapshot, evidence=past)
 
     def steady(self, decision: Decision) -> bool:
         """Whether time alone cannot alter the decision, however often last activity moves.
@@ -124,12 +183,18 @@ class Question:
         return calm and (not self._judged or self.policy.timeless(*self._counts))
 
     def end_ms(self, last_ms: int) -> int:
-        """When the verdict ends at the latest: with the session, or with the member's exemption."""
-        until = self.snapshot.checks_disabled_until
+        """When the verdict ends at the latest: with the session, or with the member's exemption or pass."""
+        changes_at = self.snapshot.changes_at(from_ms(self.now_ms))
         over = self._over_ms(last_ms)
-        if until is None or not self.snapshot.exempt(from_ms(self.now_ms)):
-            return over
-        return min(over, to_ms(until))
+        return over if changes_at is None else min(over, to_ms(changes_at))
+
+    def holds_ms(self, decision: Decision) -> int:
+        """Until when the passing of time alone cannot change the decision, as far as it is looked ahead (30 s)."""
+        ahead = self.now_ms + BEAT_MS + TTL_MS
+        if self._free or not self._judged or self.steady(decision):
+            return ahead
+        until = holds_until(self.policy.rules, self.facts)
+        return ahead if until is None else min(ahead, to_ms(until))
 
     def frees_ms(self, decision: Decision) -> int:
         """When a refusal may be looked at again because a place frees by itself; 30 s from now otherwise."""
@@ -144,8 +209,23 @@ class Question:
         return not (self.snapshot.staff or self.impersonated)
 
     @property
-    def _ordinary(self) -> bool:
-        return self._judged and self.snapshot.checks_enabled and not self.blocked
+    def _free(self) -> bool:
+        """Whether no rule can find anything, so that none need be looked at."""
+        ordinary = self._judged and self.snapshot.checks_enabled and not self.blocked and not self.exempt
+        return ordinary and self.policy.idle(*self._counts)
+
+    @property
+    def _seen(self) -> Seen:
+        asked = self.asked
+        found = recognise(asked.user_agent) if asked.user_agent and self.policy.needs & Need.BROWSER else None
+        return Seen(
+            address=self.address,
+            place=self.place,
+            browser=kin(found.family) if found else None,
+            os=found.os if found else None,
+            activity=asked.activity,
+            product_id=asked.product_id,
+        )
 
     @property
     def _counts(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,8 @@ from accessguard.guard.model import (
     LoginVerdict,
     OpenedSession,
 )
-from accessguard.guard.plan import Plan, Visit
+from accessguard.guard.plan import Plan
+from accessguard.guard.visit import Visit
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import KeyRow, Replay
 from accessguard.sessions.token import SessionTokens
@@ -82,8 +84,8 @@ def key_row(visit: Visit, salt: bytes, answer: LoginVerdict) -> KeyRow | None:
     )
 
 
-def unsealed(planned: Plan, visit: Visit) -> LoginVerdict:
-    """The answer without its secrets, which are put in last and never stored."""
+def unsealed(planned: Plan, visit: Visit, before: Sequence[EndedSession] = ()) -> LoginVerdict:
+    """The answer without its secrets, which are put in last and never stored; `before` ended on the way to it."""
     row = planned.rows.session
     return LoginVerdict(
         outcome=planned.decision.outcome,
@@ -92,7 +94,7 @@ def unsealed(planned: Plan, visit: Visit) -> LoginVerdict:
         degraded=planned.decision.degraded,
         session=None if row is None else OpenedSession(id=row.id, token="", expires_at=row.expires_at),
         device=None if planned.device_id is None else _unsealed(planned.device_id, new=planned.device_new),
-        ended_sessions=tuple(EndedSession(id=each.id, reason=each.reason) for each in planned.rows.ended),
+        ended_sessions=(*before, *(EndedSession(id=each.id, reason=each.reason) for each in planned.rows.ended)),
         violations=(),
         refusal=planned.refusal,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from accessguard.guard.facts import choices
 from accessguard.guard.model import TraceStep, Verdict
 from accessguard.policies.model import Policy
-from accessguard.rules.model import Code, Decision, Outcome, Step
+from accessguard.rules.model import Code, Count, Decision, Outcome, Step
 from accessguard.sessions.model import Session, Snapshot
 
 
@@ -46,6 +48,7 @@ def verdict_of(decision: Decision, snapshot: Snapshot, policy: Policy, session: 
         message=step.rule.message if step else None,
         end_reason=session.end_reason if session else None,
         choices=choices(snapshot, finding),
+        lapse=finding.lapse if finding else None,
         locale=snapshot.locale,
         time_zone=snapshot.time_zone,
         support_email=policy.settings.support_email,
@@ -53,21 +56,30 @@ def verdict_of(decision: Decision, snapshot: Snapshot, policy: Policy, session: 
 
 
 def trace_step(step: Step) -> TraceStep:
-    """One step of the engine, as an explanation shows it."""
+    """One step of the engine, as an explanation shows it; what was counted is said even where it was not too much."""
     rule, finding = step.rule, step.finding
+    counted = finding or step.count or NOTHING_COUNTED
     return TraceStep(
         rule_id=rule.id,
         rule_version=rule.version,
         kind=rule.kind,
         mode=rule.mode,
-        action=rule.action,
+        action=step.action or rule.action,
         skipped=step.skipped,
         code=finding.code if finding else None,
         effect=step.effect,
-        limit=finding.limit if finding else None,
-        counted=finding.counted if finding else None,
+        limit=counted.limit,
+        counted=counted.counted,
         retry_at=finding.retry_at if finding else None,
-        sessions=finding.sessions if finding else (),
-        devices=finding.devices if finding else (),
+        sessions=counted.sessions,
+        devices=counted.devices,
+        networks=counted.networks,
+        times=counted.times,
+        seen=counted.seen,
+        before=finding.before if finding else None,
+        settled=step.settled,
         would_end=finding.evict if finding else (),
     )
+
+
+NOTHING_COUNTED: Final = Count()

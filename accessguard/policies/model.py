@@ -39,6 +39,7 @@ from accessguard.rules.model import (
     Scope,
     SessionLimit,
 )
+from accessguard.rules.needs import Need, needs_of
 
 Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
@@ -184,7 +185,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     interaction. `limits_alone`: every rule is a limit on
     sessions or devices. `static`: every other rule looks at nothing that
     changes by itself. `most_sessions` and `most_devices` are what the
-    narrowest limits allow. `gap_ms` is how long after its last beat's 30 s a
+    narrowest limits allow. `needs` is what the rules look at besides sessions
+    and devices. `gap_ms` is how long after its last beat's 30 s a
     session may be silent and still be the same without a new look at it.
     """
 
@@ -198,6 +200,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     static: bool
     most_sessions: int
     most_devices: int
+    needs: Need
     gap_ms: int
 
     def idle(self, sessions: int, devices: int) -> bool:
@@ -233,6 +236,7 @@ def policy_of(tenant: str, generation: int, settings: Settings, rules: Sequence[
         static=all(_is_limit(rule) or isinstance(rule.params, STATIC) for rule in rules),
         most_sessions=_narrowest(rule.params.max for rule in rules if isinstance(rule.params, SessionLimit)),
         most_devices=_narrowest(_most_devices(rule) for rule in rules),
+        needs=needs_of(rules),
         gap_ms=min(LONGEST_GAP_S, settings.session.idle_ttl_s - BEAT_S) * 1000,
     )
 

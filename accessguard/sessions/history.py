@@ -60,6 +60,9 @@ class LoginItem(msgspec.Struct, frozen=True, kw_only=True):
     app: str | None
     host: str | None
     ip: str | None
+    country: str | None
+    asn: int | None
+    city: str | None
     user_agent: str | None
 
 

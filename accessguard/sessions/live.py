@@ -17,6 +17,7 @@ import msgspec
 from redis.asyncio.connection import parse_url
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
 from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place
@@ -43,12 +44,14 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     """What a heartbeat found: whether it moved last activity, the value before, and everybody's before, in ms.
 
     `cold` means that Valkey knew nothing of this member, so that `live` is not all there is.
+    `kinds` is which of the six everybody's was, where that was asked for.
     """
 
     moved: bool
     before_ms: int
     cold: bool
     live: Mapping[str, int]
+    kinds: Mapping[str, Activity] = msgspec.field(default_factory=dict)
 
 
 class Ticked(IntEnum):
@@ -105,12 +108,20 @@ class Live:
         """Ask for a sign of life."""
         await self._call("PING")
 
-    async def pulse(self, tenant: str, member_id: str, session_id: str, *, now_ms: int, known_ms: int) -> Pulse:
-        """Record one interaction if its beat is due (`now_ms` 0: only look), and read everybody's last activity."""
-        values = (session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S)
-        moved, before, cold, flat = await self._run(BEAT, key(tenant, member_id), values)
-        live = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-        return Pulse(moved=bool(moved), before_ms=int(before), cold=bool(cold), live=live)
+    async def pulse(
+        self, tenant: str, member_id: str, session_id: str, *, now_ms: int, known_ms: int, kind: str | None = None
+    ) -> Pulse:
+        """Record one interaction if its beat is due (`now_ms` 0: only look), and read everybody's last activity.
+
+        With a `kind` (any, when it only looks) the kinds of everybody's are kept and read too.
+        """
+        place, values = key(tenant, member_id), (session_id, now_ms, known_ms, BEAT_MS, KEY_LIFE_S)
+        if kind is None:
+            moved, before, cold, flat = await self._run(BEAT, (place,), values)
+            return Pulse(moved=bool(moved), before_ms=int(before), cold=bool(cold), live=_numbers(flat))
+        moved, before, cold, flat, named = await self._run(BEAT, (place, _kinds(place)), (*values, kind))
+        kinds = {named[i].decode(): Activity(named[i + 1].decode()) for i in range(0, len(named), 2)}
+        return Pulse(moved=bool(moved), before_ms=int(before), cold=bool(cold), live=_numbers(flat), kinds=kinds)
 
     def tick(
         self, tenant: str, member_id: str, session_id: str, times: tuple[int, int, int], then: Callable[[Any], None]
@@ -142,16 +153,20 @@ class Live:
     async def seed(self, tenant: str, member_id: str, open_ms: Mapping[str, int], ended: Sequence[str] = ()) -> None:
         """Tell what PostgreSQL knows: last activity (ms) of open sessions, and ids that have ended."""
         pairs = [part for session_id, at in open_ms.items() for part in (session_id, at)]
-        await self._run(SEED, key(tenant, member_id), (KEY_LIFE_S, len(open_ms), *pairs, *ended))
+        await self._run(SEED, (key(tenant, member_id),), (KEY_LIFE_S, len(open_ms), *pairs, *ended))
 
     def forget(self, tenant: str, member_id: str, session_ids: Sequence[str]) -> None:
         """Let go of sessions that have ended, with the next thing that is sent; nothing depends on its being heard."""
         with contextlib.suppress(OSError):
             self._pipe.send(("HDEL", key(tenant, member_id), *session_ids), _unheard)
 
-    async def take_back(self, tenant: str, member_id: str, session_id: str, before_ms: int) -> None:
-        """Undo a beat that the verdict then refused."""
+    async def take_back(
+        self, tenant: str, member_id: str, session_id: str, before_ms: int, *, kind: str | None = None
+    ) -> None:
+        """Undo a beat that the verdict then refused; `kind` is the one before it, None where kinds are not kept."""
         place = key(tenant, member_id)
+        if kind is not None:
+            await self._call("HSET", _kinds(place), session_id, kind)
         if before_ms:
             await self._call("HSET", place, session_id, before_ms)
         else:
@@ -170,21 +185,30 @@ class Live:
             on_channel=on_channel,
         )
 
-    async def _run(self, what: Script, place: str, values: Sequence[str | int]) -> Any:
+    async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int]) -> Any:
         try:
-            return await self._pipe.call("EVALSHA", what.sha, 1, place, *values)
+            return await self._pipe.call("EVALSHA", what.sha, len(places), *places, *values)
         except hiredis.ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise _out_of_reach() from error
         except OSError as error:
             raise _out_of_reach() from error
-        return await self._call("EVAL", what.text, 1, place, *values)
+        return await self._call("EVAL", what.text, len(places), *places, *values)
 
     async def _call(self, *command: str | int | bytes) -> Any:
         try:
             return await self._pipe.call(*command)
         except (OSError, hiredis.ReplyError) as error:
             raise _out_of_reach() from error
+
+
+def _numbers(flat: Sequence[bytes]) -> Mapping[str, int]:
+    return {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def _kinds(place: str) -> str:
+    """The key of the kinds beside the one of times, on the same node of a cluster; the release before looks at times alone."""
+    return place.removesuffix("live") + "kinds"
 
 
 def _unheard(_: Any) -> None:

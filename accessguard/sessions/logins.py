@@ -10,12 +10,22 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
-from accessguard.sessions.model import ClaimedDevice, Knock, LoginRows, Opening, Reading, Replay, Snapshot
+from accessguard.sessions.failures import FAILURES, Failures
+from accessguard.sessions.model import ClaimedDevice, KeyRow, Knock, LoginRows, Opening, Reading, Replay, Snapshot
+from accessguard.sessions.networks import AGAIN
 from accessguard.sessions.store import SNAPSHOT
+
+FAILED: Final = (
+    FAILURES.replace("$1", "a.tenant")
+    .replace("$2", "a.member_id")
+    .replace("$3", "a.failures_since")
+    .replace("$4", "a.first_ip")
+    .replace("$5", "a.last_ip")
+)
 
 # One row for each login asked about, in the order of asking. Every part is a subquery by key, so that no plan can join.
 READ: Final = f"""
-    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id")}) AS snapshot,
+    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id").replace("$3", "a.needs")}) AS snapshot,
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
@@ -24,11 +34,18 @@ READ: Final = f"""
            (SELECT s.member_id FROM session s WHERE s.tenant = a.tenant AND s.id = a.session_id) AS owner,
            (SELECT json_build_object('fingerprint', encode(k.fingerprint, 'base64'), 'salt', encode(k.salt, 'base64'),
                                      'answer', k.answer)
-              FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay
-      FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid))
+              FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay,
+           CASE WHEN a.failures_since IS NOT NULL THEN {FAILED} END AS failures
+      FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid,
+                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer))
            WITH ORDINALITY AS a
      ORDER BY a.ordinality
-"""  # noqa: S608 - both parts are constants
+"""  # noqa: S608 - all parts are constants
+
+REMEMBER: Final = """
+    INSERT INTO login_key (tenant, attempt_id, fingerprint, salt, answer, at)
+    SELECT $1, r.attempt_id, r.fingerprint, r.salt, r.answer, r.at FROM jsonb_populate_record(NULL::login_key, $2) r
+"""
 
 LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
 
@@ -38,11 +55,12 @@ LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
 # back. A login without a generation claims nothing: it was refused by the platform and is only recorded.
 # Keys that the caller chooses are taken in order too, so that two batches that share some do not wait for each other.
 # What is updated is named by a join and by ANY as well: whatever the planner thinks of the join, it goes by the key.
-RECORD: Final = """
+RECORD: Final = f"""
     WITH asked AS MATERIALIZED (
         SELECT a.*, a.ordinality AS place
           FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, generation bigint, at timestamptz, counted boolean,
-                          attempt jsonb, device jsonb, session jsonb, ended jsonb, violations jsonb, key jsonb))
+                          attempt jsonb, device jsonb, session jsonb, ended jsonb, violations jsonb, key jsonb,
+                          network jsonb, challenge jsonb))
                WITH ORDINALITY AS a
     ), held AS MATERIALIZED (
         SELECT m.tenant, m.id, a.place, a.generation, a.at, a.counted
@@ -64,23 +82,24 @@ RECORD: Final = """
     ), attempted AS (
         INSERT INTO login_attempt (tenant, id, at, member_id, identifier_hash, outcome, failure_reason, method, app, host, ip,
                                    user_agent, browser, os, device_class, device_id, device_new, device_token, session_id, decision, code,
-                                   rule_id, rule_version, exempt, degraded)
+                                   rule_id, rule_version, exempt, degraded, counted, country, asn, city)
         SELECT g.tenant, r.id, r.at, r.member_id, r.identifier_hash, r.outcome, r.failure_reason, r.method, r.app, r.host, r.ip,
                r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.device_token, r.session_id, r.decision, r.code,
-               r.rule_id, r.rule_version, r.exempt, r.degraded
+               r.rule_id, r.rule_version, r.exempt, r.degraded, r.counted, r.country, r.asn, r.city
           FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
     ), recognised AS (
         INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
-                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at)
+                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at)
         SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
-               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at
+               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at
           FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
             ON CONFLICT (tenant, id) DO UPDATE
            SET previous_hash = d.secret_hash, secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at,
                label = excluded.label, browser = excluded.browser, browser_version = excluded.browser_version, os = excluded.os,
                device_class = excluded.device_class, model = coalesce(excluded.model, d.model),
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
-               admitted_at = excluded.admitted_at
+               admitted_at = excluded.admitted_at,
+               first_admitted_at = coalesce(d.first_admitted_at, d.admitted_at, excluded.admitted_at)
     ), ending AS MATERIALIZED (
         SELECT g.tenant, g.member_id, g.at, e.id, e.reason FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text)
     ), closed AS (
@@ -103,19 +122,37 @@ RECORD: Final = """
                ended_at = NULL, end_reason = NULL, ended_by = NULL,
                -- another member was faster to take this id: NULL is refused, and with it the whole login
                member_id = CASE WHEN s.member_id = excluded.member_id THEN s.member_id END
+    ), seen AS (
+        INSERT INTO member_network AS n (tenant, member_id, session_id, ip, device_id, first_at, last_at, admitted_at,
+                                         country, asn, city, latitude, longitude)
+        SELECT g.tenant, r.member_id, r.session_id, r.ip, r.device_id, r.at, r.at, r.admitted_at,
+               r.country, r.asn, r.city, r.latitude, r.longitude
+          FROM granted g, jsonb_to_record(g.network) AS r(member_id text, session_id text, ip inet, device_id uuid, at timestamptz,
+                                                          admitted_at timestamptz, country text, asn bigint, city text,
+                                                          latitude double precision, longitude double precision)
+         WHERE g.network IS NOT NULL
+         ORDER BY g.tenant, r.member_id, r.session_id, r.ip
+        {AGAIN}
     ), found AS MATERIALIZED (
-        SELECT g.place, v.id
+        SELECT g.place, v.id, v.cause
           FROM (SELECT * FROM granted WHERE jsonb_array_length(violations) > 0 ORDER BY tenant, member_id) g,
                LATERAL record_violations(g.tenant, g.violations, $2) v
+    ), challenged AS (
+        INSERT INTO challenge (tenant, id, member_id, session_id, device_id, rule_id, rule_version, subject, violation_id, stage, asked,
+                               created_at, expires_at)
+        SELECT g.tenant, r.id, r.member_id, r.session_id, r.device_id, r.rule_id, r.rule_version, r.subject,
+               (SELECT f.id FROM found f WHERE f.place = g.place AND f.cause = r.rule_id::text LIMIT 1), r.stage, r.asked,
+               r.created_at, r.expires_at
+          FROM granted g, jsonb_populate_record(NULL::challenge, g.challenge) r WHERE g.challenge IS NOT NULL
     ), remembered AS (
         INSERT INTO login_key (tenant, attempt_id, fingerprint, salt, answer, at)
         SELECT g.tenant, r.attempt_id, r.fingerprint, r.salt,
-               jsonb_set(r.answer, '{violations}', (SELECT coalesce(jsonb_agg(f.id), '[]') FROM found f WHERE f.place = g.place)), r.at
+               jsonb_set(r.answer, '{{violations}}', (SELECT coalesce(jsonb_agg(f.id), '[]') FROM found f WHERE f.place = g.place)), r.at
           FROM granted g, jsonb_populate_record(NULL::login_key, g.key) r WHERE g.key IS NOT NULL
          ORDER BY g.tenant, r.attempt_id
     )
     SELECT g.place, ARRAY(SELECT f.id FROM found f WHERE f.place = g.place) AS violations FROM granted g
-"""
+"""  # noqa: S608 - all parts are constants
 
 # The same for one who would rather wait than be passed over.
 RECORD_ONE: Final = RECORD.replace(" SKIP LOCKED", "")
@@ -155,16 +192,21 @@ class LoginStore:
         row = await self._db.row(RECORD_ONE, (login,), self._quiet)
         return None if row is None else tuple(row["violations"])
 
+    async def remember(self, tenant: str, key: KeyRow) -> None:
+        """Keep an answer that was given under an id, for whoever asks again."""
+        await self._db.row(REMEMBER, tenant, key)
+
     async def lock(self, tenant: str, member_id: str) -> None:
         """Hold the member's row until the transaction ends."""
         await self._db.row(LOCK, tenant, member_id)
 
 
 def _reading(row: Row) -> Reading:
-    replay = row["replay"]
+    replay, failures = row["replay"], row["failures"]
     return Reading(
         opening=None if row["snapshot"] is None else _opening(row),
         replay=None if replay is None else msgspec.json.decode(replay, type=Replay),
+        failures=None if failures is None else msgspec.json.decode(failures, type=Failures),
     )
 
 

@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 
 from accessguard.rules.model import Access, Activity
+from accessguard.sessions.failures import Failures
+from accessguard.sessions.past import NO_EVIDENCE, Evidence
 
 BEAT_MS = 30_000
 """Last activity moves at most once in 30 s (design.md, "The 30-second heartbeat"), in milliseconds."""
@@ -27,6 +29,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started_at: datetime
     expires_at: datetime
     last_activity_at: datetime | None
+    last_activity_kind: Activity | None = None
     ended_at: datetime | None = None
     end_reason: str | None = None
 
@@ -43,13 +46,16 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     device_class: str
     admitted_at: datetime | None
     last_seen_at: datetime
+    first_admitted_at: datetime | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything PostgreSQL knows of one member that a verdict depends on, read in one statement.
 
     `generation` grows with every change of it. `sessions` are the open ones,
-    and the one that was asked for even when it has ended.
+    and the one that was asked for even when it has ended. `parts` says which
+    parts of `evidence` were read (the numbers of `Need`), `read_ms` when, where
+    that matters (ms since the epoch).
     """
 
     tenant: str
@@ -63,16 +69,30 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checks_disabled_until: datetime | None
     sessions: tuple[Session, ...]
     devices: tuple[Device, ...]
+    parts: int = 0
+    evidence: Evidence | None = None
+    read_ms: int = 0
 
     @property
     def open(self) -> int:
         """How many sessions have not ended."""
         return sum(session.ended_at is None for session in self.sessions)
 
+    @property
+    def past(self) -> Evidence:
+        """What was read of the member besides its sessions and devices."""
+        return self.evidence or NO_EVIDENCE
+
     def exempt(self, now: datetime) -> bool:
-        """Whether an operator has switched the checks off for this member."""
+        """Whether the checks are switched off for this member, by an operator or by a pass."""
         until = self.checks_disabled_until
-        return not self.checks_enabled and (until is None or until > now)
+        off = not self.checks_enabled and (until is None or until > now)
+        return off or self.past.live("suspend_checks", now) > 0
+
+    def changes_at(self, now: datetime) -> datetime | None:
+        """When the member's exemption or its first pass ends by itself; None when none does."""
+        ends = (None if self.checks_enabled else self.checks_disabled_until, self.past.next_end(now))
+        return min((at for at in ends if at is not None and at > now), default=None)
 
     def session(self, session_id: str) -> Session | None:
         """The member's session of that id, if it is in the snapshot."""
@@ -104,13 +124,22 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a login asks about before it is decided; None for what it does not name."""
+    """What a login asks about before it is decided; None for what it does not name.
+
+    `failures_since` is there when a rule counts failed logins; they are read
+    of the member and of the addresses from `first_ip` to `last_ip`.
+    `needs` are the parts of the member's past to be read, in the numbers of `Need`.
+    """
 
     tenant: str
     member_id: str | None
     device_id: UUID | None
     session_id: str | None
     attempt_id: UUID | None
+    failures_since: datetime | None = None
+    first_ip: str | None = None
+    last_ip: str | None = None
+    needs: int = 0
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -122,10 +151,14 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was read for a login in one statement; no `opening` when there is no such member."""
+    """What was read for a login in one statement; no `opening` when there is no such member.
+
+    `failures` is there when it was asked for.
+    """
 
     opening: Opening | None
     replay: Replay | None
+    failures: Failures | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -136,7 +169,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea."""
+    """One login attempt as it is stored; `identifier_hash` is PostgreSQL's text form of bytea.
+
+    `counted`: it failed, and rules on failed logins count it.
+    """
 
     id: UUID
     at: datetime
@@ -162,6 +198,10 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rule_version: int | None
     exempt: bool
     degraded: bool
+    counted: bool = False
+    country: str | None = None
+    asn: int | None = None
+    city: str | None = None
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -213,7 +253,8 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything one login writes, if its member is still at `generation`.
 
-    A login that the platform refused is decided on nothing and has none.
+    A login that claims nothing has none: one that the platform refused, unless
+    a rule counts it. `challenge` is one that it is answered with.
     `counted` is whether it is an access of the member: a session begins, and
     nobody impersonates.
     """
@@ -229,6 +270,8 @@ class LoginRows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended: tuple[Ended, ...]
     violations: tuple[Any, ...]
     key: KeyRow | None
+    network: NetworkRow | None = None
+    challenge: Any = None
 
 
 class Beat(msgspec.Struct, frozen=True, kw_only=True, gc=False):

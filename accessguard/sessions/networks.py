@@ -15,16 +15,8 @@ from accessguard.sessions.model import NetworkRow
 
 MOST_SHOWN: Final = 10
 
-# Rows are taken in the order of their keys, times only go forward, and a refused use moves nothing.
-SEEN: Final = """
-    INSERT INTO member_network AS n (tenant, member_id, session_id, ip, device_id, first_at, last_at, admitted_at,
-                                     country, asn, city, latitude, longitude)
-    SELECT $1, r.member_id, r.session_id, r.ip, r.device_id, r.at, r.at, r.admitted_at,
-           r.country, r.asn, r.city, r.latitude, r.longitude
-      FROM jsonb_to_recordset($2) AS r(member_id text, session_id text, ip inet, device_id uuid, at timestamptz,
-                                       admitted_at timestamptz, country text, asn bigint, city text,
-                                       latitude double precision, longitude double precision)
-     ORDER BY r.member_id, r.session_id, r.ip
+# Times only go forward, and a refused use moves nothing.
+AGAIN: Final = """
         ON CONFLICT (tenant, member_id, session_id, ip) DO UPDATE
        SET last_at = CASE WHEN excluded.admitted_at IS NULL THEN n.last_at ELSE greatest(n.last_at, excluded.last_at) END,
            admitted_at = coalesce(excluded.admitted_at, n.admitted_at),
@@ -33,6 +25,18 @@ SEEN: Final = """
            city = coalesce(excluded.city, n.city),
            latitude = coalesce(excluded.latitude, n.latitude), longitude = coalesce(excluded.longitude, n.longitude)
 """
+
+# Rows are taken in the order of their keys.
+SEEN: Final = f"""
+    INSERT INTO member_network AS n (tenant, member_id, session_id, ip, device_id, first_at, last_at, admitted_at,
+                                     country, asn, city, latitude, longitude)
+    SELECT $1, r.member_id, r.session_id, r.ip, r.device_id, r.at, r.at, r.admitted_at,
+           r.country, r.asn, r.city, r.latitude, r.longitude
+      FROM jsonb_to_recordset($2) AS r(member_id text, session_id text, ip inet, device_id uuid, at timestamptz,
+                                       admitted_at timestamptz, country text, asn bigint, city text,
+                                       latitude double precision, longitude double precision)
+     ORDER BY r.member_id, r.session_id, r.ip
+{AGAIN}"""  # noqa: S608 - both parts are constants
 
 USED: Final = """
     WITH used AS (
@@ -71,9 +75,9 @@ class NetworkStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def seen(self, tenant: str, rows: Sequence[NetworkRow]) -> None:
+    async def seen(self, tenant: str, rows: Sequence[NetworkRow], *, timeout_s: float | None = None) -> None:
         """Note where members were seen, each member, session and address once in `rows`."""
-        await self._db.row(SEEN, tenant, rows)
+        await self._db.row(SEEN, tenant, rows, timeout_s=timeout_s)
 
     async def use(self, tenant: str, address: Address, *, since: datetime, today: datetime) -> Use:
         """Who was seen at an address after `since`, and how many of them after `today`."""

@@ -9,9 +9,12 @@ from typing import Final
 import msgspec
 
 from accessguard.database import Database
+from accessguard.rules.needs import NOTHING, STORED, Need
+from accessguard.sessions.evidence import PARTS
 from accessguard.sessions.model import Beat, Snapshot
 
-# One member, its open sessions (and the one asked for) and its devices, in one snapshot of the database.
+# One member, its open sessions (and the one asked for), its devices and what of its past the rules look at ($3, in the
+# numbers of `Need`), in one snapshot of the database.
 # A second index scan by member is cheaper than a join that repeats the member's row.
 SNAPSHOT: Final = """
     SELECT jsonb_build_object(
@@ -21,7 +24,8 @@ SNAPSHOT: Final = """
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', s.id, 'device_id', s.device_id, 'device_class', s.device_class, 'app', s.app,
                        'method', s.method, 'started_at', s.started_at, 'expires_at', s.expires_at,
-                       'last_activity_at', s.last_activity_at, 'ended_at', s.ended_at, 'end_reason', s.end_reason)), '[]')
+                       'last_activity_at', s.last_activity_at, 'last_activity_kind', s.last_activity_kind,
+                       'ended_at', s.ended_at, 'end_reason', s.end_reason)), '[]')
               FROM (SELECT * FROM session
                      WHERE tenant = $1 AND member_id = m.id AND ended_at IS NULL
                      ORDER BY started_at DESC, id DESC LIMIT 1000) s),
@@ -29,12 +33,13 @@ SNAPSHOT: Final = """
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', d.id, 'browser_id', d.browser_id, 'access', d.access, 'label', coalesce(d.name, d.label), 'browser', d.browser,
                        'os', d.os, 'device_class', d.device_class, 'admitted_at', d.admitted_at,
-                       'last_seen_at', d.last_seen_at)), '[]')
+                       'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at)), '[]')
               FROM (SELECT * FROM device
                      WHERE tenant = $1 AND member_id = m.id AND forgotten_at IS NULL
-                     ORDER BY last_seen_at DESC, id LIMIT 1000) d))
+                     ORDER BY last_seen_at DESC, id LIMIT 1000) d),
+        'parts', $3::integer, 'evidence', CASE WHEN $3 <> 0 THEN jsonb_build_object(<parts>) END)
       FROM member m WHERE m.tenant = $1 AND m.id = $2
-"""
+""".replace("<parts>", PARTS)
 
 # The same for a check that knows only the session's id, which comes along even when it has ended: in one round trip.
 BY_SESSION: Final = (
@@ -148,9 +153,11 @@ class SessionStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def snapshot(self, tenant: str, session_id: str, *, timeout_s: float) -> Snapshot | None:
+    async def snapshot(
+        self, tenant: str, session_id: str, *, timeout_s: float, needs: Need = NOTHING
+    ) -> Snapshot | None:
         """The member of a session with all that a verdict needs; None for an unknown session."""
-        found = await self._db.value(BY_SESSION, tenant, session_id, timeout_s=timeout_s)
+        found = await self._db.value(BY_SESSION, tenant, session_id, needs & STORED, timeout_s=timeout_s)
         return None if found is None else msgspec.json.decode(found, type=Snapshot)
 
     async def end(self, tenant: str, session_id: str, *, at: datetime, reason: str, by: str) -> str | None:

@@ -27,6 +27,7 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("POST", "/v1/logins", P),
     ("POST", "/v1/check", P),
     ("POST", "/v1/checks", P),
+    ("POST", "/v1/challenges/{challenge_id}", P),
     ("GET", "/v1/sessions/{session_id}", P | S),
     ("POST", "/v1/sessions/{session_id}/end", P | S),
     ("PUT", "/v1/members/{member_id}", P),

@@ -157,7 +157,7 @@ async def test_an_address_of_another_tenant_tells_nothing(service: Service, netw
     """Two schools behind one proxy do not see each other."""
     one, other = service.tenant(), service.tenant()
     for tenant in (one, other):
-        await tenant.login("ana")
+        await tenant.login("ana", ip="192.0.2.7")
     await crowd(one, "ana")
     await networks.seen(one.name, [seen(one, "ana", "203.0.113.9")])
 

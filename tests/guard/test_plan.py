@@ -12,7 +12,8 @@ import pytest
 from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.model import Login, LoginOutcome, Method
-from accessguard.guard.plan import Visit, plan, recognised
+from accessguard.guard.plan import plan
+from accessguard.guard.visit import Visit, recognised
 from accessguard.rules.model import Access, Code, Outcome
 from accessguard.sessions.model import ClaimedDevice, Opening
 from tests.build import BEGIN, NOW, host, number, policy, rule, snapshot, stored_device, stored_session
@@ -41,6 +42,7 @@ def visit(
         user_agent=user_agent,
         identifier_hash=None,
         ids=tuple(number(300 + each) for each in range(10)),
+        challenge_id=number(400),
     )
 
 

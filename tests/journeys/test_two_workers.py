@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.service import FIREFOX, Answer, Service, Tenant, items, running
+from tests.service import FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
 
 PUSHED_S = 0.9
 """Less than any poll takes to find out: what arrives in this time was pushed."""
@@ -278,3 +278,30 @@ async def _meddle(random: Random, tenant: Tenant, member: str, login: Answer) ->
     ]
     method, path, body, role = random.choice(what)
     return await tenant.call(method, path, body, role=role)
+
+
+async def test_a_network_that_one_worker_let_in_takes_its_place_on_the_other(tenant, there):
+    """The other one hears of it by the push, and refuses the next; both count alike."""
+    await tenant.rule("network_limit", max=2, window_s=3600)
+    one = await held(there)
+    two = await there.login(user_agent=FIREFOX)
+    await there.check(two, user_agent=FIREFOX)
+
+    await tenant.check(one, ip="198.51.100.7")
+
+    await becomes(there, two, "network_limit", ip="192.0.2.1", user_agent=FIREFOX)
+    await becomes(tenant, one, "network_limit", ip="192.0.2.2")
+    await becomes(there, one, None, ip="198.51.100.7")
+
+
+async def test_a_copy_that_takes_turns_between_workers_is_found(tenant, there):
+    """Whichever of them each machine is served by; and the end of the session is pushed."""
+    await tenant.rule("copied_session", signal="network")
+    login, codes = await tenant.login(), []
+    for worker, ip in ((tenant, LAPTOP), (there, "198.51.100.7")) * 2:
+        answer = await worker.check(login, ip=ip)
+        codes.append(answer["reason"] and answer["reason"]["code"])
+        await asyncio.sleep(0.1)  # the push of the one has reached the other
+
+    await becomes(tenant, login, "session_ended")
+    assert codes == [None, None, None, "copied_session"]

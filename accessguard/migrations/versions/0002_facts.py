@@ -130,6 +130,9 @@ STATEMENTS = (
         ADD COLUMN city text,
         ADD COLUMN counted boolean NOT NULL DEFAULT false
     """,
+    # Kept when a device is forgotten, which takes `admitted_at` away: forgetting one does not make the next one free.
+    "ALTER TABLE device ADD COLUMN first_admitted_at timestamptz",
+    "UPDATE device SET first_admitted_at = admitted_at WHERE admitted_at IS NOT NULL",
     "CREATE INDEX login_failure_by_member ON login_attempt (tenant, member_id, at DESC) WHERE counted",
     "CREATE INDEX login_failure_by_address ON login_attempt (tenant, ip, at DESC) WHERE counted",
     "CREATE INDEX violation_by_rule ON violation (tenant, member_id, rule_id, first_at DESC)",

@@ -1,0 +1,278 @@
+"""A challenge settled: what was withheld goes through, or is refused. Once only; whoever asks again is told the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from accessguard.challenges.model import Answer, Challenge, Freed, Settlement
+from accessguard.challenges.store import ChallengeStore
+from accessguard.database import Database
+from accessguard.devices.cookie import Claim, new_secret
+from accessguard.devices.store import DeviceStore
+from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.guard.checked import Checked, allowed, of_session, refused, still
+from accessguard.guard.facts import from_ms
+from accessguard.guard.login import Asked, Logins
+from accessguard.guard.model import Actor, EndedSession, LoginVerdict
+from accessguard.guard.pending import LASTS, Pending, good_until
+from accessguard.guard.plan import Plan
+from accessguard.guard.visit import TokenState, attempt
+from accessguard.policies.book import PolicyBook
+from accessguard.policies.model import Policy
+from accessguard.rules.model import Decision, Finding, Outcome, Rule, Stage
+from accessguard.sessions.logins import LoginStore
+from accessguard.sessions.model import KeyRow, Knock, LoginRows
+from accessguard.sessions.store import SessionStore
+from accessguard.violations.model import Found
+
+QUERY_S: Final = 1.0
+FREED: Final = "freed_by_member"
+"""Why a session ended that the member closed to get in."""
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True):
+    """How a challenge went, and what the member closed to free a place, if he did."""
+
+    outcome: Answer
+    freed: Freed | None = None
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of a challenge, by whom, when; `next_id` is for the challenge after it, if one follows."""
+
+    policy: Policy
+    actor: Actor
+    said: Settle
+    now: datetime
+    next_id: UUID
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer before its secrets, the salt of these, and what every worker is told; `found` are the cases it made."""
+
+    answer: LoginVerdict
+    salt: bytes
+    ended: tuple[str, ...] = ()
+    found: tuple[Found, ...] = ()
+    changed: bool = True
+
+
+class Challenges:
+    """Settles challenges of logins and of checks."""
+
+    def __init__(self, *, db: Database, book: PolicyBook, logins: Logins, new_id: Callable[[], UUID]) -> None:
+        self._db = db
+        self._book = book
+        self._logins = logins
+        self._new_id = new_id
+
+    async def settle(self, tenant: str, actor: Actor, challenge_id: UUID, said: Settle, now_ms: int) -> LoginVerdict:
+        """Settle a challenge under its member's lock, and answer as a login is answered.
+
+        Raises GuardError: NOT_FOUND for a challenge that is not the tenant's,
+        CONFLICT for one that is over, was settled the other way, or whose
+        member may not free that place, UNAVAILABLE.
+        """
+        policy = await self._book.policy(tenant)
+        challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
+        if policy is None or challenge is None:
+            raise _missing()
+        call = Call(policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id())
+        async with self._db.transaction() as tx:
+            await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, challenge.member_id)
+            done = await Settling(tx, self._logins, call).done(challenge.id)
+        if done.changed:
+            self._logins.count(done.answer, done.found)
+            await self._logins.tell(tenant, challenge.member_id, done.ended, challenge.session_id)
+        secret = self._logins.seal.secret(done.salt, challenge_id)
+        return self._logins.seal.answered(tenant, policy, done.answer, secret)
+
+
+class Settling:
+    """One settlement, within the transaction that holds its member."""
+
+    def __init__(self, tx: Database, logins: Logins, call: Call) -> None:
+        self._tx = tx
+        self._logins = logins
+        self._call = call
+        self._policy, self._said, self._now = call.policy, call.said, call.now
+        self._store = LoginStore(tx, quiet=logins.quiet)
+        self._challenges = ChallengeStore(tx)
+        self._ended: tuple[str, ...] = ()
+
+    async def done(self, challenge_id: UUID) -> Answered:
+        """Settle it as it stands now, that nobody else can."""
+        challenge = await self._challenges.one(self._policy.tenant, challenge_id)
+        if challenge is None:
+            raise _missing()
+        if challenge.outcome is not None:
+            return await self._again(challenge)
+        if not challenge.open(self._now):
+            raise _conflict("The challenge is over.")
+        return await (self._login(challenge) if challenge.stage is Stage.LOGIN else self._check(challenge))
+
+    async def _again(self, challenge: Challenge) -> Answered:
+        """What was answered before."""
+        knock = Knock(
+            tenant=self._policy.tenant, member_id=None, device_id=None, session_id=None, attempt_id=challenge.id
+        )
+        replay = (await self._store.read(knock)).replay
+        if challenge.outcome is not self._said.outcome or replay is None:
+            raise _conflict("The challenge was settled before.")
+        answer = msgspec.json.decode(replay.answer, type=LoginVerdict)
+        return Answered(answer=answer, salt=replay.salt, changed=False)
+
+    async def _login(self, challenge: Challenge) -> Answered:
+        """The login goes through as if it came now, or is refused for the reason that was given."""
+        pending = msgspec.json.decode(challenge.asked or b"", type=Pending)
+        asked = self._asked(challenge, pending)
+        if self._said.freed is not None:
+            await self._free(challenge, (await self._planned(asked)).decision)
+        ends = self._now + timedelta(seconds=self._policy.settings.session.absolute_ttl_s)
+        await self._settle(challenge, ends)
+        passed = self._said.outcome is Answer.PASSED
+        planned = await self._planned(asked) if passed else _denied(self._policy.tenant, asked, pending)
+        done = await self._logins.write(self._store, asked, planned, before=self._freed)
+        if done is None:
+            raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
+        ended = (*self._ended, *(each.id for each in planned.rows.ended))
+        return Answered(answer=done.answer, salt=pending.salt, ended=ended, found=planned.rows.violations)
+
+    def _asked(self, challenge: Challenge, pending: Pending) -> Asked:
+        """The login again: under the challenge's id, at this time, from the device that it came from."""
+        login = msgspec.structs.replace(pending.login, attempt_id=challenge.id, session_id=pending.session_id)
+        asked = self._logins.asked(self._policy, login, self._now, salt=pending.salt)
+        visit = msgspec.structs.replace(
+            asked.visit,
+            claim=Claim(device_id=pending.device_id, secret=b""),
+            device_new=pending.device_new,
+            identifier_hash=pending.identifier_hash,
+        )
+        return msgspec.structs.replace(asked, visit=visit)
+
+    async def _planned(self, asked: Asked) -> Plan:
+        return await self._logins.decide(asked, await self._logins.reading(self._store, asked))
+
+    async def _check(self, challenge: Challenge) -> Answered:
+        """The session goes on, unless it is over, or what was freed is not enough."""
+        checked = await self._checked(challenge)
+        if self._said.freed is not None and checked is not None:
+            await self._free(challenge, checked.decision)
+        await self._settle(challenge, checked.session.expires_at if checked else self._now)
+        after = await self._checked(challenge)
+        verdict = await self._after(challenge, after)
+        salt = new_secret()
+        await self._store.remember(self._policy.tenant, _key(challenge, salt, verdict, self._now))
+        return Answered(answer=verdict, salt=salt, ended=self._ended)
+
+    async def _checked(self, challenge: Challenge) -> Checked | None:
+        """The session that was challenged, as it stands; None when it is gone."""
+        session_id = challenge.session_id or ""
+        snapshot = await SessionStore(self._tx).snapshot(
+            self._policy.tenant, session_id, timeout_s=QUERY_S, needs=self._policy.needs
+        )
+        return of_session(snapshot, self._policy, challenge, self._now)
+
+    async def _after(self, challenge: Challenge, checked: Checked | None) -> LoginVerdict:
+        if checked is None or checked.closed is not None:
+            return refused(self._policy, challenge, checked, self._freed)
+        if self._said.outcome is Answer.FAILED:
+            return refused(self._policy, challenge, checked, self._freed)
+        if self._said.freed is None or checked.decision.outcome is Outcome.ALLOW:
+            return allowed(challenge, checked, self._freed)
+        fresh = msgspec.structs.replace(
+            challenge, id=self._call.next_id, created_at=self._now, expires_at=self._now + LASTS
+        )
+        put = await self._challenges.make(self._policy.tenant, fresh)
+        return still(self._policy, challenge, checked, self._freed, put.id)
+
+    async def _settle(self, challenge: Challenge, ends: datetime) -> None:
+        """Write down how it went. A place that was freed lets in by itself, so nothing is lifted besides."""
+        said = self._said
+        lifted = said.outcome is Answer.PASSED and said.freed is None
+        until = good_until(_rule(self._policy, challenge), self._now, ends) if lifted else None
+        settlement = Settlement(
+            outcome=said.outcome, at=self._now, by=self._call.actor.subject, freed=said.freed, good_until=until
+        )
+        if not await self._challenges.settle(self._policy.tenant, challenge.id, settlement):
+            raise _conflict("The challenge is over.")
+
+    async def _free(self, challenge: Challenge, decision: Decision) -> None:
+        """Close what the member chose, if it holds the place and his budget allows it. Raises GuardError(CONFLICT)."""
+        freed, step = self._said.freed, decision.step
+        if freed is None or decision.outcome is not Outcome.CHALLENGE or step is None or step.finding is None:
+            raise _conflict("There is no place to free any more.")
+        if step.rule.id != challenge.rule_id or decision.swaps_left < 1:
+            raise _conflict("The member may not free a place himself now.")
+        if not _among(freed, step.finding):
+            raise _conflict("This is not among the choices.", _pointer(freed))
+        tenant, member_id, by = self._policy.tenant, challenge.member_id, self._call.actor.subject
+        if freed.session_id is not None:
+            await SessionStore(self._tx).end(tenant, freed.session_id, at=self._now, reason=FREED, by=by)
+            self._ended = (freed.session_id,)
+        elif freed.device_id is not None:
+            ended = await DeviceStore(self._tx).forget(tenant, member_id, freed.device_id, at=self._now, by=by)
+            self._ended = ended or ()
+
+    @property
+    def _freed(self) -> tuple[EndedSession, ...]:
+        reason = FREED if self._said.freed and self._said.freed.session_id else "device_forgotten"
+        return tuple(EndedSession(id=each, reason=reason) for each in self._ended)
+
+
+def _denied(tenant: str, asked: Asked, pending: Pending) -> Plan:
+    """The login that was challenged, refused for the reason that was given then."""
+    refusal = msgspec.structs.replace(pending.refusal, outcome=Outcome.DENY, challenge_id=None)
+    decision = Decision(outcome=Outcome.DENY, code=refusal.code, degraded=refusal.degraded)
+    line = attempt(
+        asked.visit,
+        asked.visit.asked.member_id,
+        decision,
+        device_id=pending.device_id,
+        device_new=False,
+        token=TokenState.NONE,
+    )
+    rows = LoginRows(
+        tenant=tenant,
+        member_id=asked.visit.asked.member_id,
+        generation=None,
+        at=asked.visit.now,
+        counted=False,
+        attempt=msgspec.structs.replace(line, rule_id=refusal.rule_id, rule_version=refusal.rule_version),
+        device=None,
+        session=None,
+        ended=(),
+        violations=(),
+        key=None,
+    )
+    return Plan(decision=decision, rows=rows, device_id=None, device_new=False, refusal=refusal)
+
+
+def _rule(policy: Policy, challenge: Challenge) -> Rule | None:
+    return next((rule for rule in policy.rules if rule.id == challenge.rule_id), None)
+
+
+def _among(freed: Freed, finding: Finding) -> bool:
+    return freed.session_id in finding.sessions or freed.device_id in finding.devices
+
+
+def _pointer(freed: Freed) -> Problem:
+    name = "end_session_id" if freed.session_id is not None else "forget_device_id"
+    return Problem(pointer=f"/{name}", detail="is not among the choices")
+
+
+def _key(challenge: Challenge, salt: bytes, answer: LoginVerdict, at: datetime) -> KeyRow:
+    return KeyRow(attempt_id=challenge.id, fingerprint="\\x", salt="\\x" + salt.hex(), answer=answer, at=at)
+
+
+def _missing() -> GuardError:
+    return GuardError(ErrorCode.NOT_FOUND, "There is no such challenge.")
+
+
+def _conflict(message: str, *problems: Problem) -> GuardError:
+    return GuardError(ErrorCode.CONFLICT, message, *problems)
