@@ -229,8 +229,9 @@ class Question:
 
     @property
     def _counts(self) -> tuple[int, int]:
-        """How many sessions and devices there are, whether or not they count."""
-        return len(self.snapshot.sessions), len(self.snapshot.devices)
+        """How many sessions and devices there are, forgotten ones too, whether or not they count."""
+        snapshot = self.snapshot
+        return len(snapshot.sessions), len(snapshot.devices) + len(snapshot.past.forgotten)
 
     def _over_ms(self, last_ms: int) -> int:
         """When the session ends by itself: at its absolute end, or after too long without activity."""
