@@ -13,7 +13,7 @@ from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.geo import Geo
 from accessguard.guard.aftermath import Aftermath
-from accessguard.guard.facts import to_ms
+from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import TTL_MS, Question, beat_of
@@ -124,12 +124,16 @@ class Evaluation:
         tenant, needs = policy.tenant, policy.needs
         while True:
             since = self._memory.moment()
-            snapshot = await self._store.snapshot(tenant, session_id, timeout_s=QUERY_S, needs=needs)
+            snapshot = await self._read(policy, session_id, now_ms)
             if snapshot is None:
                 self._memory.learn_unknown(tenant, session_id, now_ms)
                 return None
             if not self._memory.changed(tenant, snapshot.member_id, since):
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
+
+    async def _read(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
+        since = from_ms(now_ms) - policy.reach
+        return await self._store.snapshot(policy.tenant, session_id, timeout_s=QUERY_S, needs=policy.needs, since=since)
 
     async def _verdict(self, question: Question) -> Verdict:
         closed = question.closed
@@ -207,9 +211,7 @@ class Evaluation:
     async def _without_live(self, question: Question) -> tuple[Decision, int]:
         """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself."""
         try:
-            fresh = await self._store.snapshot(
-                question.snapshot.tenant, question.session.id, timeout_s=QUERY_S, needs=question.policy.needs
-            )
+            fresh = await self._read(question.policy, question.session.id, question.now_ms)
         except GuardError:
             return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
         session = fresh.session(question.session.id) if fresh else None

@@ -297,6 +297,7 @@ def knock_of(asked: Asked) -> Knock:
         first_ip=first,
         last_ip=last,
         needs=int(asked.policy.needs & STORED),
+        since=visit.now - asked.policy.reach,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -39,7 +39,7 @@ from accessguard.rules.model import (
     Scope,
     SessionLimit,
 )
-from accessguard.rules.needs import Need, needs_of
+from accessguard.rules.needs import Need, needs_of, reach_of
 
 Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
@@ -186,7 +186,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sessions or devices. `static`: every other rule looks at nothing that
     changes by itself. `most_sessions` and `most_devices` are what the
     narrowest limits allow. `needs` is what the rules look at besides sessions
-    and devices. `gap_ms` is how long after its last beat's 30 s a
+    and devices, `reach` how far back they look at addresses. `gap_ms` is how long after its last beat's 30 s a
     session may be silent and still be the same without a new look at it.
     """
 
@@ -201,6 +201,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     most_sessions: int
     most_devices: int
     needs: Need
+    reach: timedelta
     gap_ms: int
 
     def idle(self, sessions: int, devices: int) -> bool:
@@ -237,6 +238,7 @@ def policy_of(tenant: str, generation: int, settings: Settings, rules: Sequence[
         most_sessions=_narrowest(rule.params.max for rule in rules if isinstance(rule.params, SessionLimit)),
         most_devices=_narrowest(_most_devices(rule) for rule in rules),
         needs=needs_of(rules),
+        reach=reach_of(rules),
         gap_ms=min(LONGEST_GAP_S, settings.session.idle_ttl_s - BEAT_S) * 1000,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from accessguard.rules.model import Code, CopiedSession, DeviceFact, Facts, Finding, NetworkFact, Signal, Stage
+from accessguard.rules.networks import Address
 
 TURN = timedelta(seconds=120)
 """Two machines that take turns do so within two minutes; a phone moves from one network to the next once."""
@@ -27,7 +28,11 @@ def copied_session(facts: Facts, params: CopiedSession) -> Finding | None:
 
 
 def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
-    """This session's present network and another that was used again after this one was first seen."""
+    """This session's present network and another that was used again after this one was first seen.
+
+    One machine uses IPv4 and IPv6 in turns (RFC 8305), and addresses of one
+    /64 as it likes: neither is a second network.
+    """
     if facts.address is None:
         return None
     since, session_id = facts.now - TURN, facts.session.id
@@ -37,8 +42,13 @@ def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
     here = next((each for each in mine if each.address == facts.address), None)
     if here is None or here.first_at <= since:
         return None
-    back = [each for each in mine if each.first_at < here.first_at < each.last_at]
+    others = (each for each in mine if _elsewhere(each.address, here.address))
+    back = [each for each in others if each.first_at < here.first_at < each.last_at]
     return (here, max(back, key=lambda each: (each.last_at, each.address.text))) if back else None
+
+
+def _elsewhere(one: Address, other: Address) -> bool:
+    return one.version == other.version and one.place != other.place
 
 
 def _other_browser(facts: Facts) -> Finding | None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from enum import IntFlag
 from functools import reduce
 from operator import or_
 from typing import Final
 
-from accessguard.rules.model import Action, CopiedSession, Kind, Mode, Rule, Signal
+from accessguard.rules.model import (
+    Action,
+    CopiedSession,
+    ImpossibleTravel,
+    Kind,
+    Mode,
+    NetworkLimit,
+    Rule,
+    Signal,
+)
+from accessguard.rules.travel import STILL_HERE, farthest_back
 
 
 class Need(IntFlag):
@@ -31,6 +42,9 @@ class Need(IntFlag):
 
 NOTHING: Final = Need(0)
 STORED: Final = Need.NETWORKS | Need.ENROLMENTS | Need.PASSES | Need.CASES | Need.SETTLED | Need.FREED | Need.FORGOTTEN
+PAUSE: Final = timedelta(days=1)
+WIDE: Final = STORED & ~Need.PASSES
+"""What plain limits do not look at."""
 CHALLENGING: Final = Need.SETTLED | Need.FREED
 
 OF_KIND: Final = {
@@ -53,6 +67,21 @@ OF_SIGNAL: Final = {
 def needs_of(rules: Iterable[Rule]) -> Need:
     """What these rules look at; passes are looked at in any case, for an answer says who is exempt."""
     return reduce(or_, (_of(rule) for rule in rules if rule.mode is not Mode.OFF), Need.PASSES)
+
+
+def reach_of(rules: Iterable[Rule]) -> timedelta:
+    """How far back these rules look at the use of addresses; a day at least, so that whoever pauses is not taken for new."""
+    return max((PAUSE, *(_reach(rule) for rule in rules)))
+
+
+def _reach(rule: Rule) -> timedelta:
+    match rule.params:
+        case NetworkLimit(window=window):
+            return window
+        case ImpossibleTravel() as params:
+            return farthest_back(params) + STILL_HERE
+        case _:
+            return PAUSE
 
 
 def _of(rule: Rule) -> Need:

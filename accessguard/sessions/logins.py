@@ -10,10 +10,11 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
+from accessguard.rules.needs import WIDE
 from accessguard.sessions.failures import FAILURES, Failures
 from accessguard.sessions.model import ClaimedDevice, KeyRow, Knock, LoginRows, Opening, Reading, Replay, Snapshot
 from accessguard.sessions.networks import AGAIN
-from accessguard.sessions.store import SNAPSHOT
+from accessguard.sessions.store import PLAIN, SNAPSHOT
 
 FAILED: Final = (
     FAILURES.replace("$1", "a.tenant")
@@ -24,8 +25,8 @@ FAILED: Final = (
 )
 
 # One row for each login asked about, in the order of asking. Every part is a subquery by key, so that no plan can join.
-READ: Final = f"""
-    SELECT ({SNAPSHOT.replace("$1", "a.tenant").replace("$2", "a.member_id").replace("$3", "a.needs")}) AS snapshot,
+ASKED: Final = """
+    SELECT (<snapshot>) AS snapshot,
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
@@ -35,12 +36,24 @@ READ: Final = f"""
            (SELECT json_build_object('fingerprint', encode(k.fingerprint, 'base64'), 'salt', encode(k.salt, 'base64'),
                                      'answer', k.answer)
               FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay,
-           CASE WHEN a.failures_since IS NOT NULL THEN {FAILED} END AS failures
+           <failures> AS failures
       FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid,
-                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer))
+                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer, since timestamptz))
            WITH ORDINALITY AS a
      ORDER BY a.ordinality
-"""  # noqa: S608 - all parts are constants
+"""
+
+
+def _asked(snapshot: str, failures: str) -> str:
+    """The statement with these parts, as they are said of a row that is asked about."""
+    parts = {"$1": "a.tenant", "$2": "a.member_id", "$3": "a.needs", "$4": "a.since"}
+    for parameter, column in parts.items():
+        snapshot = snapshot.replace(parameter, column)
+    return ASKED.replace("<snapshot>", snapshot).replace("<failures>", failures)
+
+
+READ: Final = _asked(SNAPSHOT, f"CASE WHEN a.failures_since IS NOT NULL THEN {FAILED} END")
+READ_PLAIN: Final = _asked(PLAIN, "NULL::jsonb")
 
 REMEMBER: Final = """
     INSERT INTO login_key (tenant, attempt_id, fingerprint, salt, answer, at)
@@ -170,7 +183,8 @@ class LoginStore:
 
     async def read_all(self, knocks: Sequence[Knock]) -> Sequence[Reading]:
         """What each login is decided on, in the order of asking."""
-        return [_reading(row) for row in await self._db.fetch(READ, knocks)]
+        plain = not any(each.needs & WIDE or each.failures_since for each in knocks)
+        return [_reading(row) for row in await self._db.fetch(READ_PLAIN if plain else READ, knocks)]
 
     async def read(self, knock: Knock) -> Reading:
         """What one login is decided on."""

@@ -128,7 +128,8 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `failures_since` is there when a rule counts failed logins; they are read
     of the member and of the addresses from `first_ip` to `last_ip`.
-    `needs` are the parts of the member's past to be read, in the numbers of `Need`.
+    `needs` are the parts of the member's past to be read, in the numbers of
+    `Need`; of networks, those used after `since`.
     """
 
     tenant: str
@@ -140,6 +141,7 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first_ip: str | None = None
     last_ip: str | None = None
     needs: int = 0
+    since: datetime | None = None
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -391,3 +391,47 @@ async def test_an_action_grows_with_its_cases_and_calms_down(tenant):
     calm = await tenant.check(login, ip="198.51.9.1")
 
     assert [each["decision"] for each in (*seen, calm)] == ["allow", "challenge", "deny", "allow"]
+
+
+async def test_a_rule_that_looks_further_than_those_before_it_is_told_more(tenant):
+    """What this worker holds of the member is read anew, though nothing of the member has changed."""
+    await tenant.rule("session_limit", max=5)
+    login = await tenant.login()
+    before = [await tenant.check(login) for _ in range(2)]
+
+    await tenant.rule("enrolment")
+    after = await tenant.check(login)
+
+    assert [code(each) for each in before] == [None, None]
+    assert (code(after), after["degraded"]) == ("no_active_enrolment", False)
+
+
+async def test_who_may_not_go_on_holds_no_network(tenant):
+    """A refusal by any rule takes no place, and shows in no other session's way."""
+    await tenant.rule("ip_deny", networks=["192.0.2.0/24"])
+    await tenant.rule("network_limit", max=2, window_s=600)
+    login = await tenant.login()
+
+    denied = [await tenant.check(login, ip=f"192.0.2.{last}") for last in (1, 2, 3)]
+    others = [await tenant.check(login, ip=ip) for ip in (LAPTOP, LISBON)]
+    explained = await tenant.check(login, explain=True)
+
+    assert [code(each) for each in denied] == ["ip_denied"] * 3
+    assert [code(each) for each in others] == [None, None]
+    (limit,) = [each for each in explained["trace"] if each["kind"] == "network_limit"]
+    assert (limit["counted"], limit["limit"], limit["networks"]) == (2, 2, [LISBON])
+    assert len(limit["times"]) == 1
+
+
+@pytest.mark.parametrize("who", ["staff", "impersonation"])
+async def test_nobody_counts_who_is_no_student(at, who):
+    """No rule looks at staff or at an operator in a member's account, and neither takes a network."""
+    await at.call("PUT", "/v1/members/ana", {"staff": who == "staff"})
+    login = await at.login(method=who if who == "impersonation" else "password")
+    for kind in ("country_deny", "network_limit", "impossible_travel", "copied_session"):
+        await at.rule(kind, **SCENES[kind][0])
+
+    answers = [await at.check(login, ip=ip, user_agent=FIREFOX, activity="lesson_open") for ip in (MILAN, LISBON)]
+
+    assert [(each["decision"], each["exempt"]) for each in answers] == [("allow", True)] * 2
+    assert list(items(await at.see("/v1/members/ana/violations"))) == []

@@ -65,6 +65,9 @@ THERE = "192.0.2.1"
             False,
             id="another session of the member",
         ),
+        pytest.param(
+            [seen("2001:db8::1", 900, 30), seen(HERE, 60, 40)], False, id="one machine with both versions of IP"
+        ),
     ],
 )
 def test_one_session_from_two_networks_in_turns_is_copied(networks, found):
@@ -74,6 +77,18 @@ def test_one_session_from_two_networks_in_turns_is_copied(networks, found):
     assert (copied_session(asked, NETWORK) is not None) is found
     assert (copied_session(asked, CopiedSession(signal=Signal.BOTH)) is not None) is found
     assert copied_session(asked, BROWSER) is None
+
+
+def test_addresses_of_one_household_are_one_network():
+    """Its machines change theirs within their /64 as they like; another /64 is another network."""
+    here, same, other = "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"
+    back, now = seen(same, 900, 30), seen(here, 60, 40)
+
+    asked = facts(address=host(here), networks=(back, now))
+    elsewhere = facts(address=host(here), networks=(msgspec.structs.replace(back, address=host(other)), now))
+
+    assert copied_session(asked, NETWORK) is None
+    assert copied_session(elsewhere, NETWORK) is not None
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from accessguard.rules.model import Kind
-from accessguard.rules.needs import STORED, Need, needs_of
+from accessguard.rules.needs import STORED, Need, needs_of, reach_of
 from tests.build import rule
 
 PARAMS: dict[str, dict[str, Any]] = {
@@ -65,3 +66,14 @@ def test_a_challenge_needs_what_was_settled_and_an_escalation_its_cases():
 def test_a_rule_that_is_off_looks_at_nothing():
     """It is not looked at itself."""
     assert needs_of([rule("enrolment", mode="off")]) == Need.PASSES
+
+
+def test_addresses_are_read_as_far_back_as_the_widest_rule_looks():
+    """A limit looks at its window, travel at the time in which every place can be reached; none at less than a day."""
+    short, wide = (rule("network_limit", params={"max": 1, "window_s": window}) for window in (600, 864_000))
+    travel = rule("impossible_travel", params={"max_speed_kmh": 100, "min_distance_km": 100})
+
+    spans = [reach_of(each) / timedelta(days=1) for each in ([], [short], [short, wide], [travel])]
+
+    assert spans[:3] == [1, 1, 10]
+    assert 8 < spans[3] < 9
