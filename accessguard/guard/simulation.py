@@ -23,6 +23,7 @@ from accessguard.policies.windows import longest_window
 from accessguard.rules.engine import in_order
 from accessguard.rules.login import reach
 from accessguard.rules.model import Code, Decision, Effect, FailurePer, LoginFailures, Mode, Outcome, Rule
+from accessguard.rules.needs import reach_of
 from accessguard.rules.replay import Event, Replay, Terms
 from accessguard.sessions.replay import Lookup, Period, Person, ReplayStore
 from accessguard.violations.model import QUIET
@@ -406,7 +407,7 @@ def _rule(body: RuleBody) -> Rule:
 
 def _begin(since: datetime, rule: Rule) -> datetime:
     """Where the run-up begins: as far back as the rule looks, and not before the calendar."""
-    window = longest_window(rule)
+    window = max(longest_window(rule), reach_of([rule]))
     earliest = datetime.min.replace(tzinfo=since.tzinfo) + timedelta(days=1)
     return since - min(window, since - earliest)
 

@@ -38,6 +38,7 @@ from accessguard.rules.model import (
     SessionFact,
     Stage,
 )
+from accessguard.rules.needs import reach_of
 from accessguard.rules.network import admitted_since
 from accessguard.rules.networks import Address
 from accessguard.rules.sighting import sighting
@@ -177,6 +178,7 @@ class Replay:
         self._enrolments: dict[str, EnrolmentFact] = {}
         self._standings = list(reversed(past.enrolments))
         self._looks_at_networks = terms.wants(NetworkLimit, ImpossibleTravel, CopiedSession)
+        self._network_reach = reach_of(terms.rules)
         self._reach = max((reach(r.params) for r in terms.rules if isinstance(r.params, LoginFailures)), default=None)
         self._escalates = any(rule.escalation is not None for rule in terms.rules)
 
@@ -313,7 +315,7 @@ class Replay:
             browser=browser,
             os=os,
             activity=activity,
-            networks=tuple(self._networks.values()),
+            networks=self._recent_networks(at),
             failures=(*self._recent_failures(at), *strangers),
             succeeded_at=succeeded_at,
             enrolments=self._enrolled(at),
@@ -405,14 +407,23 @@ class Replay:
         )
 
     def _keep_network(self, network: NetworkFact) -> None:
-        """Keep it, and of too many the newest, as a snapshot does."""
-        self._networks[network.session_id, network.address.text] = network
+        """Keep it, first seen when it was; and of too many the newest, as a snapshot does."""
+        place = (network.session_id, network.address.text)
+        held = self._networks.get(place)
+        if held is not None and held.first_at != network.first_at:
+            network = msgspec.structs.replace(network, first_at=held.first_at)
+        self._networks[place] = network
         self._forget_networks()
 
     def _forget_networks(self) -> None:
         if len(self._networks) > 2 * MOST_NETWORKS:
             newest = sorted(self._networks.items(), key=lambda each: each[1].last_at, reverse=True)
             self._networks = dict(newest[:MOST_NETWORKS])
+
+    def _recent_networks(self, at: datetime) -> tuple[NetworkFact, ...]:
+        """As far back as the rules look, as a snapshot is read."""
+        since = at - self._network_reach
+        return tuple(each for each in self._networks.values() if each.last_at > since)
 
     def _recent_failures(self, at: datetime) -> list[FailureFact]:
         if self._reach is not None:

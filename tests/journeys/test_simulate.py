@@ -140,7 +140,7 @@ async def lived(workers: tuple[Context, Context], clock: Tried) -> dict[str, Any
     for name, body in bodies.items():
         in_turn = body.params.get("per") == "ip"
         worlds[name] = World(await tenant_with(workers[0], f"ruled-{name}"[:100], body), workers, in_turn)
-    end_ms = await play(free, list(worlds.values()), history(2, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
+    end_ms = await play(free, list(worlds.values()), history(1, members=MEMBERS, ticks=TICKS), BEGIN_MS, clock)
     return {"": free, "worlds": worlds, "end": from_ms(end_ms)}
 
 

@@ -23,6 +23,7 @@ from accessguard.rules.model import (
     SessionFact,
     Stage,
 )
+from accessguard.rules.needs import reach_of
 from accessguard.rules.network import admitted_since
 from accessguard.rules.replay import (
     MOST_NETWORKS,
@@ -206,7 +207,8 @@ class Truth:
                     admitted_at=since,
                 )
             elif let_in:
-                since = admitted_since(old.admitted_at, old.last_at, self.rules, e.at)
+                lost = isinstance(e, Used) and old.last_at <= e.at - reach_of(self.rules)
+                since = e.at if lost else admitted_since(old.admitted_at, old.last_at, self.rules, e.at)
                 found[sid, e.address] = msgspec.structs.replace(old, last_at=e.at, admitted_at=since)
         return tuple(found.values())
 
@@ -277,7 +279,7 @@ class Truth:
             place=event.place,
             others=tuple(each for each in others if each is not None),
             other_devices=tuple(self.device(each) for each in ids),
-            networks=self.networks(),
+            networks=tuple(each for each in self.networks() if each.last_at > at - reach_of(self.rules)),
             failures=self.failures(),
             succeeded_at=None if isinstance(event, Used) else self.succeeded(own, at),
             activity=event.activity if isinstance(event, Used) else None,
