@@ -93,7 +93,8 @@ def use(at: float, session: str, activity: Activity = Activity.LESSON_OPEN, ip: 
 
 def history(random: Random) -> list[Any]:
     """A short life, hasty or slow: logins, failures, interactions, now and then a logout."""
-    at, events, begun = 0.0, [], []
+    at, begun = 0.0, list[str]()
+    events: list[Any] = []
     gaps = random.choice(((31, 60, 110), (31, 60, 110, 300, 1_000, 1_801), (300, 1_801, 7_200, 50_000, 100_000)))
     eager, clumsy = random.choice((0.15, 0.5)), random.choice((0.05, 0.4))
     kinds, places = [Activity.LESSON_OPEN, Activity.VIDEO_WATCH], random.sample(list(PLACES), random.randint(1, 3))
@@ -187,7 +188,7 @@ class Truth:
 
     def networks(self):
         """Every address of every session."""
-        found = {}
+        found: dict[Any, NetworkFact] = {}
         for e, d in self.log:
             if d is None or isinstance(e, Over) or (isinstance(e, LoggedIn) and not e.succeeded):
                 continue
@@ -267,7 +268,13 @@ class Truth:
         if isinstance(event, LoggedIn) and not failing:
             others = [each for each in others if each is not None and each.device_id != event.device_id]
             if mine is None:
-                mine = device(event.device_id.int, admitted=None, new=True, browser="Chrome", os="Windows")
+                mine = device(
+                    event.device_id.int if event.device_id else 0,
+                    admitted=None,
+                    new=True,
+                    browser="Chrome",
+                    os="Windows",
+                )
                 mine = msgspec.structs.replace(mine, last_seen=at, device_class="desktop")
         ids = {e.device_id for e, _ in self.log if isinstance(e, LoggedIn) and e.succeeded} - {session.device_id}
         facts = Facts(
