@@ -13,6 +13,7 @@ from rich.table import Table
 
 from accessguard import app
 from accessguard.config import Config, ConfigError
+from accessguard.errors import GuardError
 from accessguard.guard.simulation import Example, SimulatedDay, Simulation
 from accessguard.policies.model import RuleBody
 
@@ -36,12 +37,21 @@ async def run(config: Config, tenant: str, body: RuleBody, *, since: datetime, u
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        found = await app.simulate(config, tenant, body, since=since, until=until, progress=progress)
+        try:
+            found = await app.simulate(config, tenant, body, since=since, until=until, progress=progress)
+        except GuardError as error:
+            raise _in_full(error) from error
     console = Console(highlight=False)
     if as_json:
         console.print_json(msgspec.json.encode(found).decode())
     else:
         show(console, found)
+
+
+def _in_full(error: GuardError) -> GuardError:
+    """The error with the fields that it is about, for whoever has no JSON to look into."""
+    fields = (f"{each.pointer} {each.detail}." for each in error.problems)
+    return GuardError(error.code, " ".join((error.message, *fields)))
 
 
 def show(console: Console, found: Simulation) -> None:

@@ -360,11 +360,11 @@ async def ask(
     The rule is taken for enforced, whatever its mode: it is asked what it would
     do. Raises GuardError: INVALID with a pointer, NOT_FOUND.
     """
+    _check_period(since, until)
+    rule = _rule(body)
     settings = await policies.settings(tenant)
     if settings is None:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
-    _check_period(since, until)
-    rule = _rule(body)
     terms = Terms(
         rules=in_order([rule]),
         since=since,
