@@ -229,7 +229,7 @@ class Question:
 
     @property
     def _counts(self) -> tuple[int, int]:
-        """How many sessions and devices there are, whether or not they count; forgotten devices may."""
+        """How many sessions and devices there are, forgotten ones too, whether or not they count."""
         snapshot = self.snapshot
         return len(snapshot.sessions), len(snapshot.devices) + len(snapshot.past.forgotten)
 
