@@ -4,8 +4,9 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import click
 import uvloop
@@ -16,6 +17,7 @@ from accessguard.config import ConfigError, complete, load
 from accessguard.embedded import EmbeddedError
 from accessguard.errors import GuardError
 
+DATES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 INTERRUPTED: Final = 130  # as a shell says of a command that Ctrl-C ended
 
 tenant_option = click.option("--tenant", required=True, help="The tenant the token is for; * for all of them.")
@@ -101,6 +103,30 @@ def openapi() -> None:
     from accessguard.api.openapi import document  # noqa: PLC0415 -- `token` needs none of the service
 
     click.echo(document())
+
+
+@main.command()
+@click.option("--tenant", required=True, help="The tenant whose history is played.")
+@click.option(
+    "--rule",
+    type=click.File("rb"),
+    required=True,
+    help="The rule as JSON, as POST /v1/rules takes it; - to read it from standard input.",
+)
+@click.option("--from", "since", type=click.DateTime(DATES), required=True, help="Where the period begins (UTC).")
+@click.option("--to", "until", type=click.DateTime(DATES), help="Where the period ends (UTC); now when left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON instead of a table.")
+def simulate(tenant: str, rule: BinaryIO, since: datetime, until: datetime | None, *, as_json: bool) -> None:
+    """Try a rule on recorded history: who would have been stopped, how often, on which day."""
+    from accessguard import simulate as trial  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        url = load().database.url
+        if not url:
+            raise ConfigError("Set ACCESSGUARD_DATABASE_URL to the database whose history is played.")
+        body = trial.read(rule.read())
+    begin, end = since.replace(tzinfo=UTC), (until or datetime.now(UTC)).replace(tzinfo=UTC)
+    complete_run(trial.run(load(), tenant, body, since=begin, until=end, as_json=as_json))
 
 
 @main.command()

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,6 +53,7 @@ from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
@@ -131,6 +133,7 @@ class Parts:
             evaluation=evaluation,
             seconds=seconds,
         )
+        self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         logins = Logins(
             db=db,
             live=live,
@@ -151,6 +154,7 @@ class Parts:
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
+            simulations=self.simulations,
             changes=self.changes,
             ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, now_ms=now_ms),
             sessions=sessions,
@@ -195,6 +199,7 @@ class Parts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.simulations.stop()
             await self._last_flush()
             await self._live.close()
             await self._db.close()
@@ -285,6 +290,28 @@ async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
     try:
         first = {uuid7(): body for body in first_rules(config)}
         await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()), first=first)
+    finally:
+        await db.close()
+
+
+async def simulate(
+    config: Config,
+    tenant: str,
+    body: RuleBody,
+    *,
+    since: datetime,
+    until: datetime,
+    progress: Callable[[int, int], None],
+) -> Simulation:
+    """Try a rule on what is recorded. Raises StartError, and GuardError for a rule, tenant or period that is none."""
+    try:
+        db = await Database.connect(config.database.url, size=1)
+    except (GuardError, OSError) as error:
+        raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
+    try:
+        await _check_schema(config.database.url)
+        asked = await ask(PolicyStore(db), tenant, body, since=since, until=until, language="en")
+        return await simulate_alone(db, Geo(config.geo.files).lookup, asked, progress)
     finally:
         await db.close()
 

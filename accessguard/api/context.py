@@ -25,6 +25,7 @@ from accessguard.guard.login import Logins
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.simulation import Simulations
 from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
@@ -49,6 +50,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     tenancy: Tenancy
     grants: Grants
     addresses: Addresses
+    simulations: Simulations
     changes: Changes
     ready: Ready
     sessions: SessionStore

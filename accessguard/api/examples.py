@@ -133,6 +133,34 @@ WHOLE: Final[Mapping[str, Any]] = {
         "applies_to": {"except_tags": ["family"]},
         "reason": "Shared accounts in October",
     },
+    "SimulateRequest": {
+        "rule": {"kind": "session_limit", "action": "deny_new", "params": {"max": 1, "window_s": 1800}},
+        "from": "2026-10-22T00:00:00.000Z",
+        "to": "2026-11-21T00:00:00.000Z",
+    },
+    "Simulation": {
+        "members_affected": 14,
+        "members_total": 312,
+        "denials": 57,
+        "ended_sessions": 0,
+        "logged": 0,
+        "events": 48211,
+        "by_day": [{"day": "2026-11-02", "denials": 5, "members": 3}],
+        "examples": [
+            {
+                "member_id": "stu-1",
+                "at": EARLIER,
+                "code": "session_limit",
+                "effect": "denied",
+                "sessions": [SESSION],
+                "would_end": [],
+                "limit": 1,
+                "counted": 2,
+                "retry_at": "2026-11-02T09:40:00.000Z",
+                "explanation": "2 sessions in use, 1 allowed",
+            }
+        ],
+    },
     "AppliesTo": {"tags": [], "except_tags": ["family"], "products": [], "apps": [], "device_classes": []},
     "DevicePatch": {"access": "blocked", "name": "Laptop in the library", "reason": "Seen in three cities in one day"},
     "MemberPatch": {
@@ -336,6 +364,6 @@ def _plain(schema: Schema) -> Any:
         return schema["default"]
     if "enum" in schema:
         return schema["enum"][0]
-    by_format = {"date-time": AT, "uuid": "019aa7c4-5e80-7a6b-8c9d-0e1f2a3b4c5d"}
+    by_format = {"date-time": AT, "uuid": "019aa7c4-5e80-7a6b-8c9d-0e1f2a3b4c5d", "date": "2026-11-21"}
     by_type = {"string": "text", "integer": schema.get("minimum", 1), "boolean": False, "number": 1.5, "null": None}
     return by_format.get(schema.get("format", ""), by_type.get(schema.get("type", "null")))

@@ -68,7 +68,7 @@ def contract() -> Mapping[str, Any]:
 
 def _schemas() -> Schemas:
     asked = [kind for route in ROUTES for kind in (route.body, route.query) if kind is not None]
-    answered = [route.reply for route in ROUTES if route.reply is not None]
+    answered = [kind for route in ROUTES for kind in (route.reply, route.later) if kind is not None]
     return schemas(asked, [*answered, Health])
 
 
@@ -82,7 +82,7 @@ def _operation(route: Route, found: Schemas) -> dict[str, Any]:
         "description": "\n\n".join(filter(None, (description, allowed))),
         "tags": [tag(route.path)],
         "parameters": [*_path_parameters(route), *_query_parameters(route, found), *_header_parameters(route)],
-        "responses": {str(route.status): _success(route, found), **_errors(route, clauses)},
+        "responses": {str(route.status): _success(route, found), **_later(route, found), **_errors(route, clauses)},
         "x-roles": roles,
     }
     if route.body is not None:
@@ -163,6 +163,13 @@ def _success(route: Route, found: Schemas) -> Schema:
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
     return {"description": route.reply.__doc__, "content": content}
+
+
+def _later(route: Route, found: Schemas) -> dict[str, Any]:
+    """The answer to a call that takes long."""
+    if route.later is None:
+        return {}
+    return {"202": {"description": "It goes on as a job.", "content": _content(route.later, found)}}
 
 
 def _csv_header(route: Route, found: Schemas) -> str:

@@ -19,6 +19,7 @@ from accessguard.api import (
     members,
     rules,
     sessions,
+    simulate,
     violations,
     wire,
 )
@@ -29,6 +30,7 @@ from accessguard.api.read import Paging
 from accessguard.devices.model import Device
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.model import Check, Login
+from accessguard.guard.simulation import Simulation
 from accessguard.jobs.model import Job
 from accessguard.members.model import Card, Enrolment, Member, Pass
 from accessguard.policies.model import Settings
@@ -49,6 +51,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV. A call of the whole `installation` names no tenant.
+    `later` is what a call that takes long answers instead, with 202.
     """
 
     method: str
@@ -60,6 +63,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     query: Any = None
     reply: Any = None
     status: int = 200
+    later: Any = None
     errors: tuple[int, ...] = ()
     listing: bool = False
     creates: bool = False
@@ -177,6 +181,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         status=201,
         errors=(409, 422),
         creates=True,
+    ),
+    _send(
+        "POST /v1/rules/simulate",
+        simulate.simulate,
+        ADMINISTRATORS,
+        wire.SimulateRequest,
+        Simulation,
+        errors=(404, 409),
+        later=Job,
     ),
     _get(RULE, rules.get, ADMINISTRATORS, wire.RuleReply, errors=(404,)),
     _send(f"PUT {RULE}", rules.replace, ADMINISTRATORS, wire.RuleRequest, wire.RuleReply, errors=(404, 409)),

@@ -268,6 +268,16 @@ class RuleRequest(RuleBody, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return RuleBody(**{name: getattr(self, name) for name in RuleBody.__struct_fields__})
 
 
+class SimulateRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """A rule to try, and the period to try it on: from `from` on, before `to`."""
+
+    rule: RuleRequest
+    since: Time
+    until: Time
+
+
 class RuleReply(msgspec.Struct, frozen=True, kw_only=True):
     """A rule as it is in force (or off)."""
 

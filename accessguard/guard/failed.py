@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-import msgspec
-
 from accessguard.guard.facts import gather
 from accessguard.guard.model import Method
 from accessguard.guard.plan import Plan, found_of
 from accessguard.guard.verdicts import verdict_of
 from accessguard.guard.visit import Visit, attempt, device_of, known_as, recognised, seen_of, session_of, token_state
 from accessguard.policies.model import Policy
-from accessguard.rules.engine import judge, of_failure
+from accessguard.rules.engine import judge, mild, of_failure
 from accessguard.rules.login import reach
-from accessguard.rules.model import Decision, Effect, LoginFailures, Outcome, Rule, Stage, Step
+from accessguard.rules.model import LoginFailures, Outcome, Rule, Stage
 from accessguard.sessions.failures import Failures
 from accessguard.sessions.model import LoginRows, Opening, Snapshot
 
@@ -50,7 +48,7 @@ def failure(
         failures=before.facts,
         succeeded_at=before.succeeded_at(known_as(device)),
     )
-    decision = _mild(judge(of_failure(policy.rules), facts))
+    decision = mild(judge(of_failure(policy.rules), facts))
     allowed = decision.outcome is Outcome.ALLOW
     counted = allowed and not facts.staff
     token = token_state(opening.claimed if opening else None, visit)
@@ -76,18 +74,6 @@ def failure(
 def failures_reach(rules: Sequence[Rule]) -> timedelta | None:
     """How far back failed logins are read; None when no rule counts them."""
     return max((reach(rule.params) for rule in rules if isinstance(rule.params, LoginFailures)), default=None)
-
-
-def _mild(decision: Decision) -> Decision:
-    """Where the platform refused anyway there is nothing to challenge: it is only logged."""
-    if decision.outcome is not Outcome.CHALLENGE:
-        return decision
-    steps = tuple(_logged(step) for step in decision.steps)
-    return Decision(outcome=Outcome.ALLOW, steps=steps, exempt=decision.exempt, degraded=decision.degraded)
-
-
-def _logged(step: Step) -> Step:
-    return msgspec.structs.replace(step, effect=Effect.LOGGED) if step.effect is Effect.CHALLENGED else step
 
 
 def _nobody(tenant: str) -> Snapshot:

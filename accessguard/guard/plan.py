@@ -25,8 +25,9 @@ from accessguard.guard.visit import (
     token_state,
 )
 from accessguard.policies.model import Policy
+from accessguard.rules.device import place_since
 from accessguard.rules.engine import judge
-from accessguard.rules.model import Decision, DeviceLimit, Outcome, Stage
+from accessguard.rules.model import Decision, Outcome, Stage
 from accessguard.sessions.failures import Failures
 from accessguard.sessions.model import Device, DeviceRow, Ended, LoginRows, Opening, SessionRow, Snapshot
 from accessguard.violations.model import Found
@@ -173,11 +174,8 @@ def _admitted(device: Device | None, policy: Policy, now: datetime, *, allowed: 
     held = device.admitted_at if device else None
     if not allowed:
         return held
-    windows = [rule.params.window for rule in policy.rules if isinstance(rule.params, DeviceLimit)]
-    shortest = min((window for window in windows if window is not None), default=timedelta.max)
-    if held is None or device is None or (shortest < timedelta.max and device.last_seen_at <= now - shortest):
-        return now
-    return held
+    last_seen = device.last_seen_at if device else now
+    return place_since(held, last_seen, policy.rules, now)
 
 
 def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None) -> SessionRow:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from accessguard.rules.model import Access, Code, Count, DeviceChurn, DeviceFact, DeviceLimit, Facts, Finding, Per
+from accessguard.rules.model import (
+    Access,
+    Code,
+    Count,
+    DeviceChurn,
+    DeviceFact,
+    DeviceLimit,
+    Facts,
+    Finding,
+    Per,
+    Rule,
+)
 
 
 def too_many_devices(facts: Facts, limit: DeviceLimit) -> Finding | None:
@@ -84,6 +95,19 @@ def too_many_new_devices(facts: Facts, limit: DeviceChurn) -> Finding | None:
         devices=_ids(ahead),
         times=tuple(at for at, _ in ahead),
     )
+
+
+def place_since(held: datetime | None, last_seen: datetime, rules: Iterable[Rule], now: datetime) -> datetime:
+    """When a device that is let in now has its place since: it keeps one it still has, else takes one now.
+
+    `held` and `last_seen` are what is stored of it. It has lost its place when
+    it left the shortest window of a limit on devices.
+    """
+    if held is None:
+        return now
+    windows = [rule.params.window for rule in rules if isinstance(rule.params, DeviceLimit)]
+    shortest = min((window for window in windows if window is not None), default=None)
+    return now if shortest is not None and last_seen <= now - shortest else held
 
 
 def count_new_devices(facts: Facts, limit: DeviceChurn) -> Count:

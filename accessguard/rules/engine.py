@@ -56,6 +56,14 @@ def of_failure(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     return tuple(rule for rule in rules if rule.kind in BEFORE_MEMBER or rule.kind is Kind.LOGIN_FAILURES)
 
 
+def mild(decision: Decision) -> Decision:
+    """The decision on a login that the platform refused anyway: there is nothing to challenge, it is only logged."""
+    if decision.outcome is not Outcome.CHALLENGE:
+        return decision
+    steps = tuple(_only_logged(step) for step in decision.steps)
+    return Decision(outcome=Outcome.ALLOW, steps=steps, exempt=decision.exempt, degraded=decision.degraded)
+
+
 def judge(rules: Sequence[Rule], facts: Facts) -> Decision:
     """Decide on `facts` under `rules`, which stand in the order that `in_order` gave.
 
@@ -223,6 +231,10 @@ def _without_ending(step: Step, decisive: Step) -> Step:
     if step is decisive or step.effect not in {Effect.EVICTED, Effect.ENDED}:
         return step
     return msgspec.structs.replace(step, effect=Effect.LOGGED)
+
+
+def _only_logged(step: Step) -> Step:
+    return msgspec.structs.replace(step, effect=Effect.LOGGED) if step.effect is Effect.CHALLENGED else step
 
 
 def _swaps_left(rule: Rule, facts: Facts) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.bench import Bench
 from benchmarks.model import Figure
-from benchmarks.scenarios import beat, block, growth, judging, latency, login, memory, mixed, stores
+from benchmarks.scenarios import beat, block, growth, judging, latency, login, memory, mixed, simulate, stores
 from benchmarks.scenarios.races import RACES
 
 
@@ -31,6 +31,7 @@ SCENARIOS = (
     Scenario(name=block.NAME, about="a block on one worker, refused on another", run=block.run),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),
+    Scenario(name=simulate.NAME, about="a rule tried on a million recorded events", run=simulate.run),
     Scenario(name=growth.NAME, about="from ten thousand sessions to a million", run=growth.run),
 )
 
