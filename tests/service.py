@@ -24,6 +24,8 @@ CHROME = (
 )
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:144.0) Gecko/20100101 Firefox/144.0"
 LAPTOP = "203.0.113.9"
+TOKEN_S = 30 * 86_400
+"""How long a token of the tests is good: longer than the time that any of them lets pass."""
 
 _numbers = itertools.count(1)
 
@@ -129,7 +131,7 @@ def token(tenant: str, role: str, subject: str = "tests", **claims: Any) -> str:
         "sub": subject,
         "role": role,
         "tenant": tenant,
-        "exp": int(time.time()) + 30 * 86_400,
+        "exp": int(time.time()) + TOKEN_S,
     } | claims
     return jwt.encode({name: value for name, value in said.items() if value is not None}, SECRET, algorithm="HS256")
 

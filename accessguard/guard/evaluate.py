@@ -31,7 +31,7 @@ from accessguard.sessions.store import SessionStore
 
 QUERY_S: Final = 1.0
 ANY: Final = ""
-"""The kind of a look that is no interaction; it is not kept."""
+"""The kind of no interaction; it is not kept."""
 AGEING: Final = Need.NETWORKS | Need.CASES
 """What changes without a new generation of the member."""
 MOST_BEATS: Final = 120
@@ -190,7 +190,7 @@ class Evaluation:
         await self._tidied(question, pulse)
         decision = question.decision() if question.hear(pulse.live, pulse.kinds) else first
         if pulse.moved and decision.outcome is not Outcome.ALLOW:
-            was = pulse.kinds.get(question.session.id)
+            was = None if kind is None else pulse.kinds.get(question.session.id, ANY)
             await self._quietly(self._live.take_back(*place, pulse.before_ms, kind=was))
             return decision, pulse.before_ms
         if not pulse.moved:

@@ -163,10 +163,12 @@ class Live:
     async def take_back(
         self, tenant: str, member_id: str, session_id: str, before_ms: int, *, kind: str | None = None
     ) -> None:
-        """Undo a beat that the verdict then refused; `kind` is the one before it, None where kinds are not kept."""
+        """Undo a beat that the verdict then refused; `kind` is the one before it ("": there was none), None where none is kept."""
         place = key(tenant, member_id)
         if kind is not None:
-            await self._call("HSET", _kinds(place), session_id, kind)
+            await self._call(
+                *(("HSET", _kinds(place), session_id, kind) if kind else ("HDEL", _kinds(place), session_id))
+            )
         if before_ms:
             await self._call("HSET", place, session_id, before_ms)
         else:

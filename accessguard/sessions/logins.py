@@ -60,7 +60,8 @@ REMEMBER: Final = """
     SELECT $1, r.attempt_id, r.fingerprint, r.salt, r.answer, r.at FROM jsonb_populate_record(NULL::login_key, $2) r
 """
 
-LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
+# As strong as whatever changes a member, and no stronger: rows that only refer to it need not wait.
+LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE"
 
 # Everything that each login leaves behind, or nothing of it: the first step takes the members' rows, in the order of
 # their keys, and only at the generation that the decision was made on. A member whom somebody else holds is passed over,

@@ -158,6 +158,10 @@ ENDED: Final[Mapping[str, Said]] = {
         why=one("Your account was opened in another place, so this session was closed."),
         todo=one("To continue here, sign in again. If that was not you, please change your password."),
     ),
+    "freed_by_member": Said(
+        why=one("Your account was opened in another place, so this session was closed."),
+        todo=one("Please sign in again."),
+    ),
     "password_changed": Said(
         why=one("Your password was changed, so this session was closed."),
         todo=one("Please sign in with the new password."),

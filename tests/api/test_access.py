@@ -53,6 +53,7 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("PATCH", "/v1/violations/{violation_id}", S),
     ("GET", "/v1/rules", ADMIN),
     ("POST", "/v1/rules", ADMIN),
+    ("POST", "/v1/rules/simulate", ADMIN),
     ("GET", "/v1/rules/{rule_id}", ADMIN),
     ("PUT", "/v1/rules/{rule_id}", ADMIN),
     ("DELETE", "/v1/rules/{rule_id}", ADMIN),

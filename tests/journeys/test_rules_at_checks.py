@@ -435,3 +435,20 @@ async def test_nobody_counts_who_is_no_student(at, who):
 
     assert [(each["decision"], each["exempt"]) for each in answers] == [("allow", True)] * 2
     assert list(items(await at.see("/v1/members/ana/violations"))) == []
+
+
+async def test_a_use_that_cannot_be_written_is_allowed_and_said(at):
+    """Degraded, and asked again the next time; what is written again is as if nothing had been."""
+    await at.rule("network_limit", max=2, window_s=600)
+    login = await at.login()
+    async with at.service.context.sessions._db.transaction() as elsewhere:
+        await elsewhere.row("LOCK TABLE member_network IN EXCLUSIVE MODE")
+        lost = await at.check(login, ip=LISBON)
+
+    kept = [await at.check(login, ip=LISBON) for _ in range(2)]
+
+    assert [(each["decision"], each["degraded"]) for each in (lost, *kept)] == [
+        ("allow", True),
+        ("allow", False),
+        ("allow", False),
+    ]

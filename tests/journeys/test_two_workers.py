@@ -305,3 +305,18 @@ async def test_a_copy_that_takes_turns_between_workers_is_found(tenant, there):
 
     await becomes(tenant, login, "session_ended")
     assert codes == [None, None, None, "copied_session"]
+
+
+async def test_one_may_watch_whichever_worker_is_asked(tenant, there):
+    """What the others do is read with the beat, seconds before it is in PostgreSQL; who only reads is in nobody's way."""
+    await tenant.rule("session_limit", max=1, window_s=600, activities=["video_watch"])
+    one, two = await tenant.login(), await there.login(user_agent=FIREFOX)
+
+    answers = [
+        await tenant.check(one, activity="lesson_open"),
+        await there.check(two, activity="video_watch", user_agent=FIREFOX),
+        await tenant.check(one, activity="video_watch"),
+        await tenant.check(one, activity="lesson_open"),
+    ]
+
+    assert [(each["reason"] or {}).get("code") for each in answers] == [None, None, "session_limit", None]

@@ -104,6 +104,44 @@ async def test_a_beat_that_was_refused_is_taken_back(live, member, before, left)
     assert look.live == left
 
 
+async def test_a_beat_keeps_its_kind_where_that_matters(live, member):
+    """The last one's, whose the beat was; an interaction within the 30 s changes nothing, a look tells."""
+    steps = [("s1", 0, "lesson_open"), ("s2", 1, "video_watch"), ("s1", 5, "video_watch"), ("s1", 30_000, "offer_open")]
+
+    pulses = [await live.pulse(*member, name, now_ms=T0 + at, known_ms=0, kind=kind) for name, at, kind in steps]
+    look = await live.pulse(*member, "s1", now_ms=0, known_ms=0, kind="")
+
+    assert [pulse.moved for pulse in pulses] == [True, True, False, True]
+    assert [pulse.kinds.get("s1") for pulse in pulses] == [None, "lesson_open", "lesson_open", "lesson_open"]
+    assert look.kinds == {"s1": "offer_open", "s2": "video_watch"}
+
+
+@pytest.mark.parametrize("before", ["lesson_open", ""])
+async def test_a_refused_beat_gives_its_kind_back(live, member, before):
+    """The one before, or none."""
+    if before:
+        await live.pulse(*member, "s1", now_ms=T0, known_ms=0, kind=before)
+    pulse = await live.pulse(*member, "s1", now_ms=T0 + 30_000, known_ms=0, kind="video_watch")
+
+    await live.take_back(*member, "s1", pulse.before_ms, kind=before)
+
+    look = await live.pulse(*member, "s1", now_ms=0, known_ms=0, kind="")
+    assert look.kinds == ({"s1": before} if before else {})
+
+
+async def test_the_kind_of_an_ended_session_goes_with_the_next_beat(live, member):
+    """And both keys with the member."""
+    for name in ("s1", "s2"):
+        await live.pulse(*member, name, now_ms=T0, known_ms=0, kind="video_watch")
+    live.forget(*member, ("s1",))
+
+    await live.pulse(*member, "s2", now_ms=T0 + 30_000, known_ms=0, kind="video_watch")
+
+    look = await live.pulse(*member, "s2", now_ms=0, known_ms=0, kind="")
+    assert (look.live, look.kinds) == ({"s2": T0 + 30_000}, {"s2": "video_watch"})
+    assert 0 < await live._call("TTL", key(*member).removesuffix("live") + "kinds") <= KEY_LIFE_S
+
+
 async def test_a_member_that_stays_away_is_forgotten(live, member):
     """Each key lives for a day after its last beat."""
     await live.pulse(*member, "s1", now_ms=T0, known_ms=0)
