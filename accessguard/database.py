@@ -39,6 +39,7 @@ REFUSED = (
     asyncpg.UniqueViolationError,
     asyncpg.NotNullViolationError,
     asyncpg.CheckViolationError,
+    asyncpg.ForeignKeyViolationError,
     asyncpg.exceptions.CardinalityViolationError,
 )
 
@@ -189,6 +190,8 @@ def _unavailable() -> GuardError:
 
 
 def _refused(error: asyncpg.PostgresError) -> GuardError:
-    if isinstance(error, (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError)):
+    if isinstance(
+        error, (asyncpg.UniqueViolationError, asyncpg.NotNullViolationError, asyncpg.ForeignKeyViolationError)
+    ):
         return GuardError(ErrorCode.CONFLICT, "This has just been stored by another call.")
     return GuardError(ErrorCode.INVALID, "A value is none that can be stored or compared.")

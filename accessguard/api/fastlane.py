@@ -133,7 +133,10 @@ class Lane:
         ready, self.ready = self.ready, []
         self.context.checks.tally.answers += len(ready)
         for transport, answer in ready:
-            transport.write(answer)
+            try:
+                transport.write(answer)
+            except RuntimeError:  # a connection that was lost since; the others are still owed their answers
+                continue
 
 
 def start(status: int, kind: str, extra: str = "") -> bytes:
@@ -206,7 +209,7 @@ class FastLane(RequestHandler):
         now_ms = lane.now_ms
         body, head = data, None
         known = lane.seen(data) if self._constant else None
-        if known is None:
+        if known is None or known.until == FOR_EVER:  # a body's bytes alone are no request
             head, end = self._head(data)
             if head is None or now_ms >= head.until_ms:
                 return False

@@ -54,6 +54,13 @@ _WINDOWS_11: Final = 13
 _OLDER_WINDOWS: Final = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
 
 
+def kept(hints: Mapping[str, str] | None) -> dict[str, str] | None:
+    """The hints that are read, as far as they are read: what is stored of them until a login is finished."""
+    if hints is None:
+        return None
+    return {name: text[:MAX_HINT_CHARS].replace("\0", "") for name, text in hints.items() if name.lower() in READ}
+
+
 class Hints(msgspec.Struct, frozen=True, kw_only=True):
     """What the hints say; None where they say nothing.
 

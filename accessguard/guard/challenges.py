@@ -161,7 +161,9 @@ class Settling:
     async def _check(self, challenge: Challenge) -> Answered:
         """The session goes on, unless it is over, or what was freed is not enough."""
         checked = await self._checked(challenge)
-        if self._said.freed is not None and checked is not None:
+        if self._said.freed is not None:
+            if checked is None or checked.closed is not None:
+                raise _conflict("The session may not go on; there is no place to free for it.")
             await self._free(challenge, checked.decision)
         await self._settle(challenge, checked.session.expires_at if checked else self._now)
         after = await self._checked(challenge)

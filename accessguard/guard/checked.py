@@ -58,8 +58,13 @@ def of_session(snapshot: Snapshot | None, policy: Policy, challenge: Challenge, 
         seen=Seen(address=None, activity=_activity(rule)),
     )
     decision = judge((rule,) if rule else (), facts)
+    blocked = Code.DEVICE_BLOCKED if decision.code is Code.DEVICE_BLOCKED else None
     return Checked(
-        snapshot=snapshot, session=session, rule=rule, decision=decision, closed=_closed(session, policy, now)
+        snapshot=snapshot,
+        session=session,
+        rule=rule,
+        decision=decision,
+        closed=_closed(session, policy, now) or blocked,
     )
 
 

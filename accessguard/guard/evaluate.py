@@ -21,7 +21,7 @@ from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
-from accessguard.rules.model import Decision, Outcome
+from accessguard.rules.model import Code, Decision, Outcome
 from accessguard.rules.needs import STORED, Need
 from accessguard.rules.networks import address
 from accessguard.sessions.activity import ActivityLog
@@ -34,6 +34,9 @@ ANY: Final = ""
 """The kind of no interaction; it is not kept."""
 AGEING: Final = Need.NETWORKS | Need.CASES
 """What changes without a new generation of the member."""
+MOST_LOADS: Final = 5
+"""A snapshot is read again when its member changed meanwhile; a verdict on the last one is not held."""
+
 MOST_BEATS: Final = 120
 """A steady verdict is made anew after so many beats: an hour of steady use."""
 
@@ -91,7 +94,7 @@ class Evaluation:
         if found is None or session is None:
             return None
         question = Question(policy, found[0], session, asked, now_ms, since=found[1])
-        held = self._memory.verdict(policy.tenant, asked.session_id)
+        held = self._memory.last(policy.tenant, asked.session_id)
         if held is not None and held.flags & BEATEN:
             question.live_ms[session.id] = held.until - BEAT_MS
         question.recognise(self._tokens, self._geo)
@@ -122,20 +125,25 @@ class Evaluation:
 
     async def _load(self, policy: Policy, session_id: str, now_ms: int) -> Read | None:
         tenant, needs = policy.tenant, policy.needs
-        while True:
+        for again in range(MOST_LOADS, -1, -1):
             since = self._memory.moment()
             snapshot = await self._read(policy, session_id, now_ms)
             if snapshot is None:
-                self._memory.learn_unknown(tenant, session_id, now_ms)
-                return None
-            if not self._memory.changed(tenant, snapshot.member_id, since):
+                if self._memory.moment() == since:
+                    self._memory.learn_unknown(tenant, session_id, now_ms)
+                    return None
+                continue  # something began or ended meanwhile
+            if not again or not self._memory.changed(tenant, snapshot.member_id, since):
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
+        return None
 
     async def _read(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
         since = from_ms(now_ms) - policy.reach
         return await self._store.snapshot(policy.tenant, session_id, timeout_s=QUERY_S, needs=policy.needs, since=since)
 
     async def _verdict(self, question: Question) -> Verdict:
+        if question.closed is Code.SESSION_EXPIRED and not question.blocked:
+            question = await self._looked_again(question)
         closed = question.closed
         if closed is not None and not question.blocked:
             decision = Decision(outcome=Outcome.DENY, code=closed)
@@ -144,6 +152,18 @@ class Evaluation:
             return verdict
         decision, last_ms = await self._judge(question)
         return await self._answer(question, decision, last_ms)
+
+    async def _looked_again(self, question: Question) -> Question:
+        """What seems over may have been used elsewhere: PostgreSQL is asked, and Valkey for the last second."""
+        policy, asked, now_ms = question.policy, question.asked, question.now_ms
+        with contextlib.suppress(GuardError):
+            found = await self._load(policy, asked.session_id, now_ms)
+            question = self._question(policy, found, asked, now_ms) or question
+        with contextlib.suppress(GuardError):
+            place = (question.snapshot.tenant, question.snapshot.member_id, asked.session_id)
+            pulse = await self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
+            question.hear(pulse.live, question.kinds)
+        return question
 
     async def _judge(self, question: Question) -> tuple[Decision, int]:
         """Judge on the freshest state that the beat brings; the decision, and last activity (ms, 0: never).
@@ -268,7 +288,7 @@ class Evaluation:
             None if plain(verdict) else Other(verdict=untraced(verdict), found=left.found if denied else ()),
             until=now_ms if left.lost else until,
             flags=REFUSED if denied else flags_of(beaten=beaten, steady=question.steady(decision)),
-            rest=(end_ms - TTL_MS - now_ms) // (question.policy.gap_ms + BEAT_MS),
+            rest=(end_ms - TTL_MS - until) // (question.policy.gap_ms + BEAT_MS),
         )
         return verdict
 

@@ -158,6 +158,11 @@ class Memory:
         room = self.rooms.get(tenant)
         return room.held.get(session_id) if room is not None and self.trusted else None
 
+    def last(self, tenant: str, session_id: str) -> Held | None:
+        """The verdict held for a session, trusted or not: when it last beat is true in any case."""
+        room = self.rooms.get(tenant)
+        return room.held.get(session_id) if room is not None else None
+
     def known(self, tenant: str, session_id: str) -> Snapshot | None:
         """The member of a session that has a verdict, if memory may be trusted."""
         return self.stale(tenant, session_id) if self.trusted else None

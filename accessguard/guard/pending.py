@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.challenges.model import Challenge
+from accessguard.devices.hints import kept
 from accessguard.guard.model import Login, Verdict
 from accessguard.guard.plan import Plan
 from accessguard.guard.visit import Visit
@@ -43,7 +44,14 @@ def challenge_of(planned: Plan, visit: Visit, salt: bytes) -> Challenge | None:
     if refusal is None or device_id is None:
         raise ValueError("whoever is challenged has a device and a reason")
     pending = Pending(
-        login=msgspec.structs.replace(visit.asked, device_token=None, identifier=None, attempt_id=None),
+        login=msgspec.structs.replace(
+            visit.asked,
+            device_token=None,
+            identifier=None,
+            attempt_id=None,
+            user_agent=visit.user_agent,
+            client_hints=kept(visit.asked.client_hints),
+        ),
         identifier_hash=visit.identifier_hash,
         device_id=device_id,
         device_new=planned.device_new,

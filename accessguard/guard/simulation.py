@@ -34,8 +34,8 @@ AT_ONCE_S: Final = 2.0
 MOST_RUNNING: Final = 2
 MOST_EXAMPLES: Final = 20
 LONGEST: Final = timedelta(days=1096)
-SLICE: Final = 50
-"""Events between two pauses: about a millisecond, in which a worker answers nobody else."""
+SLICE_S: Final = 0.002
+"""The time between two pauses, in which a worker answers nobody else."""
 TELL_S: Final = 2.0
 SHOWN_SESSIONS: Final = 10
 EFFECTS: Final = frozenset({Effect.DENIED, Effect.CHALLENGED, Effect.ENDED})
@@ -206,13 +206,16 @@ class Simulator:
 
     async def _member(self, person: Person, events: AsyncIterator[Event], asked: Asked, findings: Findings) -> None:
         replay, of_member = Replay(person.past, asked.terms), findings.member(person)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         async for event in events:
             decision = replay.feed(event)
             if decision is not None and decision.fired:
                 of_member.tell(event, decision)
             findings.events += 1
-            if self._pause_s is not None and findings.events % SLICE == 0:
+            if self._pause_s is not None and loop.time() - began > SLICE_S:
                 await asyncio.sleep(self._pause_s)
+                began = loop.time()
 
 
 class Simulations:
@@ -386,9 +389,20 @@ def _written(found: Simulation) -> Any:
     return plain
 
 
+def _calendar(at: datetime) -> bool:
+    """Whether a time is one in UTC, too."""
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
 def _check_period(since: datetime, until: datetime) -> None:
     problem = None
-    if until <= since:
+    if not (_calendar(since) and _calendar(until)):
+        problem = Problem(pointer="/to" if _calendar(since) else "/from", detail="is not in the calendar")
+    elif until <= since:
         problem = Problem(pointer="/to", detail="must be after `from`")
     elif until - since > LONGEST:
         problem = Problem(pointer="/to", detail=f"at most {LONGEST.days} days after `from`")

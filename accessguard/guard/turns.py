@@ -1,10 +1,15 @@
-"""One at a time for each key within this worker; others wait, nobody is refused."""
+"""One at a time for each key within this worker; others wait, and nobody for long."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from typing import Final
+
+from accessguard.errors import ErrorCode, GuardError
+
+PATIENCE_S: Final = 5.0
 
 
 class Turns:
@@ -15,15 +20,25 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait for the turn of `key`, and give it on at the end."""
+        """Wait for the turn of `key`, and give it on at the end. Raises GuardError(UNAVAILABLE) after 5 s."""
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, waiting + 1)
         try:
-            async with lock:
+            await self._mine(lock)
+            try:
                 yield
+            finally:
+                lock.release()
         finally:
             lock, waiting = self._locks[key]
             if waiting == 1:
                 del self._locks[key]
             else:
                 self._locks[key] = (lock, waiting - 1)
+
+    async def _mine(self, lock: asyncio.Lock) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise GuardError(ErrorCode.UNAVAILABLE, "Another login of this member is under way; try again.") from error

@@ -136,7 +136,7 @@ class Pipe(asyncio.Protocol):
                 self._lost()
                 return
             then, _ = self._waiting.popleft()
-            then(reply)
+            self._tell(then, reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail everything that was under way on this connection."""
@@ -189,4 +189,10 @@ class Pipe(asyncio.Protocol):
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, deque()
         for then, _ in waiting:
-            then(PipeError("no answer"))
+            self._tell(then, PipeError("no answer"))
+
+    def _tell(self, then: Callable[[Any], None], answer: Any) -> None:
+        try:
+            then(answer)
+        except Exception as error:  # noqa: BLE001 - what one caller does with its answer is not the others' fault
+            self._loop.call_exception_handler({"message": "a reply could not be used", "exception": error})

@@ -30,6 +30,7 @@ Kin: TypeAlias = Callable[[str], str]
 
 MEMBERS_AT_ONCE: Final = 20
 EVENTS_AT_ONCE: Final = 500
+EVENTS_WITH_STRANGERS: Final = 25
 """Of each member; a page is at most so many events of so many members."""
 COUNT_S: Final = 60.0
 
@@ -129,6 +130,11 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     until: datetime
     strangers: timedelta | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Events of a page: fewer where each brings the failures of others along."""
+        return EVENTS_AT_ONCE if self.strangers is None else EVENTS_WITH_STRANGERS
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +239,7 @@ class ReplayStore:
             for row in rows:
                 yield self._event(row)
             last = rows[-1]
-            full = len(rows) == EVENTS_AT_ONCE
+            full = len(rows) == period.at_once
             place = (last["at"], last["sort"], last["key"])
             rows = await self._page(tenant, [member_id], period, place) if full else []
 
@@ -241,7 +247,7 @@ class ReplayStore:
         self, tenant: str, member_ids: Sequence[str], period: Period, after: tuple[datetime, int, str] | None
     ) -> list[Row]:
         at, sort, key = after or (period.begin, -1, "")
-        limit, strangers = EVENTS_AT_ONCE, period.strangers
+        limit, strangers = period.at_once, period.strangers
         return await self._db.fetch(EVENTS, tenant, member_ids, at, period.until, sort, key, limit, strangers)
 
     def _event(self, row: Row) -> Event:

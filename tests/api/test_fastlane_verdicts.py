@@ -40,6 +40,11 @@ class Asker:
         body = (await one(self._reader)).body
         return body["decision"], (body["reason"] or {}).get("code"), body["exempt"]
 
+    async def raw(self, sent: bytes) -> int:
+        """The status of what these bytes are answered with."""
+        self._writer.write(sent)
+        return (await one(self._reader)).status
+
     async def code(self, session: Answer | str, **fields: Any) -> str | None:
         """The code of the refusal, None when it is allowed."""
         return (await self.ask(session, **fields))[1]
@@ -467,3 +472,82 @@ async def test_what_is_counted_is_what_was_answered(asker):
 
     (case,) = items(await asker.tenant.see("/v1/violations"))
     assert (codes, case["hits"]) == ({"ip_denied"}, 100)
+
+
+async def test_the_bytes_of_a_body_alone_are_no_request(asker):
+    """On a connection whose head never varies, too, and whoever's body it was."""
+    login = await asker.tenant.login()
+    whole = request(asker.tenant.name, question(login["session"]["id"], user_agent=CHROME.format(142)), exp=FAR_S)
+    await asker.by_heart(login)
+    answers = [await asker.raw(whole) for _ in range(4)]
+
+    _, _, body = whole.partition(b"\r\n\r\n")
+    bare = await asker.raw(body)
+
+    assert answers == [200] * 4
+    assert bare == 400
+
+
+class Gone:
+    """A connection that was lost while its answer was being made."""
+
+    def write(self, _: bytes) -> None:
+        """What uvloop says of it."""
+        raise RuntimeError("the handler is closed")
+
+
+class There:
+    """A connection that takes what it is given."""
+
+    def __init__(self) -> None:
+        self.given: list[bytes] = []
+
+    def write(self, answer: bytes) -> None:
+        """Keep it."""
+        self.given.append(answer)
+
+
+async def test_a_connection_that_is_gone_takes_nobody_elses_answer(asker):
+    """The others of its turn of the loop still get theirs."""
+    there = There()
+
+    for each in (Gone(), there):
+        asker.both.lane.allow(each, b"{}")
+    asker.both.lane.flush()
+
+    assert len(there.given) == 1
+
+
+async def test_a_session_used_on_another_worker_has_not_expired_here(still):
+    """What this worker saw of it long ago does not end it."""
+    here, there = still
+    admin = {"role": "administrator"}
+    await here.tenant.call("PUT", "/v1/settings", {"session": {"idle_ttl_s": 1800, "absolute_ttl_s": 86_400}}, **admin)
+    login = await here.tenant.login()
+    assert await there.code(login, activity="lesson_open") is None
+    for _ in range(3):
+        forward(still, 800_000)
+        assert await here.code(login, activity="lesson_open") is None
+
+    assert await there.code(login) is None
+    assert await there.code(login, activity="lesson_open") is None
+
+
+async def test_a_steady_session_does_not_outlive_its_absolute_end(still):
+    """However its beats fall."""
+    asker = still[0]
+    admin = {"role": "administrator"}
+    await asker.tenant.call("PUT", "/v1/settings", {"session": {"idle_ttl_s": 1800, "absolute_ttl_s": 3600}}, **admin)
+    login = await asker.tenant.login()
+    for _ in range(3):
+        forward(still, 988_000)
+        assert await asker.code(login, activity="lesson_open") is None
+    forward(still, 629_900)
+    await asker.code(login, activity="lesson_open")
+
+    codes = []
+    for ms in (6_000, 100, 5_000, 10_000, 20_000):
+        forward(still, ms)
+        codes.append(await asker.code(login))
+
+    assert codes == [None, "session_expired", "session_expired", "session_expired", "session_expired"]

@@ -224,3 +224,45 @@ async def test_two_workers_settle_one_challenge_once(own, database_url, redis_ur
 
     assert len({msgspec.json.encode(answer.body) for answer in answers}) == 1
     assert answers[0]["decision"] == "allow"
+
+
+async def test_a_session_that_was_ended_meanwhile_frees_no_place(tenant):
+    """Whoever was thrown out does not throw out the owner with a challenge that is still open."""
+    owner = await tenant.login()
+    thief = await tenant.login(user_agent=FIREFOX)
+    await tenant.rule("session_limit", "challenge", max=1, swaps={"max": 1, "window_days": 30})
+    put = await tenant.check(thief, user_agent=FIREFOX)
+    await tenant.call("POST", f"/v1/sessions/{thief['session']['id']}/end", {"reason": "password_changed"})
+
+    path = f"/v1/challenges/{put['reason']['challenge_id']}"
+    settled = await tenant.call("POST", path, {"outcome": "passed", "end_session_id": owner["session"]["id"]})
+
+    assert put["decision"] == "challenge"
+    assert settled.status == 409, settled.body
+    session = await tenant.see(f"/v1/sessions/{owner['session']['id']}")
+    assert session["ended_at"] is None
+
+
+async def test_a_challenge_does_not_lift_a_block(tenant):
+    """A device that support blocks while its student types the code stays out."""
+    await tenant.login()
+    other = await tenant.login(user_agent=FIREFOX)
+    await tenant.rule("session_limit", "challenge", max=1)
+    put = await tenant.check(other, user_agent=FIREFOX)
+    await tenant.device("ana", other["device"]["id"], access="blocked")
+
+    settled = await tenant.call("POST", f"/v1/challenges/{put['reason']['challenge_id']}", {"outcome": "passed"})
+
+    assert (settled.status, settled["decision"], settled["session"]) == (200, "deny", None)
+
+
+async def test_a_challenged_login_with_an_odd_browser_is_recorded(tenant):
+    """What an allowed login takes, a challenged one takes: NUL, and more than is ever read."""
+    await tenant.rule("device_limit", "challenge", max=1)
+    await tenant.login()
+
+    asked = await tenant.login(
+        user_agent="odd\x00" + "x" * 100_000, client_hints={"Sec-CH-UA-Model": '"\x00' + "y" * 100_000, "X-Other": "z"}
+    )
+
+    assert (asked.status, asked["decision"]) == (200, "challenge")

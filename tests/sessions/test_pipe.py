@@ -325,3 +325,30 @@ async def test_an_address_where_nobody_listens_fails_at_once(tmp_path: Path):
 
     assert {type(answer) for answer in answers} == {PipeError}
     assert took < TIMEOUT_S
+
+
+@pytest.mark.parametrize("alive", [pytest.param(True, id="answered"), pytest.param(False, id="lost")])
+async def test_a_caller_that_stumbles_over_its_reply_takes_nobody_elses(shared, alive):
+    """Each of the others still hears its own, or that there is none; the loop hears of the fault."""
+    faults: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, said: faults.append(said["exception"]))
+    heard: list[Any] = []
+
+    def stumble(_: Any) -> None:
+        raise RuntimeError("a fault of the caller")
+
+    try:
+        async with to(shared.place) as made:
+            await made.call("PING")
+            made.send(("PING",), stumble)
+            made.send(("PING",), heard.append)
+            last = made.call("PING")
+            if not alive:
+                made.close()
+            answers = await asyncio.wait_for(asyncio.gather(last, return_exceptions=True), 1)
+    finally:
+        loop.set_exception_handler(None)
+
+    assert [type(each) for each in faults] == [RuntimeError]
+    assert [isinstance(each, PipeError) for each in (*heard, *answers)] == [not alive] * 2
