@@ -1,7 +1,7 @@
 """What a worker holds: the last verdict of each session with what it depends on, and members as PostgreSQL had them.
 
 A held session has to be small, because a worker holds a million of them: about
-half a kilobyte. What a plain allow says is not kept as text but put together
+700 bytes each, all told. What a plain allow says is not kept as text but put together
 from three values; the member's snapshot is kept packed, and for the members
 that were looked at last only.
 """
