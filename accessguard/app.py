@@ -24,8 +24,9 @@ from uuid_utils.compat import uuid7
 from accessguard import __version__, migrations
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
-from accessguard.api.fastlane import FastLane, Lane, protocol
+from accessguard.api.fastlane import FastLane, protocol
 from accessguard.api.keys import Keyring
+from accessguard.api.lane import Lane
 from accessguard.api.middleware import boundary
 from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes

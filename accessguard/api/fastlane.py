@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -27,24 +27,13 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks
-from accessguard.api.context import Context
-from accessguard.api.head import (
-    CRLF,
-    MOST_HEAD,
-    VISIBLE,
-    Head,
-    Heads,
-    Shape,
-    accept_language,
-    field,
-    plain_start,
-    shape,
-)
+from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Head, Shape, accept_language, field, plain_start, shape
+from accessguard.api.lane import Lane, start
 from accessguard.api.middleware import rendered
-from accessguard.api.reply import JSON, PROBLEM, SAFE_HEADERS
+from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard.memory import BEATEN, DEAD, SEEN, Held, Known
+from accessguard.guard.memory import BEATEN, DEAD, Held
 from accessguard.guard.model import Check
 from accessguard.metrics import HTTP
 
@@ -57,12 +46,7 @@ MOST_WAITING: Final = 1_048_576
 # A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
 MOST_PIECES: Final = 8
 
-LONGEST_QUESTION: Final = 2_048
-MAKE_ROOM_S: Final = 30
-FOR_EVER: Final = 1 << 60
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
-
-LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
 
 ONE: Final = msgspec.json.Decoder(Check)
 MANY: Final = msgspec.json.Decoder(ChecksRequest)
@@ -73,77 +57,6 @@ class Beating:
 
 
 BEATING: Final = Beating()
-
-
-class Lane:
-    """What all connections of a worker share: known heads, answers that leave together, the time."""
-
-    def __init__(self, context: Context, *, body_limit_bytes: int, keepalive_s: float) -> None:
-        self.context = context
-        self.checks = context.checks
-        self.heads = Heads(context)
-        self.body_limit_bytes = body_limit_bytes
-        self.loop = asyncio.get_running_loop()
-        self.ready: list[tuple[asyncio.Transport, bytes]] = []
-        self.memory = context.checks.memory
-        self.seen = self.memory.seen.get
-        self.policy = context.book.held
-        self.keepalive_s = keepalive_s
-        self.close_at = 0.0
-        self.begun = False
-        self.now_ms = 0
-        self.start = b""
-        self._second = 0
-
-    def turn(self) -> None:
-        """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""
-        self.begun = True
-        self.now_ms = self.context.now_ms()
-        if self.now_ms // 1000 != self._second:
-            self._second = self.now_ms // 1000
-            self.start = start(200, JSON)
-            if self._second % MAKE_ROOM_S == 0:
-                self.memory.forget_questions()
-        self.close_at = self.loop.time() + self.keepalive_s
-        self.loop.call_soon(self.flush)
-
-    def allow(self, transport: asyncio.Transport, body: bytes) -> None:
-        """Answer 200 with `body`, together with the other answers of this turn: a sleeping caller is woken once."""
-        if not self.begun:
-            self.turn()
-        size = len(body)
-        length = LENGTHS[size] if size < len(LENGTHS) else b"%d\r\n\r\n" % size
-        self.ready.append((transport, b"".join((self.start, length, body))))
-
-    def remember(self, head: Head, question: bytes, asked: Check, *, whole: bool) -> None:
-        """Know a question again whose plain allow is given for the second time; `whole` ones have their head in front."""
-        held = self.checks.about(head.tenant, asked)
-        if held is None or held.other is not None or len(question) > LONGEST_QUESTION:
-            return
-        if held.flags & SEEN:
-            body = checks.plainly(held, asked.session_id)
-            tail = b"%d\r\n\r\n%b" % (len(body), body)
-            until = head.until_ms if whole else FOR_EVER
-            self.memory.remember(question, Known(held, head.tenant, asked.activity is not None, until, tail))
-        held.flags |= SEEN
-
-    def flush(self) -> None:
-        """Write every answer that is ready."""
-        self.begun = False
-        ready, self.ready = self.ready, []
-        self.context.checks.tally.answers += len(ready)
-        for transport, answer in ready:
-            try:
-                transport.write(answer)
-            except RuntimeError:  # a connection that was lost since; the others are still owed their answers
-                continue
-
-
-def start(status: int, kind: str, extra: str = "") -> bytes:
-    """An answer up to the number of its Content-Length; HTTP's date has whole seconds (RFC 9110, 5.6.7)."""
-    safe = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
-    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n"
-    return f"{line}{safe}{extra}Date: {formatdate(usegmt=True)}\r\nContent-Length: ".encode()
 
 
 class FastLane(RequestHandler):
@@ -207,14 +120,14 @@ class FastLane(RequestHandler):
         if not lane.begun:
             lane.turn()
         now_ms = lane.now_ms
-        body, head = data, None
-        known = lane.seen(data) if self._constant else None
-        if known is None or known.until == FOR_EVER:  # a body's bytes alone are no request
+        head = None
+        known = lane.request(data) if self._constant else None
+        if known is None:
             head, end = self._head(data)
             if head is None or now_ms >= head.until_ms:
                 return False
             body = data[end:]
-            known = lane.seen(body)
+            known = lane.body(body)
             if known is None or known.tenant != head.tenant:
                 return self._first(head, data, body, now_ms)
         held = known.held
@@ -243,45 +156,49 @@ class FastLane(RequestHandler):
         """The head of one whole check, and where its body begins; None for anything else."""
         end = data.find(END) + 4
         text = data[:end]
-        known = self._shape
-        length = -1 if known is None or self._constant else known.read(text)
-        if known is not None and length >= 0:
-            return (known.head if len(data) == end + length else None), end
-        head = self._lane.heads.known(text)
-        self._constant = head is not None
-        if head is None:
-            head = self._read(text)
-        plain = head is not None and head.fast and not head.many and len(data) == end + head.length
-        return (head if plain else None), end
+        alike = None if self._constant else self._shape
+        length = -1 if alike is None else alike.read(text)
+        head: Head | None
+        if alike is not None and length >= 0:
+            head = alike.head
+        else:
+            head = self._lane.heads.known(text)
+            self._constant = head is not None
+            if head is None:
+                head = self._read(text)
+            length = -1 if head is None else head.length
+        plain = head is not None and head.fast and not head.many and length <= self._lane.body_limit_bytes
+        return (head if plain and len(data) == end + length else None), end
 
     def _first(self, head: Head, data: bytes, body: bytes, now_ms: int) -> bool:
         """Answer a check whose bytes are not known; the second time on, they are."""
-        if NUL in body:
+        asked = decoded(body, many=False)
+        if not isinstance(asked, Check) or self._lane.policy(head.tenant) is None:
             return False
-        try:
-            asked = ONE.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        if not self._again(head.tenant, asked, now_ms, data):
-            return False
-        self._lane.remember(head, data if self._constant else body, asked, whole=self._constant)
+        held = self._checked(head.tenant, asked, now_ms, data)
+        if held is not None:
+            self._lane.remember(head, data if self._constant else body, asked, held, whole=self._constant)
         return True
 
-    def _again(self, tenant: str, asked: Check, now_ms: int, request: bytes) -> bool:
-        """Answer, or send the beat of, a session whose verdict on this very question is held."""
+    def _checked(self, tenant: str, asked: Check, now_ms: int, request: bytes) -> Held | None:
+        """Answer from memory, or after the session's beat; then the verdict. Else a task answers."""
+        held = self._lane.checks.about(tenant, asked)
+        self._next_keepalive_close_time = self._lane.close_at
+        if held is not None and self._given(tenant, asked, held, now_ms, request):
+            return held
+        self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
+        return None
+
+    def _given(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
+        """Give the answer, or send the beat, of a session whose verdict on this very question is held."""
         lane, transport = self._lane, self.transport
-        checks_ = lane.checks
-        held = checks_.about(tenant, asked)
-        if held is None or transport is None:
+        if transport is None:
             return False
-        if checks_.stands(held, asked, now_ms):
-            lane.allow(
-                transport,
-                checks.written(lane.context, held, asked.session_id, now_ms, lambda: accept_language(request)),
-            )
-        elif not checks_.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms, request):
+        if lane.checks.stands(held, asked, now_ms):
+            wish = partial(accept_language, request)
+            lane.allow(transport, checks.written(lane.context, held, asked.session_id, now_ms, wish))
+        elif not lane.checks.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms, request):
             return False
-        self._next_keepalive_close_time = lane.close_at
         return True
 
     def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
@@ -407,40 +324,29 @@ class FastLane(RequestHandler):
 
     def _answered(self, head: Head, request: bytes, body: bytes) -> bool:
         """Answer one request here if that can be done."""
-        context = self._lane.context
-        now_ms = context.now_ms()
-        tenant = head.tenant
-        if now_ms >= head.until_ms or NUL in body:
+        lane, tenant = self._lane, head.tenant
+        if not lane.begun:
+            lane.turn()
+        now_ms = lane.now_ms
+        asked = decoded(body, many=head.many) if now_ms < head.until_ms else None
+        if asked is None or lane.policy(tenant) is None:
             return False
-        try:
-            asked = (MANY if head.many else ONE).decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        if context.book.held(tenant) is None:
-            return False
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if isinstance(asked, Check) and self._again(tenant, asked, now_ms, request):
+        if isinstance(asked, Check):
+            self._checked(tenant, asked, now_ms, request)
             return True
-        found = (
-            None
-            if isinstance(asked, Check)
-            else checks.held(context, tenant, asked, now_ms, lambda: accept_language(request))
-        )
+        self._next_keepalive_close_time = lane.close_at
+        found = checks.held(lane.context, tenant, asked, now_ms, partial(accept_language, request))
         if found is None:
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
         elif self.transport is not None:
-            self._lane.allow(self.transport, found)
+            lane.allow(self.transport, found)
         return True
 
     async def _later(
         self, tenant: str, asked: Check | ChecksRequest, now_ms: int, request: bytes, *, anew: bool = False
     ) -> None:
         """Answer from the stores, then go on with what came in meanwhile."""
-        lane = self._lane
-
-        def wish() -> str | None:
-            return accept_language(request)
-
+        lane, wish = self._lane, partial(accept_language, request)
         try:
             if anew and isinstance(asked, Check):
                 body = await checks.decided(lane.context, tenant, asked, now_ms, wish)
@@ -508,14 +414,20 @@ class FastLane(RequestHandler):
             self._aside = True
             self.transport.pause_reading()
 
-    def _free(self) -> bool:
-        """Whether this lane may answer now: nothing is being answered, by aiohttp or here, and the peer reads."""
-        return self._answering is None and not self._paused and self.transport is not None and self._idle()
-
     def _idle(self) -> bool:
         """Whether aiohttp has answered everything it was handed and waits for more."""
         waiter = self._waiter
         return waiter is not None and not waiter.done() and not self._messages
+
+
+def decoded(body: bytes, *, many: bool) -> Check | ChecksRequest | None:
+    """What is asked; None for what the other lane is to refuse."""
+    if NUL in body:
+        return None
+    try:
+        return MANY.decode(body) if many else ONE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def begins_well(data: bytes) -> bool:

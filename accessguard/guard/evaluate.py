@@ -35,7 +35,7 @@ ANY: Final = ""
 AGEING: Final = Need.NETWORKS | Need.CASES
 """What changes without a new generation of the member."""
 MOST_LOADS: Final = 5
-"""A snapshot is read again when its member changed meanwhile; a verdict on the last one is not held."""
+"""What is read is read again when it changed meanwhile; a verdict on the last snapshot is not held."""
 
 MOST_BEATS: Final = 120
 """A steady verdict is made anew after so many beats: an hour of steady use."""
@@ -129,10 +129,10 @@ class Evaluation:
             since = self._memory.moment()
             snapshot = await self._read(policy, session_id, now_ms)
             if snapshot is None:
-                if self._memory.moment() == since:
-                    self._memory.learn_unknown(tenant, session_id, now_ms)
-                    return None
-                continue  # something began or ended meanwhile
+                if again and self._memory.begun(tenant, session_id, since):
+                    continue
+                self._memory.learn_unknown(tenant, session_id, now_ms)
+                return None
             if not again or not self._memory.changed(tenant, snapshot.member_id, since):
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import IntFlag
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -20,15 +20,18 @@ from accessguard.policies.model import Policy
 from accessguard.sessions.model import Snapshot
 from accessguard.violations.model import Found
 
-Place = TypeVar("Place")
+Key = TypeVar("Key")
 Kept = TypeVar("Kept")
+
+Place: TypeAlias = tuple[str, str]
+"""A tenant, and one of its members or sessions."""
 
 MOST_SESSIONS: Final = 1_000_000
 MOST_SNAPSHOTS: Final = 50_000
 MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 MOST_SEEN: Final = 16_384
-"""Questions known again by their bytes: about 20 MB when full."""
+"""Bodies, and as many whole requests, known again by their bytes: about 20 MB each when full."""
 
 PACK: Final = msgspec.msgpack.Encoder()
 UNPACK: Final = msgspec.msgpack.Decoder(Snapshot)
@@ -118,7 +121,7 @@ class Known(msgspec.Struct, gc=False, frozen=True):
     """A question that was answered by a plain allow more than once, known again by its bytes.
 
     `active` says that it records an interaction, `until` when its caller's
-    token ends (ms since the epoch), `tail` is the answer from the number of
+    token ends (ms since the epoch; of a body, whose head says so, never), `tail` is the answer from the number of
     its Content-Length on.
     """
 
@@ -132,12 +135,38 @@ class Known(msgspec.Struct, gc=False, frozen=True):
 class Room:
     """What is held of one tenant."""
 
-    __slots__ = ("held", "members", "unknown")
+    __slots__ = ("held", "members")
 
     def __init__(self) -> None:
         self.held: dict[str, Held] = {}
         self.members: dict[str, Member] = {}
-        self.unknown: dict[str, int] = {}
+
+
+class Recent:
+    """What changed lately, by the number of the change; what it no longer knows of counts as changed with the last it let go."""
+
+    def __init__(self) -> None:
+        self._at: dict[Place, int] = {}
+        self._floor = -1
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def note(self, place: Place, number: int) -> None:
+        """Something changed just now."""
+        self._at.pop(place, None)
+        self._at[place] = number
+        for surplus in oldest(self._at, MOST_UNKNOWN):
+            self._floor = max(self._floor, self._at.pop(surplus))
+
+    def note_all(self, number: int) -> None:
+        """Anything may have changed."""
+        self._at.clear()
+        self._floor = number
+
+    def since(self, place: Place, number: int) -> bool:
+        """Whether it may have changed with that number or after it."""
+        return self._at.get(place, self._floor) >= number
 
 
 class Memory:
@@ -147,16 +176,17 @@ class Memory:
         self.trusted = True
         self.size = 0
         self.rooms: dict[str, Room] = {}
-        self.seen: dict[bytes, Known] = {}
-        self._packed: dict[tuple[str, str], None] = {}
-        self._drops: dict[tuple[str, str], int] = {}
+        self.requests: dict[bytes, Known] = {}
+        self.bodies: dict[bytes, Known] = {}
+        self._packed: dict[Place, None] = {}
+        self._unknown: dict[Place, int] = {}
+        self._drops = Recent()
+        self._begun = Recent()
         self._count = 0
-        self._floor = -1
 
     def verdict(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, if memory may be trusted."""
-        room = self.rooms.get(tenant)
-        return room.held.get(session_id) if room is not None and self.trusted else None
+        return self.last(tenant, session_id) if self.trusted else None
 
     def last(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, trusted or not: when it last beat is true in any case."""
@@ -169,15 +199,13 @@ class Memory:
 
     def stale(self, tenant: str, session_id: str) -> Snapshot | None:
         """The member of a session as it was last seen; for when no store answers."""
-        room = self.rooms.get(tenant)
-        held = room.held.get(session_id) if room else None
+        held = self.last(tenant, session_id)
         packed = held.member.packed if held else None
         return None if packed is None else UNPACK.decode(packed)
 
     def unknown(self, tenant: str, session_id: str, now_ms: int) -> bool:
         """Whether PostgreSQL said a moment ago that there is no such session."""
-        room = self.rooms.get(tenant)
-        return self.trusted and room is not None and room.unknown.get(session_id, 0) > now_ms
+        return self.trusted and self._unknown.get((tenant, session_id), 0) > now_ms
 
     def moment(self) -> int:
         """A number to hand to `hold`, taken before what a verdict is made from is read."""
@@ -185,15 +213,18 @@ class Memory:
 
     def changed(self, tenant: str, member_id: str, since: int) -> bool:
         """Whether the member was changed since that moment, so that what was read at it may be old."""
-        return self._drops.get((tenant, member_id), self._floor) >= since
+        return self._drops.since((tenant, member_id), since)
+
+    def begun(self, tenant: str, session_id: str, since: int) -> bool:
+        """Whether the session began or ended since that moment, so that it may be there by now."""
+        return self._begun.since((tenant, session_id), since)
 
     def learn_unknown(self, tenant: str, session_id: str, now_ms: int) -> None:
         """Keep for 2 s that there is no such session."""
-        unknown = self._room(tenant).unknown
-        unknown.pop(session_id, None)
-        unknown[session_id] = now_ms + UNKNOWN_MS
-        for surplus in oldest(unknown, MOST_UNKNOWN):
-            del unknown[surplus]
+        self._unknown.pop((tenant, session_id), None)
+        self._unknown[tenant, session_id] = now_ms + UNKNOWN_MS
+        for surplus in oldest(self._unknown, MOST_UNKNOWN):
+            del self._unknown[surplus]
 
     def member(self, snapshot: Snapshot, since: int) -> Member | None:
         """The member to hold a verdict under; None when it was changed since the snapshot was asked for."""
@@ -224,28 +255,20 @@ class Memory:
         if self.size > MOST_SESSIONS:
             self._make_room(room)
 
-    def remember(self, question: bytes, known: Known) -> None:
-        """Know a question again by its bytes, while there is room for it."""
-        if len(self.seen) < MOST_SEEN or question in self.seen:
-            self.seen[question] = known
-
     def forget_questions(self) -> None:
         """Make room for others than those that were first."""
-        if len(self.seen) >= MOST_SEEN:
-            self.seen.clear()
+        for questions in (self.requests, self.bodies):
+            if len(questions) >= MOST_SEEN:
+                questions.clear()
 
     def drop(self, tenant: str, member_id: str, session_ids: Iterable[str] = ()) -> None:
         """Forget a member, every verdict on its sessions, and that the named sessions were unknown."""
         self._count += 1
-        self._drops.pop((tenant, member_id), None)
-        self._drops[tenant, member_id] = self._count
-        for surplus in oldest(self._drops, MOST_UNKNOWN):
-            self._floor = max(self._floor, self._drops.pop(surplus))
-        room = self.rooms.get(tenant)
-        if room is not None:
-            for session_id in session_ids:
-                room.unknown.pop(session_id, None)
-            self._forget(tenant, member_id)
+        self._drops.note((tenant, member_id), self._count)
+        for session_id in session_ids:
+            self._begun.note((tenant, session_id), self._count)
+            self._unknown.pop((tenant, session_id), None)
+        self._forget(tenant, member_id)
 
     def drop_older(self, tenant: str, member_id: str, generation: int) -> bool:
         """Forget a member seen before `generation`; whether there was something to forget."""
@@ -259,11 +282,13 @@ class Memory:
     def drop_all(self) -> None:
         """Forget everything, when it is not known what has changed."""
         self._count += 1
-        self._floor = self._count
-        self._drops.clear()
+        self._drops.note_all(self._count)
+        self._begun.note_all(self._count)
+        self._unknown.clear()
         self._packed.clear()
         self.rooms.clear()
-        self.seen.clear()
+        self.requests.clear()
+        self.bodies.clear()
         self.size = 0
 
     def _room(self, tenant: str) -> Room:
@@ -309,7 +334,7 @@ class Memory:
                 room.members.pop(held.member.id, None)
 
 
-def oldest(memory: dict[Place, Kept], most: int) -> list[Place]:
+def oldest(memory: dict[Key, Kept], most: int) -> list[Key]:
     """What to forget of a memory that has grown past `most`: a good many at once, so that it is rarely looked for.
 
     The first key of a dict is found by passing over all that were deleted

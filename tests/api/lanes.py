@@ -13,7 +13,8 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.context import Context
-from accessguard.api.fastlane import FastLane, Lane, protocol
+from accessguard.api.fastlane import FastLane, protocol
+from accessguard.api.lane import Lane
 from accessguard.app import service
 from tests.service import LAPTOP, token
 

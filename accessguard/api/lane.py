@@ -1,0 +1,93 @@
+"""What all connections of the fast lane share: what is known again, the time, and answers that leave together."""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from accessguard.api import checks
+from accessguard.api.context import Context
+from accessguard.api.head import Head, Heads
+from accessguard.api.reply import JSON, SAFE_HEADERS
+from accessguard.guard.memory import MOST_SEEN, SEEN, Held, Known
+from accessguard.guard.model import Check
+
+LONGEST_QUESTION: Final = 2_048
+MAKE_ROOM_S: Final = 30
+FOR_EVER: Final = 1 << 60
+
+LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
+
+
+class Lane:
+    """What all connections of a worker share: known heads, answers that leave together, the time."""
+
+    def __init__(self, context: Context, *, body_limit_bytes: int, keepalive_s: float) -> None:
+        self.context = context
+        self.checks = context.checks
+        self.heads = Heads(context)
+        self.body_limit_bytes = body_limit_bytes
+        self.loop = asyncio.get_running_loop()
+        self.ready: list[tuple[asyncio.Transport, bytes]] = []
+        self.memory = context.checks.memory
+        self.request = self.memory.requests.get
+        self.body = self.memory.bodies.get
+        self.policy = context.book.held
+        self.keepalive_s = keepalive_s
+        self.close_at = 0.0
+        self.begun = False
+        self.now_ms = 0
+        self.start = b""
+        self._second = 0
+
+    def turn(self) -> None:
+        """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""
+        self.begun = True
+        self.now_ms = self.context.now_ms()
+        if self.now_ms // 1000 != self._second:
+            self._second = self.now_ms // 1000
+            self.start = start(200, JSON)
+            if self._second % MAKE_ROOM_S == 0:
+                self.memory.forget_questions()
+        self.close_at = self.loop.time() + self.keepalive_s
+        self.loop.call_soon(self.flush)
+
+    def allow(self, transport: asyncio.Transport, body: bytes) -> None:
+        """Answer 200 with `body`, together with the other answers of this turn: a sleeping caller is woken once."""
+        if not self.begun:
+            self.turn()
+        size = len(body)
+        length = LENGTHS[size] if size < len(LENGTHS) else b"%d\r\n\r\n" % size
+        self.ready.append((transport, b"".join((self.start, length, body))))
+
+    def remember(self, head: Head, question: bytes, asked: Check, held: Held, *, whole: bool) -> None:
+        """Know a question again whose plain allow is given for the second time; `whole` ones have their head in front."""
+        questions = self.memory.requests if whole else self.memory.bodies
+        again, held.flags = held.flags & SEEN, held.flags | SEEN
+        room = len(questions) < MOST_SEEN or question in questions
+        if not again or not room or held.other is not None or len(question) > LONGEST_QUESTION:
+            return
+        body = checks.plainly(held, asked.session_id)
+        tail = b"%d\r\n\r\n%b" % (len(body), body)
+        until = head.until_ms if whole else FOR_EVER
+        questions[question] = Known(held, head.tenant, asked.activity is not None, until, tail)
+
+    def flush(self) -> None:
+        """Write every answer that is ready."""
+        self.begun = False
+        ready, self.ready = self.ready, []
+        self.context.checks.tally.answers += len(ready)
+        for transport, answer in ready:
+            try:
+                transport.write(answer)
+            except RuntimeError:  # a connection that was lost since; the others are still owed their answers
+                continue
+
+
+def start(status: int, kind: str, extra: str = "") -> bytes:
+    """An answer up to the number of its Content-Length; HTTP's date has whole seconds (RFC 9110, 5.6.7)."""
+    safe = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS.items())
+    line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n"
+    return f"{line}{safe}{extra}Date: {formatdate(usegmt=True)}\r\nContent-Length: ".encode()
