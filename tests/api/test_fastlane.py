@@ -490,6 +490,19 @@ async def test_the_bound_of_a_body_is_the_same(both, known, size, pieces):
     assert talk.statuses == [200 if size <= LIMIT else 413, 200]
 
 
+@pytest.mark.parametrize("constant", [True, False], ids=["constant heads", "varying heads"])
+async def test_a_verdict_that_is_held_makes_no_body_smaller(service, known, constant):
+    """With a bound that is less than a packet: what is known by heart is answered, what is too large is 413."""
+    async with lanes(service.context, limit=len(known.body)) as found:
+        marks = ("same",) * 4 if constant else ("one", "two", "three", "four")
+        fitting = [known.raw(known.body, ("X-Mark", mark)) for mark in marks]
+        larger = known.raw(known.body[:-1] + b" }", ("X-Mark", marks[-1]))
+
+        talk = await found.both(*fitting, larger, LAST)
+
+    assert talk.statuses == [200, 200, 200, 200, 413, 200]
+
+
 async def test_a_body_near_its_bound_may_stop_anywhere_and_go_on(service, known):
     """A bound that is larger than what may wait, and a body that is cut where both meet."""
     async with lanes(service.context, limit=3 * LIMIT) as found:

@@ -109,6 +109,8 @@ async def test_nobody_is_there_before_the_first_login(tenant):
         pytest.param({"to": "2020-01-01T00:00:00Z"}, "/to", id="a period that ends before it begins"),
         pytest.param({"from": "2020-01-01T00:00:00Z"}, "/to", id="a period of more than three years"),
         pytest.param({"from": "yesterday"}, "/from", id="no time"),
+        pytest.param({"from": "0001-01-01T00:00:00+14:00"}, "/from", id="a beginning before the calendar"),
+        pytest.param({"to": "9999-12-31T23:59:59-12:00"}, "/to", id="an end after the calendar"),
     ],
 )
 async def test_what_cannot_be_tried_is_refused_with_a_pointer(tenant, change, pointer):

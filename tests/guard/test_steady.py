@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.service import Answer, Service, Tenant, running
+from accessguard.sessions.store import SessionStore
+from tests.service import Answer, Service, Tenant, items, running
+from tests.sessions.own import own_valkey
 
 MINUTE_MS = 60_000
 
@@ -113,3 +117,41 @@ async def test_so_many_beats_are_looked_at_once(here, monkeypatch):
         await visit(here, login, after_ms=30_000)
 
     assert counts(here) == (before[0] + 12, before[1] + 1)
+
+
+async def test_without_valkey_last_activity_moves_once_in_thirty_seconds_all_the_same(
+    database_url: str, tmp_path: Path, service: Service
+):
+    """The worker that has the beat already asks nobody whether it is due."""
+    async with own_valkey(tmp_path) as valkey, running(database_url, valkey.url) as worker:
+        worker.clock.stop()
+        here = worker.tenant()
+        login = await here.login()
+        await valkey.child.kill()
+
+        decisions = [await visit(here, login, after_ms=each) for each in (0, 1_000, 28_999, 1)]
+
+        rows = await here.see("/v1/members/ana/activity")
+    assert decisions == ["allow"] * 4
+    assert len([*items(rows)]) == 2
+
+
+async def test_a_login_that_is_committed_while_its_session_is_looked_for_is_found(here, monkeypatch):
+    """The query that came too early is not believed: the session began after it was asked."""
+    read, early, go_on = SessionStore.snapshot, asyncio.Event(), asyncio.Event()
+
+    async def held_up(self, *asked, **more):
+        found = await read(self, *asked, **more)
+        if not early.is_set():
+            early.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(SessionStore, "snapshot", held_up)
+    checking = asyncio.create_task(here.check("own-session"))
+    await early.wait()
+
+    await here.login(session_id="own-session")
+    go_on.set()
+
+    assert (await checking)["decision"] == "allow"

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.turns import Turns
 
 
@@ -63,4 +64,20 @@ async def test_one_that_fails_or_gives_up_gives_its_turn_on():
     async with asyncio.timeout(1), turns.turn("a"):
         pass
 
+    assert turns._locks == {}
+
+
+async def test_nobody_waits_for_a_turn_for_ever(monkeypatch):
+    """Who has waited long enough is told to come again, and leaves the others' order as it is."""
+    monkeypatch.setattr("accessguard.guard.turns.PATIENCE_S", 0.01)
+    turns = Turns()
+
+    async with turns.turn("a"):
+        with pytest.raises(GuardError) as refused:
+            async with turns.turn("a"):
+                pytest.fail("two are in")
+        waiting = turns._locks["a"][1]
+
+    assert refused.value.code is ErrorCode.UNAVAILABLE
+    assert waiting == 1
     assert turns._locks == {}
