@@ -130,6 +130,8 @@ class FastLane(RequestHandler):
             known = lane.body(body)
             if known is None or known.tenant != head.tenant:
                 return self._first(head, data, body, now_ms)
+            if self._constant:
+                lane.learn(data, head, known)
         held = known.held
         if (
             now_ms >= held.until

@@ -195,11 +195,15 @@ class Shape:
 
 
 def shape(one: bytes, other: bytes, head: Head) -> Shape | None:
-    """The shape of two plain heads, of which `head` says what `other` does; None when they differ in more than values."""
+    """The shape of two plain heads, of which `head` says what `other` does.
+
+    None when they differ in more than values; and when they do not differ at
+    all, as then they are known whole, which costs less.
+    """
     parts: list[bytes] = []
     fixed, length_at = b"", -1
     lines = zip(one.split(CRLF), other.split(CRLF), strict=False)
-    if one.count(CRLF) != other.count(CRLF):
+    if one == other or one.count(CRLF) != other.count(CRLF):
         return None
     for number, (first, second) in enumerate(lines):
         lead = CRLF if number else b""

@@ -7,6 +7,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+
 from accessguard.api import checks
 from accessguard.api.context import Context
 from accessguard.api.head import Head, Heads
@@ -73,6 +75,12 @@ class Lane:
         tail = b"%d\r\n\r\n%b" % (len(body), body)
         until = head.until_ms if whole else FOR_EVER
         questions[question] = Known(held, head.tenant, asked.activity is not None, until, tail)
+
+    def learn(self, request: bytes, head: Head, known: Known) -> None:
+        """Know a whole request again, of whose body that much is known already."""
+        requests = self.memory.requests
+        if len(requests) < MOST_SEEN and len(request) <= LONGEST_QUESTION:
+            requests[request] = msgspec.structs.replace(known, until=head.until_ms)
 
     def flush(self) -> None:
         """Write every answer that is ready."""

@@ -758,6 +758,18 @@ async def test_only_a_plain_allow_is_known_by_its_bytes(both, known):
     assert tally._outcomes[ended] - before[1][ended] == 15
 
 
+async def test_a_head_that_never_varies_is_known_whole_on_every_connection(both, known):
+    """On the one that brought it first, too: of three equal requests, the third costs one lookup."""
+    requests = both.context.checks.memory.requests
+    whole = known.raw(known.body)
+
+    for _ in range(2):
+        requests.clear()
+        await both.talk(both.fast, *[whole] * 6)
+
+        assert whole in requests
+
+
 async def test_what_is_known_is_bounded(both, known, monkeypatch):
     """Heads, lines: full memories are begun anew, and answers stay right."""
     monkeypatch.setattr("accessguard.api.head.MOST_HELD", 4)

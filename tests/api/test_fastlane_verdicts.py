@@ -477,11 +477,16 @@ async def test_what_is_counted_is_what_was_answered(asker):
 async def test_the_bytes_of_a_body_alone_are_no_request(asker):
     """On a connection whose head never varies, too, and whoever's body it was."""
     login = await asker.tenant.login()
-    whole = request(asker.tenant.name, question(login["session"]["id"], user_agent=CHROME.format(142)), exp=FAR_S)
-    await asker.by_heart(login)
+    asked = question(login["session"]["id"], user_agent=CHROME.format(142))
+    whole = request(asker.tenant.name, asked, exp=FAR_S)
+    start, _, body = whole.partition(b"\r\n\r\n")
     answers = [await asker.raw(whole) for _ in range(4)]
+    varied = [b"%b\r\nX-Mark: %d\r\n\r\n%b" % (start, number, body) for number in range(4)]
+    await asker.both.talk(asker.both.fast, *varied)
 
-    _, _, body = whole.partition(b"\r\n\r\n")
+    assert body in asker.both.context.checks.memory.bodies
+    assert whole in asker.both.context.checks.memory.requests
+    assert await asker.raw(whole) == 200
     bare = await asker.raw(body)
 
     assert answers == [200] * 4

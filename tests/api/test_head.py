@@ -178,6 +178,7 @@ def test_a_shape_covers_what_varies_and_nothing_else(heads, bearer):
         assert found.read(other) == -1
     assert shape(of("a", 10), of("a", 10, ("X", "1")), known) is None
     assert shape(b"", of("b", 20), known) is None
+    assert shape(of("a", 10), of("a", 10), known) is None
 
 
 @pytest.mark.parametrize(
