@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -41,14 +41,11 @@ def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, w
     if isinstance(asked, Check):
         one = ctx.checks.peek(tenant, asked, now_ms)
         return None if one is None else written(ctx, one, asked.session_id, now_ms, wish)
-    peek = ctx.checks.peek
-    known = [peek(tenant, each, now_ms) for each in asked.checks]
+    known = ctx.checks.peek_all(tenant, asked.checks, now_ms)
     if None in known:
         return None
-    answers = [
-        written(ctx, each, one.session_id, now_ms, wish) for each, one in zip(known, asked.checks, strict=True) if each
-    ]
-    return _joined(answers)
+    pairs = zip(known, asked.checks, strict=True)
+    return _joined([written(ctx, each, one.session_id, now_ms, wish) for each, one in pairs if each is not None])
 
 
 async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, wish: Wish) -> bytes:
@@ -58,7 +55,7 @@ async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: 
     """
     if isinstance(asked, Check):
         return await _made(ctx, tenant, asked, now_ms, wish)
-    return _joined(await asyncio.gather(*(_made(ctx, tenant, each, now_ms, wish) for each in asked.checks)))
+    return _joined(await _all_made(ctx, tenant, asked.checks, now_ms, wish))
 
 
 async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Response:
@@ -74,9 +71,32 @@ async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish
     if known is not None:
         if ctx.checks.stands(known, asked, now_ms):
             return written(ctx, known, asked.session_id, now_ms, wish)
-        if ctx.checks.goes_on(known, now_ms) and await ctx.checks.beaten(tenant, asked, known, now_ms):
+        if ctx.checks.goes_on(known, now_ms) and await asyncio.shield(ctx.checks.beating(tenant, asked, known, now_ms)):
             return plainly(known, asked.session_id)
     return await decided(ctx, tenant, asked, now_ms, wish)
+
+
+async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: int, wish: Wish) -> list[bytes]:
+    """The answers in the order of asking: those from memory, then those that only want a beat, then the rest together.
+
+    A task is made only for what has to be decided anew.
+    """
+    answers: dict[int, bytes] = {}
+    beats: dict[int, tuple[Held, asyncio.Future[bool]]] = {}
+    for place, each in enumerate(asked):
+        known = ctx.checks.about(tenant, each)
+        if known is not None and ctx.checks.stands(known, each, now_ms):
+            answers[place] = written(ctx, known, each.session_id, now_ms, wish)
+        elif known is not None and ctx.checks.goes_on(known, now_ms):
+            beats[place] = (known, ctx.checks.beating(tenant, each, known, now_ms))
+    await asyncio.shield(asyncio.gather(*(beat for _, beat in beats.values())))
+    for place, (known, beat) in beats.items():
+        if beat.result():
+            answers[place] = plainly(known, asked[place].session_id)
+    rest = [place for place in range(len(asked)) if place not in answers]
+    made = await asyncio.gather(*(decided(ctx, tenant, asked[place], now_ms, wish) for place in rest))
+    answers.update(zip(rest, made, strict=True))
+    return [answers[place] for place in range(len(asked))]
 
 
 async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:

@@ -45,6 +45,8 @@ BEGINNINGS: Final = (b"POST /", b"GET /", b"PUT /", b"PATCH /", b"DELETE /")
 MOST_WAITING: Final = 1_048_576
 # A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
 MOST_PIECES: Final = 8
+# Turns of the loop that aiohttp's task may take to wait again behind an answer; it takes two.
+MOST_TURNS: Final = 3
 
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
@@ -75,6 +77,7 @@ class FastLane(RequestHandler):
         "_shape",
         "_stopping",
         "_surrendered",
+        "_turns",
     )
 
     def __init__(self, server: web.Server, lane: Lane, **settings: Any) -> None:
@@ -91,6 +94,7 @@ class FastLane(RequestHandler):
         self._surrendered = False  # aiohttp alone knows where the next request begins
         self._ended = False  # the peer has sent all it will
         self._aside = False  # reading is paused by this lane
+        self._turns = MOST_TURNS  # for which aiohttp's task, which owes no answer, may still be waited for
 
     def data_received(self, data: bytes) -> None:
         """Answer what can be answered here; hand on the rest, in order."""
@@ -252,7 +256,9 @@ class FastLane(RequestHandler):
         """Let the last answer to a peer that will send no more close the connection."""
         if self._ended and not self._messages:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        done = await super().finish_response(request, resp, start_time)
+        self._turns = MOST_TURNS
+        return done
 
     def handle_error(
         self,
@@ -315,8 +321,10 @@ class FastLane(RequestHandler):
         if head is None:
             return self._incomplete(data) if end < 0 else self._surrender(data)
         length = end + 4 + head.length
-        if not head.fast or not self._idle() or head.length > self._lane.body_limit_bytes:
+        if not head.fast or head.length > self._lane.body_limit_bytes:
             return self._pass(data, length)
+        if not self._idle():
+            return 0 if self._soon() else self._pass(data, length)
         if len(data) < length:
             self._pieces += 1
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -389,9 +397,21 @@ class FastLane(RequestHandler):
             return 0
         return self._surrender(data)
 
+    def _soon(self) -> bool:
+        """Whether aiohttp's task has given its answer (or has just begun) and waits again in a moment; look then.
+
+        A quick caller asks again before that task's next step. Handed to aiohttp, its
+        check would make it busy for the one after it: once there, always there.
+        """
+        if self._turns <= 0 or self._messages or self._owed:
+            return False
+        self._turns -= 1
+        self._loop.call_soon(self._go_on)
+        return True
+
     def _pass(self, data: bytes, length: int) -> int:
         """Hand one request to aiohttp, the body as far as it is here."""
-        self._pieces = 0
+        self._pieces = self._turns = 0
         given = data[:length]
         self._owed = length - len(given)
         super().data_received(given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -59,8 +59,21 @@ class Checks:
 
     def peek(self, tenant: str, asked: Check, now_ms: int) -> Held | None:
         """The verdict in memory, when it still holds for exactly this question."""
-        held = self.about(tenant, asked)
-        return held if held is not None and self.stands(held, asked, now_ms) else None
+        return self.peek_all(tenant, (asked,), now_ms)[0]
+
+    def peek_all(self, tenant: str, asked: Sequence[Check], now_ms: int) -> list[Held | None]:
+        """The verdict on each question, in the order of asking; what is the same for all is looked up once."""
+        room, policy = self.memory.rooms.get(tenant), self._book.held(tenant)
+        if room is None or policy is None or not self.memory.trusted:
+            return [None] * len(asked)
+        find, found = room.held.get, list[Held | None]()
+        for each in asked:
+            held = find(each.session_id)
+            if held is None or each.explain or held.policy is not policy or held.asked != asked_of(each, policy):
+                found.append(None)
+            else:
+                found.append(held if self.stands(held, each, now_ms) else None)
+        return found
 
     def stands(self, held: Held, asked: Check, now_ms: int) -> bool:
         """Whether a verdict on this very question still stands, without asking anybody.
@@ -95,12 +108,16 @@ class Checks:
                 before_ms = now_ms
             elif ticked is Ticked.EARLY:
                 self.tally.early += 1
-            going = ticked is not Ticked.UNSURE and self.about(tenant, asked) is held
+            going = ticked is not Ticked.UNSURE and self._kept(tenant, asked.session_id, held)
             if going:
                 self._beaten(held, before_ms)
             then(going)
 
         self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)
+
+    def _kept(self, tenant: str, session_id: str, held: Held) -> bool:
+        """Whether a verdict that was about the question still is the one in memory."""
+        return self.memory.verdict(tenant, session_id) is held and held.policy is self._book.held(tenant)
 
     def _beaten(self, held: Held, last_ms: int) -> None:
         held.until = last_ms + BEAT_MS
@@ -118,14 +135,14 @@ class Checks:
         for found in other.found:
             self._folds.again(held.policy.tenant, msgspec.structs.replace(found, at=from_ms(now_ms)))
 
-    async def beaten(self, tenant: str, asked: Check, held: Held, now_ms: int) -> bool:
-        """The same as `beat`, to be awaited; False, too, when Valkey is out of reach."""
+    def beating(self, tenant: str, asked: Check, held: Held, now_ms: int) -> asyncio.Future[bool]:
+        """The same as `beat`, to be awaited behind a shield; False, too, when Valkey is out of reach."""
         stands: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         try:
             self.beat(tenant, asked, held, now_ms, stands.set_result)
         except GuardError:
-            return False
-        return await asyncio.shield(stands)
+            stands.set_result(False)
+        return stands
 
     async def decide(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
         """Decide anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""

@@ -25,6 +25,8 @@ from accessguard.sessions.pipe import Pipe, Place
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
 KEY_LIFE_S: Final = 86_400
+RENEWED_MS: Final = 3_600_000
+"""A key's life is begun anew at the first beat of a session in each hour."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,7 +80,7 @@ def script(name: str, **constants: int) -> Script:
 
 
 BEAT: Final = script("beat.lua")
-TICK: Final = script("tick.lua", interval_ms=BEAT_MS, life_s=KEY_LIFE_S)
+TICK: Final = script("tick.lua", interval_ms=BEAT_MS, life_s=KEY_LIFE_S, renewed_ms=RENEWED_MS)
 TICK_COMMAND: Final = b"*8\r\n$7\r\nEVALSHA\r\n$40\r\n" + TICK.sha.encode() + b"\r\n$1\r\n1\r\n" + b"$%d\r\n%b\r\n" * 5
 """EVALSHA with one key and four arguments (RESP2); packing it by hand costs a fifth of hiredis' way."""
 SEED: Final = script("seed.lua")

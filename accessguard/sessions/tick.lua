@@ -14,5 +14,8 @@ local last, now = tonumber(ARGV[3]), tonumber(ARGV[2])
 if held and tonumber(held) > last then last = tonumber(held) end
 if now - last < {interval_ms} then return {0, last} end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('EXPIRE', KEYS[1], {life_s})
+-- What was written in the same hour began the key's life anew, and a life is many hours.
+if not held or math.floor(tonumber(held) / {renewed_ms}) ~= math.floor(now / {renewed_ms}) then
+  redis.call('EXPIRE', KEYS[1], {life_s})
+end
 return {1, last}

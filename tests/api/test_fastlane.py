@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
+from accessguard.api.fastlane import FastLane
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.metrics import HTTP
 from tests.api.lanes import LAST, LIMIT, Lanes, head, lanes, one, question, replies, request, same
@@ -449,6 +450,44 @@ async def test_a_connection_stays_on_the_fast_lane_whatever_else_is_asked_on_it(
             await one(reader)
             assert fast(both) - before == by_lane, asked
     assert both.connections[-1]._surrendered is False
+    writer.close()
+
+
+async def test_a_caller_that_asks_again_at_once_is_back_on_the_fast_lane(both, known, monkeypatch):
+    """A check that is there before aiohttp's task has put its last answer away waits for it, and does not follow it."""
+    finish = FastLane.finish_response
+
+    async def quick(self, *answer):
+        done = await finish(self, *answer)
+        self._loop.call_soon(self.data_received, known.check())
+        return done
+
+    monkeypatch.setattr(FastLane, "finish_response", quick)
+    reader, writer = await asyncio.open_connection("127.0.0.1", both.fast)
+    before = fast(both)
+    writer.write(request(known.tenant.name, None, path="/nothing", method="GET"))
+
+    first, second = await one(reader), await one(reader)
+
+    assert (first.status, second.status, fast(both) - before) == (404, 200, 1)
+    writer.close()
+
+
+async def test_the_first_check_of_a_connection_is_on_the_fast_lane(both, known, monkeypatch):
+    """Also when it is there before aiohttp's task has begun."""
+    made = FastLane.connection_made
+
+    def full(self, transport):
+        made(self, transport)
+        self.data_received(known.check())
+
+    monkeypatch.setattr(FastLane, "connection_made", full)
+    before = fast(both)
+    reader, writer = await asyncio.open_connection("127.0.0.1", both.fast)
+
+    answer = await one(reader)
+
+    assert (answer.status, fast(both) - before) == (200, 1)
     writer.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from accessguard.sessions.store import SessionStore
-from tests.service import Answer, Service, Tenant, items, running
+from tests.service import CHROME, LAPTOP, Answer, Service, Tenant, items, running
 from tests.sessions.own import own_valkey
 
 MINUTE_MS = 60_000
@@ -48,6 +48,29 @@ async def test_the_beats_of_a_steady_session_are_not_evaluated(here):
 
     assert decisions == ["allow"] * 5
     assert counts(here) == (before[0] + 5, before[1])
+
+
+async def test_of_a_batch_each_is_answered_as_it_would_be_alone(here):
+    """From memory, after a beat, evaluated, unknown: in the order of asking, each counted once."""
+    held, due, blocked = await here.login("ana"), await here.login("bo"), await here.login("cy")
+    for login in (due, held, blocked):
+        await visit(here, login)
+    here.service.clock.forward(30_000)
+    await visit(here, held)
+    await here.device("cy", blocked["device"]["id"], access="blocked")
+    asked = [(held["session"]["id"], "allow"), ("no", "deny"), (due["session"]["id"], "allow")]
+    asked += [(blocked["session"]["id"], "deny"), (held["session"]["id"], "allow")]
+    checks = [
+        {"session_id": each, "ip": LAPTOP, "user_agent": CHROME.format(142), "activity": "lesson_open"}
+        for each, _ in asked
+    ]
+    before = counts(here)
+
+    answer = await here.call("POST", "/v1/checks", {"checks": checks})
+
+    answers = [(each["session_id"], each["decision"]) for each in answer["results"]]
+    assert answers == asked
+    assert counts(here) == (before[0] + 1, before[1] + 2)
 
 
 async def test_a_session_that_was_silent_for_long_is_looked_at_again(here):

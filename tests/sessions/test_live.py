@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.sessions.live import KEY_LIFE_S, Live, key
+from accessguard.sessions.live import KEY_LIFE_S, RENEWED_MS, TICK, Live, Ticked, key
 
 T0 = 1_795_000_000_000
 
@@ -149,6 +149,40 @@ async def test_a_member_that_stays_away_is_forgotten(live, member):
     left = await live._call("TTL", key(*member))
 
     assert KEY_LIFE_S - 60 < left <= KEY_LIFE_S
+
+
+@pytest.mark.parametrize(
+    ("later_ms", "renewed"),
+    [
+        pytest.param(30_000, False, id="in the same hour"),
+        pytest.param(RENEWED_MS, True, id="in the next one"),
+    ],
+)
+async def test_a_beat_of_each_hour_begins_the_life_of_its_key_anew(live, member, later_ms, renewed):
+    """The first one does, and so does the first of every session; the others save Valkey the command."""
+    hour = T0 - T0 % RENEWED_MS
+    await ticked(live, member, hour)
+    await live._call("EXPIRE", key(*member), 100)
+
+    await ticked(live, member, hour + later_ms)
+
+    left = await live._call("TTL", key(*member))
+    assert (left > KEY_LIFE_S - 60) is renewed
+
+
+async def test_the_first_beat_of_a_key_gives_it_a_life(live, member):
+    """So that no key stays for ever."""
+    await ticked(live, member, T0)
+
+    assert KEY_LIFE_S - 60 < await live._call("TTL", key(*member)) <= KEY_LIFE_S
+
+
+async def ticked(live, member, now_ms):
+    """A beat of the member's only session that moved last activity."""
+    heard = asyncio.get_running_loop().create_future()
+    await live._call("SCRIPT", "LOAD", TICK.text)
+    live.tick(*member, "s1", (now_ms, 0, 1), heard.set_result)
+    assert live.ticked(await heard)[0] is Ticked.MOVED
 
 
 async def test_scripts_come_back_after_valkey_has_forgotten_them(live, member):
