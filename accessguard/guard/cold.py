@@ -41,7 +41,7 @@ NO_DEVICE: Final = b"null"
 DASHES: Final = b'"-'
 
 
-class Rested(msgspec.Struct, kw_only=True, gc=False, frozen=True):
+class Rested(msgspec.Struct, gc=False, frozen=True):
     """A plain allow without its session and tenant; the fields are those of `Held` and `Member`."""
 
     member_id: str
@@ -162,17 +162,8 @@ class Cold:
         current, policy = self._policies.get(tenant, (0, None))
         if policy is None or current != number or self._changed[_bucket(tenant, member_id)] > changes:
             return None
-        return Rested(
-            member_id=member_id,
-            generation=generation,
-            open=opened,
-            policy=policy,
-            asked=asked,
-            until=until,
-            device=_json(device) if known else NO_DEVICE,
-            flags=flags,
-            rest=rest,
-        )
+        shown = _json(device) if known else NO_DEVICE
+        return Rested(member_id, generation, opened, policy, asked, until, shown, flags, rest)
 
     def _number(self, tenant: str, policy: Policy) -> int:
         """The number of a policy; only a tenant's last one has any, so what was made under another is not found."""

@@ -191,15 +191,7 @@ class Memory:
             member = room.members[rested.member_id] = Member(rested.member_id, rested.generation, rested.open)
         elif member.generation != rested.generation:
             return None
-        held = Held(
-            member=member,
-            policy=rested.policy,
-            asked=rested.asked,
-            until=rested.until,
-            device=rested.device,
-            flags=rested.flags,
-            rest=rested.rest,
-        )
+        held = Held(member, rested.policy, rested.asked, rested.until, rested.device, rested.flags, rested.rest)
         self._add(room, session_id, held)
         return held
 
@@ -370,21 +362,15 @@ class Memory:
         if held.other is None:
             self._cold.put(tenant, held.id, _rested(held))
         held.flags |= DEAD
-        member.sessions = tuple(each for each in member.sessions if each != held.id)
-        if not member.sessions:
+        if len(member.sessions) > 1:
+            member.sessions = tuple(each for each in member.sessions if each != held.id)
+        else:
             del room.members[member.id]
             self._packed.pop((tenant, member.id), None)
 
 
 def _rested(held: Held) -> Rested:
+    of = held.member
     return Rested(
-        member_id=held.member.id,
-        generation=held.member.generation,
-        open=held.member.open,
-        policy=held.policy,
-        asked=held.asked,
-        until=held.until,
-        device=held.device,
-        flags=held.flags,
-        rest=held.rest,
+        of.id, of.generation, of.open, held.policy, held.asked, held.until, held.device, held.flags, held.rest
     )
