@@ -1,6 +1,7 @@
 """Sessions that rest: given again as they were, and never what a change has undone."""
 
 import random
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -26,10 +27,11 @@ def one_hot(monkeypatch):
     monkeypatch.setattr(room, "MOST_HOT", 1)
 
 
-def learned(memory: Memory, session_id: str, member: str = "ana", *, generation: int = 1, **more) -> Held:
+def learned(memory: Memory, session_id: str, member: str = "ana", *, generation: int = 1, **more: Any) -> Held:
     """A verdict that is held, under the same policy as all others."""
     seen = snapshot(member, sessions=(stored_session(session_id),), generation=generation)
-    held = hold(memory, seen, session_id, **{"policy": POLICY, "until": BEGIN_MS} | more)
+    given: dict[str, Any] = {"policy": POLICY, "until": BEGIN_MS}
+    held = hold(memory, seen, session_id, **given | more)
     assert held is not None
     return held
 
