@@ -12,7 +12,7 @@ from benchmarks.model import BenchError, Load, Measure
 from benchmarks.processes import Processes, python
 
 SOURCE = Path(__file__).with_name("load.c")
-ONCE_S = 240
+ONCE_S = 480
 
 
 class Generator:

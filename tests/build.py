@@ -203,7 +203,13 @@ def hold(memory: Memory, snapshot: Snapshot, session_id: str, *, since: int | No
     member = memory.member(snapshot, memory.moment() if since is None else since)
     if member is None:
         return None
-    given: dict[str, Any] = {"policy": policy(), "asked": 0, "until": 100, "device": b"null", "flags": 0}
+    given: dict[str, Any] = {
+        "policy": policy(tenant=snapshot.tenant),
+        "asked": 0,
+        "until": 100,
+        "device": b"null",
+        "flags": 0,
+    }
     held = Held(member=member, **given | more)
     memory.hold(snapshot.tenant, session_id, held)
     return held

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.errors import GuardError
-from accessguard.guard.memory import oldest
+from accessguard.guard.recent import oldest
 from accessguard.metrics import FLUSH_FAILURES, VIOLATIONS
 from accessguard.violations.model import Found
 from accessguard.violations.store import ViolationStore

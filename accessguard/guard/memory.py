@@ -1,34 +1,34 @@
 """What a worker holds: the last verdict of each session with what it depends on, and members as PostgreSQL had them.
 
-A held session has to be small, because a worker holds a million of them: about
-700 bytes each, all told. What a plain allow says is not kept as text but put together
-from three values; the member's snapshot is kept packed, and for the members
-that were looked at last only.
+A worker holds a million sessions, in two tiers. The ones that were asked about
+lately are objects, about 700 bytes each: what a plain allow says is not kept as
+text but put together from three values, and the member's snapshot is kept
+packed. The others rest in a hundred bytes each (guard/cold.py), without a
+snapshot; the next question about one makes it an object again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from enum import IntFlag
-from itertools import islice
-from typing import Final, TypeAlias, TypeVar
+from typing import Final
 
 import msgspec
 
+from accessguard.guard.cold import Cold, Rested
 from accessguard.guard.model import Check, Verdict
+from accessguard.guard.recent import MOST_UNKNOWN, Place, Recent, oldest
 from accessguard.policies.model import Policy
 from accessguard.sessions.model import Snapshot
 from accessguard.violations.model import Found
 
-Key = TypeVar("Key")
-Kept = TypeVar("Kept")
-
-Place: TypeAlias = tuple[str, str]
-"""A tenant, and one of its members or sessions."""
-
 MOST_SESSIONS: Final = 1_000_000
+MOST_HOT: Final = 50_000
+"""Sessions as objects: what a busy worker is asked about within a minute or so, for 35 MB (with snapshots 70)."""
+SECOND_CHANCES: Final = 16
+"""At once; so a question never waits for more than a few microseconds, and all being used, the oldest rests."""
 MOST_SNAPSHOTS: Final = 50_000
-MOST_UNKNOWN: Final = 10_000
 UNKNOWN_MS: Final = 2_000
 MOST_SEEN: Final = 16_384
 """Bodies, and as many whole requests, known again by their bytes: about 20 MB each when full."""
@@ -96,8 +96,9 @@ class Held(msgspec.Struct, gc=False):
     verdict depends on (SipHash-1-3 under a key of this process, PEP 456), `until` the time (ms since the
     epoch) when the verdict ends whatever happens, or wants its beat. `device`
     is the device's id as JSON. `rest` is how many beats may follow without an
-    evaluation. `other` is None for a plain allow. It is never part of a
-    cycle, so the collector need not look at a million of them.
+    evaluation. `other` is None for a plain allow. `id` is the session's,
+    `noted` what `until` was when it was last looked at whether the session is used. It is never part of a
+    cycle, so the collector need not look at all of them.
     """
 
     member: Member
@@ -108,6 +109,8 @@ class Held(msgspec.Struct, gc=False):
     flags: int
     rest: int = 0
     other: Other | None = None
+    id: str = ""
+    noted: int = 0
 
 
 def asked_of(asked: Check, policy: Policy) -> int:
@@ -133,7 +136,7 @@ class Known(msgspec.Struct, gc=False, frozen=True):
 
 
 class Room:
-    """What is held of one tenant."""
+    """What is held of one tenant's sessions that were asked about lately."""
 
     __slots__ = ("held", "members")
 
@@ -142,47 +145,30 @@ class Room:
         self.members: dict[str, Member] = {}
 
 
-class Recent:
-    """What changed lately, by the number of the change; what it no longer knows of counts as changed with the last it let go."""
-
-    def __init__(self) -> None:
-        self._at: dict[Place, int] = {}
-        self._floor = -1
-
-    def __len__(self) -> int:
-        return len(self._at)
-
-    def note(self, place: Place, number: int) -> None:
-        """Something changed just now."""
-        self._at.pop(place, None)
-        self._at[place] = number
-        for surplus in oldest(self._at, MOST_UNKNOWN):
-            self._floor = max(self._floor, self._at.pop(surplus))
-
-    def note_all(self, number: int) -> None:
-        """Anything may have changed."""
-        self._at.clear()
-        self._floor = number
-
-    def since(self, place: Place, number: int) -> bool:
-        """Whether it may have changed with that number or after it."""
-        return self._at.get(place, self._floor) >= number
-
-
 class Memory:
-    """Bounded by count; the verdict and the snapshot that were made longest ago go first."""
+    """Bounded by count; what has not been asked about for longest goes first, about so.
+
+    A session is held in one tier or the other, never in both.
+    """
 
     def __init__(self) -> None:
         self.trusted = True
-        self.size = 0
+        self.hot = 0
         self.rooms: dict[str, Room] = {}
         self.requests: dict[bytes, Known] = {}
         self.bodies: dict[bytes, Known] = {}
+        self._cold = Cold()
+        self._line: deque[Held] = deque()
         self._packed: dict[Place, None] = {}
         self._unknown: dict[Place, int] = {}
         self._drops = Recent()
         self._begun = Recent()
         self._count = 0
+
+    @property
+    def size(self) -> int:
+        """How many sessions are held."""
+        return self.hot + self._cold.size
 
     def verdict(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, if memory may be trusted."""
@@ -191,14 +177,30 @@ class Memory:
     def last(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, trusted or not: when it last beat is true in any case."""
         room = self.rooms.get(tenant)
-        return room.held.get(session_id) if room is not None else None
+        held = room.held.get(session_id) if room is not None else None
+        return held or self.recall(tenant, session_id)
+
+    def recall(self, tenant: str, session_id: str) -> Held | None:
+        """Make a resting verdict an object again, as if it had never been anything else; None when none stands."""
+        rested = self._cold.take(tenant, session_id)
+        if rested is None:
+            return None
+        room = self._room(tenant)
+        member = room.members.get(rested.member_id)
+        if member is None:
+            member = room.members[rested.member_id] = Member(rested.member_id, rested.generation, rested.open)
+        elif member.generation != rested.generation:
+            return None
+        held = Held(member, rested.policy, rested.asked, rested.until, rested.device, rested.flags, rested.rest)
+        self._add(room, session_id, held)
+        return held
 
     def known(self, tenant: str, session_id: str) -> Snapshot | None:
         """The member of a session that has a verdict, if memory may be trusted."""
         return self.stale(tenant, session_id) if self.trusted else None
 
     def stale(self, tenant: str, session_id: str) -> Snapshot | None:
-        """The member of a session as it was last seen; for when no store answers."""
+        """The member of a session as it was last seen, for when no store answers; None, too, when all of its sessions rested."""
         held = self.last(tenant, session_id)
         packed = held.member.packed if held else None
         return None if packed is None else UNPACK.decode(packed)
@@ -233,8 +235,10 @@ class Memory:
             return None
         room = self._room(tenant)
         there = room.members.get(member_id)
-        if there is None or there.generation != snapshot.generation:
+        if there is not None and there.generation != snapshot.generation:
             self._forget(tenant, member_id)
+            there = None
+        if there is None:
             there = room.members[member_id] = Member(member_id, snapshot.generation, snapshot.open)
         self._keep(there, snapshot)
         return there
@@ -246,14 +250,11 @@ class Memory:
             return
         before = room.held.pop(session_id, None)
         if before is None:
-            self.size += 1
+            self._cold.take(tenant, session_id)
         else:
             before.flags |= DEAD
-        room.held[session_id] = held
-        if session_id not in member.sessions:
-            member.sessions = (*member.sessions, session_id)
-        if self.size > MOST_SESSIONS:
-            self._make_room(room)
+            self.hot -= 1
+        self._add(room, session_id, held)
 
     def forget_questions(self) -> None:
         """Make room for others than those that were first."""
@@ -275,6 +276,7 @@ class Memory:
         room = self.rooms.get(tenant)
         member = room.members.get(member_id) if room else None
         if member is not None and member.generation >= generation:
+            self._cold.drop(tenant, member_id)  # sessions of it may rest that were last looked at before
             return False
         self.drop(tenant, member_id)
         return member is not None
@@ -286,10 +288,12 @@ class Memory:
         self._begun.note_all(self._count)
         self._unknown.clear()
         self._packed.clear()
+        self._line.clear()
+        self._cold.clear()
         self.rooms.clear()
         self.requests.clear()
         self.bodies.clear()
-        self.size = 0
+        self.hot = 0
 
     def _room(self, tenant: str) -> Room:
         room = self.rooms.get(tenant)
@@ -310,6 +314,7 @@ class Memory:
                 other.packed = None
 
     def _forget(self, tenant: str, member_id: str) -> None:
+        self._cold.drop(tenant, member_id)
         room = self.rooms.get(tenant)
         member = room.members.pop(member_id, None) if room else None
         if room is None or member is None:
@@ -319,27 +324,53 @@ class Memory:
             held = room.held.pop(session_id, None)
             if held is not None:
                 held.flags |= DEAD
-                self.size -= 1
+                self.hot -= 1
 
-    def _make_room(self, room: Room) -> None:
-        """Let go of what was decided longest ago: of this tenant if it has much, else of the one that has most."""
-        if len(room.held) * 2 < self.size:
-            room = max(self.rooms.values(), key=lambda each: len(each.held))
-        for session_id in oldest(room.held, len(room.held) - 1):
-            held = room.held.pop(session_id)
-            held.flags |= DEAD
-            self.size -= 1
-            held.member.sessions = tuple(each for each in held.member.sessions if each != session_id)
-            if not held.member.sessions:
-                room.members.pop(held.member.id, None)
+    def _add(self, room: Room, session_id: str, held: Held) -> None:
+        """Hold an object, after others have made room for it."""
+        member = held.member
+        held.id, held.noted = session_id, held.until
+        room.held[session_id] = held
+        if session_id not in member.sessions:
+            member.sessions = (*member.sessions, session_id)
+        self.hot += 1
+        self._make_room()
+        self._line.append(held)
+
+    def _make_room(self) -> None:
+        """Let those rest that were held longest ago; the ones whose time has moved since are used, and have to wait again."""
+        line, chances = self._line, SECOND_CHANCES
+        while len(line) >= MOST_HOT:
+            held = line.popleft()
+            if held.flags & DEAD:
+                continue
+            if held.until != held.noted and chances:
+                held.noted = held.until
+                line.append(held)
+                chances -= 1
+            else:
+                self._put_to_rest(held)
+        if self.size > MOST_SESSIONS:
+            self._cold.shed()
+
+    def _put_to_rest(self, held: Held) -> None:
+        """Keep what a plain allow needs to be given again. Of a refusal nothing: it stands for half a minute at most."""
+        tenant, member = held.policy.tenant, held.member
+        room = self.rooms[tenant]
+        del room.held[held.id]
+        self.hot -= 1
+        if held.other is None:
+            self._cold.put(tenant, held.id, _rested(held))
+        held.flags |= DEAD
+        if len(member.sessions) > 1:
+            member.sessions = tuple(each for each in member.sessions if each != held.id)
+        else:
+            del room.members[member.id]
+            self._packed.pop((tenant, member.id), None)
 
 
-def oldest(memory: dict[Key, Kept], most: int) -> list[Key]:
-    """What to forget of a memory that has grown past `most`: a good many at once, so that it is rarely looked for.
-
-    The first key of a dict is found by passing over all that were deleted
-    before it, so one at a time would cost more with each.
-    """
-    if len(memory) <= most:
-        return []
-    return list(islice(memory, len(memory) - most + most // 64))
+def _rested(held: Held) -> Rested:
+    of = held.member
+    return Rested(
+        of.id, of.generation, of.open, held.policy, held.asked, held.until, held.device, held.flags, held.rest
+    )

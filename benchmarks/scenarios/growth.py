@@ -14,7 +14,7 @@ from benchmarks.bench import Bench
 from benchmarks.machine import resident_bytes
 from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
 from benchmarks.people import ALLOWED, USER_AGENTS, address
-from benchmarks.rounds import interleave
+from benchmarks.rounds import Series, interleave
 from benchmarks.service import TENANT, Service
 from benchmarks.wire import TRACE, Record, request
 
@@ -23,6 +23,10 @@ SMALL = 10_000
 BATCH = 100
 FILL_AT_ONCE = 4
 ROUNDS = 3
+LATELY = 30_000
+"""Not more, so that they can all be settled and asked again before the first verdict is half a minute old."""
+RESTING = 100_000
+"""Twice as many as are not at rest, so that each rests again before its next turn."""
 MILLION = 1_000_000
 MB = 1_000_000
 
@@ -51,7 +55,7 @@ ANALYZE = "ANALYZE member, session, device"
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
-    """Fill PostgreSQL, have a fresh worker meet everybody, and compare a rotation of few with one of all.
+    """Fill PostgreSQL, have a fresh worker meet everybody, and compare a rotation of few with two out of all.
 
     The few are asked of a worker that has met no one else. Everybody has a
     device, and sends its token.
@@ -127,30 +131,40 @@ async def _compare(bench: Bench, small: Service, large: Service) -> tuple[Figure
     rows = bench.settings.rows
     targets = [
         _target(bench, small, "growth, few", range(min(SMALL, rows))),
-        _target(bench, large, "growth, all", _shuffled(rows)),
+        _target(bench, large, "growth, lately", _shuffled(rows, LATELY)),
+        _target(bench, large, "growth, resting", _shuffled(rows, RESTING), settle=False),
     ]
     series = await interleave(bench, targets, rounds=min(ROUNDS, bench.settings.rounds))
-    few, everybody = series["growth, few"], series["growth, all"]
-    if few.failed or everybody.failed:
-        raise BenchError(few.failed or everybody.failed or "")
-    value = ratios(everybody.cpu_us, few.cpu_us)
-    what = f"CPU per check, {rows:,} sessions / {min(SMALL, rows):,}"
+    few, lately, resting = (series[target.name] for target in targets)
+    failed = few.failed or lately.failed or resting.failed
+    if failed:
+        raise BenchError(failed)
     return (
-        Figure(scenario=NAME, what=what, unit="x", value=value, floor=1.3, moonshot=1.1, lower_is_better=True),
-        Figure(
-            scenario=NAME,
-            what=f"CPU per check, {rows:,} sessions",
-            unit="us",
-            value=spread(everybody.cpu_us),
-            lower_is_better=True,
-        ),
+        *_cost("those asked about lately", rows, lately, few),
+        *_cost("those that rested", rows, resting, few),
     )
 
 
-def _target(bench: Bench, service: Service, name: str, numbers: Sequence[int]) -> Target:
+def _cost(which: str, rows: int, many: Series, few: Series) -> tuple[Figure, ...]:
+    what, value = f"CPU per check, {rows:,} sessions, {which}", ratios(many.cpu_us, few.cpu_us)
+    return (
+        Figure(
+            scenario=NAME,
+            what=f"{what} / {min(SMALL, rows):,}",
+            unit="x",
+            value=value,
+            floor=1.3,
+            moonshot=1.1,
+            lower_is_better=True,
+        ),
+        Figure(scenario=NAME, what=what, unit="us", value=spread(many.cpu_us), lower_is_better=True),
+    )
+
+
+def _target(bench: Bench, service: Service, name: str, numbers: Sequence[int], *, settle: bool = True) -> Target:
     requests = bench.requests(name, _checks(bench, numbers))
     load = Load(address=service.address, requests=requests, expects=(f"200:{ALLOWED}",), watch=(service.process.pid,))
-    return Target(name=name, load=load, settle=True)
+    return Target(name=name, load=load, settle=settle)
 
 
 def _checks(bench: Bench, numbers: Sequence[int]) -> Iterator[Record]:
@@ -162,13 +176,10 @@ def _checks(bench: Bench, numbers: Sequence[int]) -> Iterator[Record]:
         )
 
 
-def _shuffled(count: int) -> Sequence[int]:
-    """Return 30,000 of all numbers, far apart from one to the next: more than any cache of the processor holds.
-
-    Not more, so that they can all be settled and asked again before the first verdict is half a minute old.
-    """
+def _shuffled(count: int, most: int) -> Sequence[int]:
+    """Return so many of all numbers, far apart from one to the next: more than any cache of the processor holds."""
     step = 7_919  # a prime, so that it divides no round number of sessions
-    return [number * step % count for number in range(min(count, 30_000))]
+    return [number * step % count for number in range(min(count, most))]
 
 
 def _filled(met: Measure, grown: int, rows: int) -> tuple[Figure, ...]:

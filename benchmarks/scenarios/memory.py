@@ -1,4 +1,8 @@
-"""Memory per held session: what a fresh worker grows by while it meets the crowd, and what Valkey keeps of it."""
+"""Memory of sessions: what a fresh worker grows by while it meets the crowd, and what Valkey keeps of it.
+
+The worker's is no million in small, because its first 50,000 sessions are
+larger than all others; that of a million is measured by `growth`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ FIRST = 200
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
-    """Extrapolate from the crowd to a million; the worker is warmed with others first, so that its code is not counted."""
+    """Extrapolate Valkey's from the crowd to a million; the worker is warmed with others first, so that its code is not counted."""
     crowd = await bench.crowd()
     fresh = await bench.worker("fresh")
     try:
@@ -24,14 +28,22 @@ async def run(bench: Bench) -> tuple[Figure, ...]:
     finally:
         await bench.processes.stop(fresh.process)
     kept = await bench.store_bytes() - crowd.store_bytes
+    count = len(crowd.people)
     return (
-        _figure("in a worker, per million held sessions", grown, len(crowd.people), floor=320, moonshot=100),
-        _figure("in Valkey, per million sessions", kept, len(crowd.people), floor=200, moonshot=165),
-    )
-
-
-def _figure(what: str, total: int, sessions: int, *, floor: float, moonshot: float) -> Figure:
-    value = spread([total / sessions * MILLION / MB])
-    return Figure(
-        scenario=NAME, what=what, unit="MB", value=value, floor=floor, moonshot=moonshot, lower_is_better=True
+        Figure(
+            scenario=NAME,
+            what=f"in a worker, {count:,} sessions asked about lately",
+            unit="MB",
+            value=spread([grown / MB]),
+            lower_is_better=True,
+        ),
+        Figure(
+            scenario=NAME,
+            what="in Valkey, per million sessions",
+            unit="MB",
+            value=spread([kept / count * MILLION / MB]),
+            floor=200,
+            moonshot=165,
+            lower_is_better=True,
+        ),
     )

@@ -6,12 +6,20 @@ import pytest
 from accessguard.api.checks import plainly
 from accessguard.api.wire import check_reply
 from accessguard.guard import memory as room
+from accessguard.guard import recent
 from accessguard.guard.memory import EXEMPT, Memory, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.rules.model import Activity, Outcome
 from tests.build import hold, policy, rule, snapshot, stored_session
 
 ASKED = Check(session_id="s1", ip="203.0.113.9", user_agent="x", device_token="d")
+
+
+@pytest.fixture(autouse=True, params=[pytest.param(room.MOST_HOT, id="all hot"), 3, 1])
+def hot(request, monkeypatch):
+    """How many sessions are objects; the others rest, and nobody may notice."""
+    monkeypatch.setattr(room, "MOST_HOT", request.param)
+    return request.param
 
 
 def learned(memory: Memory, name: str = "ana", *sessions: str, generation: int = 1, since: int | None = None):
@@ -114,7 +122,7 @@ def test_what_was_read_before_everything_was_dropped_is_not_held_after_it():
 
 def test_a_drop_is_remembered_however_many_come_after_it(monkeypatch):
     """A slow load is refused even when the list of drops has overflowed meanwhile."""
-    monkeypatch.setattr(room, "MOST_UNKNOWN", 100)
+    monkeypatch.setattr(recent, "MOST_UNKNOWN", 100)
     memory = Memory()
     since = memory.moment()
     memory.drop("t", "ana")
@@ -178,10 +186,12 @@ def test_an_unknown_session_is_remembered_for_two_seconds_unless_it_begins():
 
 
 @pytest.mark.parametrize("tenants", [pytest.param(1, id="one tenant"), pytest.param(7, id="seven tenants")])
-def test_memory_is_bounded_and_forgets_the_oldest(monkeypatch, tenants):
+def test_memory_is_bounded_and_forgets_the_oldest(monkeypatch, tenants, hot):
     """However many members, verdicts and unknown sessions come by."""
     for name in ("MOST_SESSIONS", "MOST_SNAPSHOTS", "MOST_UNKNOWN"):
         monkeypatch.setattr(room, name, 100)
+    monkeypatch.setattr(recent, "MOST_UNKNOWN", 100)
+    monkeypatch.setattr(room, "MOST_HOT", min(hot, 50))
     memory = Memory()
 
     for each in range(1_000):
@@ -191,9 +201,10 @@ def test_memory_is_bounded_and_forgets_the_oldest(monkeypatch, tenants):
         memory.drop("t0", f"d{each}")
 
     rooms = memory.rooms.values()
-    assert memory.size == sum(len(each.held) for each in rooms) <= 100
-    assert sum(len(each.members) for each in rooms) <= 100
-    assert sum(each.packed is not None for place in rooms for each in place.members.values()) <= 100
+    assert memory.size == 100
+    assert memory.hot == sum(len(each.held) for each in rooms) <= hot
+    assert sum(len(each.members) for each in rooms) <= hot
+    assert sum(each.packed is not None for place in rooms for each in place.members.values()) <= hot
     assert len(memory._unknown) <= 100
     assert len(memory._drops) <= 100
     assert memory.verdict(f"t{999 % tenants}", "s999") is not None
@@ -203,6 +214,7 @@ def test_memory_is_bounded_and_forgets_the_oldest(monkeypatch, tenants):
 def test_a_snapshot_goes_before_its_verdict(monkeypatch):
     """The verdict serves on; where it no longer does, PostgreSQL is asked."""
     monkeypatch.setattr(room, "MOST_SNAPSHOTS", 10)
+    monkeypatch.setattr(room, "MOST_HOT", 20)
     memory = Memory()
 
     for each in range(20):
