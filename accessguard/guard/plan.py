@@ -69,7 +69,7 @@ def plan(
     impersonated = asked.method is Method.IMPERSONATION
     device = None if impersonated else recognised(opening, visit)
     device_id = None if impersonated else device.id if device else visit.device_id
-    replaced = _replaced(snapshot, device, visit.session_id)
+    replaced = () if visit.twin else _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
     facts = gather(
