@@ -32,7 +32,7 @@ from accessguard.guard.visit import (
 from accessguard.policies.model import Policy
 from accessguard.rules.device import place_since
 from accessguard.rules.engine import judge
-from accessguard.rules.model import Decision, Outcome, Stage
+from accessguard.rules.model import Decision, Kind, Mode, Outcome, Stage
 from accessguard.sessions.failures import Failures
 from accessguard.sessions.model import TWIN, Device, DeviceRow, Ended, LoginRows, Opening, SessionRow, Snapshot
 from accessguard.violations.model import Found
@@ -69,7 +69,7 @@ def plan(
     impersonated = asked.method is Method.IMPERSONATION
     device = None if impersonated else recognised(opening, visit)
     device_id = None if impersonated else device.id if device else visit.device_id
-    replaced = () if visit.twin else _replaced(snapshot, device, visit.session_id)
+    replaced = () if visit.twin and _limited(policy) else _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
     facts = gather(
@@ -136,6 +136,11 @@ def _replaced(snapshot: Snapshot, device: Device | None, session_id: str) -> tup
         return ()
     open_here = (s for s in snapshot.sessions if s.device_id == device.id and counts(s) and s.id != session_id)
     return tuple(sorted(session.id for session in open_here))
+
+
+def _limited(policy: Policy) -> bool:
+    """Whether a rule decides how many sessions there are; then it decides on those of logins at once, too."""
+    return any(rule.kind is Kind.SESSION_LIMIT and rule.mode is Mode.ENFORCE for rule in policy.rules)
 
 
 def _ended(opening: Opening, visit: Visit, replaced: tuple[str, ...]) -> tuple[Ended, ...]:
