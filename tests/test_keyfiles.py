@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from accessguard.app import open_parts
 from accessguard.config import load, read_keys
 from accessguard.devices.cookie import DeviceKey, DeviceTokens, new_secret
+from accessguard.guard.model import Login
 from accessguard.keyfiles import FileState, KeyFile, KeyFiles
 from accessguard.metrics import REGISTRY
 from tests.build import number
@@ -102,11 +103,11 @@ async def test_a_worker_takes_up_its_files_between_two_logins(path, database_url
     async with contextlib.AsyncExitStack() as stack:
         context = await stack.enter_async_context(parts.running())
         asked = {"member_id": "ana", "outcome": "success", "ip": LAPTOP, "user_agent": CHROME.format(142)}
-        first = await context.logins.login(tenant.name, msgspec.convert(asked, type=_login()), context.now_ms())
+        first = await context.logins.login(tenant.name, msgspec.convert(asked, type=Login), context.now_ms())
         assert first.device is not None
         written(path, f"{NEW},d1:" + "d" * 40)
         await parts.keys.refresh()
-        again = msgspec.convert(asked | {"device_token": first.device.token}, type=_login())
+        again = msgspec.convert(asked | {"device_token": first.device.token}, type=Login)
         second = await context.logins.login(tenant.name, again, context.now_ms())
         ready = await context.ready.parts()
 
@@ -114,12 +115,6 @@ async def test_a_worker_takes_up_its_files_between_two_logins(path, database_url
     assert second.device.id == first.device.id
     assert [each.device.token.split(".")[1] for each in (first, second) if each.device] == ["d1", "new"]
     assert ready["keys"] == "up"
-
-
-def _login() -> type:
-    from accessguard.guard.model import Login
-
-    return Login
 
 
 def test_the_configuration_names_the_files_that_are_watched(tmp_path):

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accessguard.devices.cookie import Claim, secret_hash
@@ -17,6 +17,7 @@ secrets = st.sampled_from([bytes([each]) * 32 for each in range(6)])
 marks = st.lists(secrets.map(lambda secret: secret_hash(secret)[:8]), max_size=6).map(b"".join)
 
 
+@settings(deadline=None)  # the first example loads the recogniser
 @given(
     shown=secrets,
     present=secrets,
@@ -28,7 +29,7 @@ marks = st.lists(secrets.map(lambda secret: secret_hash(secret)[:8]), max_size=6
     mine=st.booleans(),
 )
 def test_a_device_is_given_for_its_present_token_or_the_one_before_alone(
-    shown, present, before, older, seconds, arrived, forgotten, mine
+    *, shown, present, before, older, seconds, arrived, forgotten, mine
 ):
     """Any history of a device: no exception, and what is old is graded for the one whose device it was."""
     claimed = msgspec.structs.replace(
