@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.plan import plan
-from accessguard.guard.tokens import TokenState, claimed_state
-from accessguard.rules.model import Grade
+from accessguard.guard.tokens import GRADES, TokenState, claimed_state
 from tests.build import NOW, number, stored_device
 from tests.guard.test_plan import NEW_DEVICE, NOTHING, claim_of, opening, visit
 
@@ -51,5 +50,5 @@ def test_a_device_is_given_for_its_present_token_or_the_one_before_alone(
     may = shown == present or (shown == before and (seconds <= 30 or not arrived))
     assert made.device_id == (number(1) if mine and may and not forgotten else NEW_DEVICE)
     grades = [each.details["grade"] for each in made.rows.violations]
-    assert grades == ([state] if mine and state in set(Grade) else [])
+    assert grades == ([GRADES[state]] if mine and state in GRADES else [])
     assert (state is TokenState.CURRENT) is (shown == present and not forgotten)
