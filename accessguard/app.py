@@ -32,7 +32,7 @@ from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.challenges.store import ChallengeStore
-from accessguard.config import Config, Provision
+from accessguard.config import Config, Provision, read_keys
 from accessguard.database import Database
 from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
@@ -54,11 +54,13 @@ from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.store import JobStore
+from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
 from accessguard.members.store import MemberStore
@@ -103,6 +105,9 @@ class Parts:
         self.geo = Geo(config.geo.files)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
+        session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
+        self.keys = key_files(config, device_tokens, session_tokens)
+        self.shown = Shown(DeviceStore(db))
         tally = Tally()
         aftermath = Aftermath(
             sessions=sessions,
@@ -122,6 +127,7 @@ class Parts:
             tally=tally,
             activity=self.activity,
             tokens=device_tokens,
+            shown=self.shown,
             geo=self.geo,
         )
         checks = Checks(
@@ -141,7 +147,7 @@ class Parts:
             book=book,
             changes=self.changes,
             device_tokens=device_tokens,
-            session_tokens=SessionTokens([SessionKey(id=k.id, secret=k.secret) for k in config.keys.session]),
+            session_tokens=session_tokens,
             geo=self.geo,
             identifier_key=config.keys.identifier,
             new_id=uuid7,
@@ -157,7 +163,7 @@ class Parts:
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, now_ms=now_ms),
+            ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, keys=self.keys, now_ms=now_ms),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -192,6 +198,8 @@ class Parts:
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
             "geo": self.geo.run,
+            "keys": self.keys.run,
+            "shown": lambda: self.shown.run(FLUSH_S),
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:
@@ -211,6 +219,19 @@ class Parts:
                 await flush()
             except GuardError:
                 LOG.error("pending_lost", what=what)  # noqa: TRY400 - nothing in the traceback helps
+
+
+def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> KeyFiles:
+    """The files of keys that are watched, and who takes up what is new in them."""
+    watched = (
+        ("ACCESSGUARD_DEVICE_KEYS", config.keys.device_file, device),
+        ("ACCESSGUARD_SESSION_KEYS", config.keys.session_file, session),
+    )
+    return KeyFiles(
+        KeyFile(Path(path), lambda text, name=name, tokens=tokens: tokens.take(read_keys(name, text)))  # type: ignore[misc] # mypy does not infer defaults
+        for name, path, tokens in watched
+        if path is not None
+    )
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:

@@ -23,7 +23,7 @@ Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 Level = Literal["debug", "info", "warning", "error"]
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """The configuration cannot be used; the text is one sentence that says what to change."""
 
 
@@ -86,12 +86,16 @@ class Tokens(Hidden, frozen=True, kw_only=True):
 class Keys(Hidden, frozen=True, kw_only=True):
     """Keys of the device cookie and the session token, of which the first signs and all verify.
 
-    `identifier` keys the hash that is kept of an unknown user name.
+    `identifier` keys the hash that is kept of an unknown user name. The two
+    files are where the lists were read from; what is new in them is taken up
+    while the service runs. None for a list that stood in the environment.
     """
 
     device: tuple[SigningKey, ...] = ()
     session: tuple[SigningKey, ...] = ()
     identifier: str = ""
+    device_file: str | None = None
+    session_file: str | None = None
 
 
 class Tenants(Section, frozen=True, kw_only=True):
@@ -142,6 +146,12 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "DATA_FOLDER": ("data_folder",),
 }
 
+# Lists of keys that are read again when their file changes: where its path goes.
+WATCHED: Final[Mapping[str, tuple[str, ...]]] = {
+    "DEVICE_KEYS": ("keys", "device_file"),
+    "SESSION_KEYS": ("keys", "session_file"),
+}
+
 
 def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str] | None = None) -> Config:
     """Read the configuration file and the environment; the environment wins.
@@ -157,6 +167,9 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
             text = fallback.get(PREFIX + name)
         if text is not None:
             put(document, place, parse(PREFIX + name, text))
+            watched = environ.get(f"{PREFIX}{name}_FILE")
+            if watched is not None and name in WATCHED:
+                put(document, WATCHED[name], watched)
     config = decode(document)
     check_strength(config)
     check_networks(config.server.trusted_networks)
@@ -231,6 +244,17 @@ def parse(name: str, text: str) -> object:
     if name.endswith("KEYS"):
         return [parse_key(name, item) for item in items(text)]
     return text
+
+
+def read_keys(name: str, text: str) -> tuple[SigningKey, ...]:
+    """Return the keys of a variable's text; raises ConfigError that does not repeat a secret."""
+    try:
+        keys = msgspec.convert(parse(name, text), tuple[SigningKey, ...])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name} is wrong: {error}.") from None
+    if not keys or len({key.id for key in keys}) != len(keys):
+        raise ConfigError(f"{name} holds no key, or two of one id.")
+    return keys
 
 
 def items(text: str) -> list[str]:

@@ -91,6 +91,7 @@ GEO_AGE: Final = Gauge(
     "accessguard_geo_age_seconds", "Age of the oldest geo file in use, by its own date of build.", registry=REGISTRY
 )
 GEO_FAULTS: Final = Counter("accessguard_geo_faults", "Lookups that a damaged geo file failed.", registry=REGISTRY)
+KEY_FILES: Final = Gauge("accessguard_key_files", "Watched files of keys by state.", ("state",), registry=REGISTRY)
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
@@ -108,6 +109,7 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
         (GEO_FILES, ("loaded", "missing", "damaged")),
+        (KEY_FILES, ("loaded", "missing", "damaged")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )
     for metric, values in closed_sets:

@@ -52,11 +52,16 @@ class Signer:
     """
 
     def __init__(self, keys: Sequence[SigningKey], *, purpose: str) -> None:
+        self._purpose = purpose
+        self.take(keys)
+
+    def take(self, keys: Sequence[SigningKey]) -> None:
+        """Sign and read with these keys from now on; raises ValueError as above, and then nothing changes."""
         # a MAC that is begun and copied costs less than half of one that takes its key anew
-        self._keys = {key.id: begun(hmac.digest(key.secret.encode(), purpose.encode(), "sha256")) for key in keys}
-        if not keys or len(self._keys) != len(keys):
+        begun_keys = {key.id: begun(self._derived(key)) for key in keys}
+        if not keys or len(begun_keys) != len(keys):
             raise ValueError("signing takes one key or more, each with an id of its own")
-        self._first = keys[0].id
+        self._keys, self._first = begun_keys, keys[0].id
 
     def sign(self, *parts: bytes) -> str:
         """Write the parts with their MAC; the same parts and key give the same text."""
@@ -75,6 +80,9 @@ class Signer:
         if not hmac.compare_digest(self._mac(key_id, body), mac):
             return None
         return tuple(_decoded(part) for part in parts)
+
+    def _derived(self, key: SigningKey) -> bytes:
+        return hmac.digest(key.secret.encode(), self._purpose.encode(), "sha256")
 
     def _mac(self, key_id: str, body: str) -> str:
         return _encoded(mac(self._keys[key_id], body.encode()))

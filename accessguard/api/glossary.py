@@ -88,6 +88,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "seen": "What the rule looked at: the country, the place, the browser.",
     "TraceStep.before": "What it was compared with: the place or the browser before.",
     "settled": "Whether a passed challenge stood in its way.",
+    "grade": "How old a device token is that is no longer its device's: `late_previous`, `displaced` or `stale`.",
     "would_end": "The sessions that it ends, or would end.",
     "effect": "What became of the finding.",
     # Ending
@@ -306,6 +307,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "absolute_ttl_s": "A session expires after this time in any case, in seconds.",
     "prefix": "The prefix of the cookie's name; `__Host-` binds it to one host.",
     "domain": "For a school on several subdomains; excludes the prefix `__Host-`.",
+    "partitioned": "Whether each embedding page has a device of its own (CHIPS); for `same_site` `None`.",
+    "copies": "`log`: old device tokens and changed browsers are recorded even where no rule looks at them.",
     "same_site": "`None` for a player that is embedded on another site.",
     "retention": "How long logs are kept; no rule may look back further.",
     "logins_days": "How long the access log, sessions and networks are kept, in days.",

@@ -43,6 +43,10 @@ class DeviceTokens:
     def __init__(self, keys: Sequence[DeviceKey]) -> None:
         self._signer = Signer(keys, purpose="device token")
 
+    def take(self, keys: Sequence[SigningKey]) -> None:
+        """Use these keys from now on. Raises ValueError without one, or with two of one id, and keeps the old ones."""
+        self._signer.take(keys)
+
     def issue(self, device_id: UUID, secret: bytes) -> str:
         """Write the token of a device; `secret` is what `new_secret` gave.
 

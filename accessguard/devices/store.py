@@ -60,6 +60,13 @@ FORGET: Final = """
     SELECT (SELECT count(*) FROM forgotten) AS forgotten, ARRAY(SELECT id FROM ended ORDER BY id) AS ended
 """
 
+# No new generation: only a login asks about it, and it reads the row itself.
+SHOWN: Final = """
+    UPDATE device d SET shown_at = now()
+      FROM unnest($1::text[], $2::uuid[], $3::bytea[]) AS s(tenant, id, mark)
+     WHERE d.tenant = s.tenant AND d.id = s.id AND d.id = ANY($2) AND d.shown_at IS NULL AND substr(d.secret_hash, 1, 8) = s.mark
+"""
+
 
 class DeviceStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
@@ -93,6 +100,11 @@ class DeviceStore:
             CHANGE, tenant, member_id, d.id, d.name, d.access, d.access_reason, d.access_by, d.access_at
         )
         return row is not None
+
+    async def shown(self, tokens: Sequence[tuple[str, UUID, bytes]]) -> None:
+        """Note that somebody has come with the present token of these devices: (tenant, device, beginning of its hash)."""
+        tenants, ids, marks = zip(*tokens, strict=True)
+        await self._db.row(SHOWN, list(tenants), list(ids), list(marks))
 
     async def forget(
         self, tenant: str, member_id: str, device_id: UUID, *, at: datetime, by: str

@@ -16,6 +16,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.facts import Case, cases, from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.pending import LASTS
+from accessguard.guard.plan import AT_ONCE
 from accessguard.guard.question import Question
 from accessguard.rules.model import Decision, Outcome, Place, Stage
 from accessguard.rules.needs import Need
@@ -80,6 +81,19 @@ class Aftermath:
         except GuardError:
             return msgspec.structs.replace(left, lost=True)
         return left
+
+    async def came_back(self, question: Question) -> bool:
+        """Open a session again that a login at the same instant replaced; whether it goes on.
+
+        Raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach.
+        """
+        tenant, session_id, now = question.policy.tenant, question.session.id, from_ms(question.now_ms)
+        closed = await self._sessions.come_back(tenant, session_id, at=now, since=now - AT_ONCE)
+        if closed is None:
+            return False
+        self._live.forget(tenant, question.snapshot.member_id, closed)
+        await self._tell(question, "session_started", session_id, *closed)
+        return True
 
     def _found(self, question: Question, decision: Decision) -> tuple[Found, ...]:
         number = cases(decision)

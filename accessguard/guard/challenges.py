@@ -21,7 +21,8 @@ from accessguard.guard.login import Asked, Logins
 from accessguard.guard.model import Actor, EndedSession, LoginVerdict
 from accessguard.guard.pending import LASTS, Pending, good_until
 from accessguard.guard.plan import Plan
-from accessguard.guard.visit import TokenState, attempt
+from accessguard.guard.tokens import TokenState
+from accessguard.guard.visit import attempt
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Decision, Finding, Outcome, Rule, Stage
@@ -150,6 +151,7 @@ class Settling:
         visit = msgspec.structs.replace(
             asked.visit,
             claim=Claim(device_id=pending.device_id, secret=b""),
+            vouched=True,
             device_new=pending.device_new,
             identifier_hash=pending.identifier_hash,
         )

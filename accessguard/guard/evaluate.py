@@ -17,6 +17,7 @@ from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import TTL_MS, Question, beat_of
+from accessguard.guard.shown import Shown
 from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
@@ -60,6 +61,7 @@ class Evaluation:
         aftermath: Aftermath,
         tally: Tally,
         tokens: DeviceTokens,
+        shown: Shown,
         activity: ActivityLog,
         geo: Geo,
     ) -> None:
@@ -70,6 +72,7 @@ class Evaluation:
         self._aftermath = aftermath
         self._tally = tally
         self._tokens = tokens
+        self._shown = shown
         self._activity = activity
         self._geo = geo
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
@@ -98,6 +101,8 @@ class Evaluation:
         if held is not None and held.flags & BEATEN:
             question.live_ms[session.id] = held.until - BEAT_MS
         question.recognise(self._tokens, self._geo)
+        if question.first_shown is not None:
+            self._shown.note(policy.tenant, *question.first_shown)
         return question
 
     async def _known(self, policy: Policy, asked: Check, now_ms: int) -> Read | None:
@@ -144,6 +149,8 @@ class Evaluation:
     async def _verdict(self, question: Question) -> Verdict:
         if question.closed is Code.SESSION_EXPIRED and not question.blocked:
             question = await self._looked_again(question)
+        if question.may_come_back:
+            question = await self._came_back(question)
         closed = question.closed
         if closed is not None and not question.blocked:
             decision = Decision(outcome=Outcome.DENY, code=closed)
@@ -163,6 +170,14 @@ class Evaluation:
             place = (question.snapshot.tenant, question.snapshot.member_id, asked.session_id)
             pulse = await self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
             question.hear(pulse.live, question.kinds)
+        return question
+
+    async def _came_back(self, question: Question) -> Question:
+        """Of logins of one browser at once, the session that it kept goes on in place of the last one."""
+        with contextlib.suppress(GuardError):
+            if await self._aftermath.came_back(question):
+                found = await self._load(question.policy, question.asked.session_id, question.now_ms)
+                question = self._question(question.policy, found, question.asked, question.now_ms) or question
         return question
 
     async def _judge(self, question: Question) -> tuple[Decision, int]:

@@ -12,6 +12,7 @@ import msgspec
 from accessguard.devices.browser import kin
 from accessguard.guard.model import Choice
 from accessguard.policies.model import Policy
+from accessguard.rules.copy import WATCH
 from accessguard.rules.model import (
     Access,
     Activity,
@@ -27,6 +28,7 @@ from accessguard.rules.model import (
     SessionFact,
     Stage,
     Step,
+    TokenFact,
 )
 from accessguard.rules.networks import Address
 from accessguard.sessions.model import IMPERSONATION, Device, Session, Snapshot
@@ -120,6 +122,7 @@ def gather(
     without: Sequence[str] = (),
     failures: Sequence[FailureFact] = (),
     succeeded_at: datetime | None = None,
+    token: TokenFact | None = None,
 ) -> Facts:
     """Everything that one verdict depends on.
 
@@ -157,6 +160,8 @@ def gather(
         extra_devices=past.live("extra_device", now),
         changes_at=snapshot.changes_at(now),
         swaps_used=_swaps_used(past, policy, now) if past.freed else (),
+        token=token,
+        watched=policy.settings.copies == "log",
     )
 
 
@@ -267,13 +272,14 @@ class Case:
         finding, effect = step.finding, step.effect
         if finding is None or effect is None:
             raise ValueError("a step without a finding is no violation")
+        ruled = step.rule is not WATCH
         return Found(
             id=violation_id,
-            cause=str(step.rule.id),
+            cause=str(step.rule.id) if ruled else finding.code,
             subject=finding.subject,
             code=finding.code,
-            rule_id=step.rule.id,
-            rule_version=step.rule.version,
+            rule_id=step.rule.id if ruled else None,
+            rule_version=step.rule.version if ruled else None,
             mode=step.rule.mode,
             effect=effect,
             details=details(finding, effect),
@@ -294,6 +300,7 @@ def details(finding: Finding, effect: Effect) -> dict[str, Any]:
         "distance_km": finding.distance_km,
         "speed_kmh": finding.speed_kmh,
         "lapse": finding.lapse,
+        "grade": finding.grade,
         "ended" if effect is Effect.EVICTED else "would_end": list(finding.evict),
     }
     return {name: value for name, value in kept.items() if value not in (None, [])}

@@ -32,7 +32,7 @@ def failure(
     failures it claims its member, so that of two at once the second sees the first.
     """
     snapshot = opening.snapshot if opening else _nobody(tenant)
-    own = recognised(opening, visit.claim) if opening else None
+    own = recognised(opening, visit) if opening else None
     own_id = own.id if own else None
     device = device_of(own, visit) if own else None
     before = failures or Failures()

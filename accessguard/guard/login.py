@@ -17,19 +17,21 @@ import msgspec
 
 from accessguard.database import Database
 from accessguard.devices.browser import recognise, tidy
-from accessguard.devices.cookie import DeviceTokens, new_secret
+from accessguard.devices.cookie import DeviceTokens, matches, new_secret
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
+from accessguard.guard.crowds import AT_ONCE, Crowd, Crowds
 from accessguard.guard.facts import from_ms
 from accessguard.guard.failed import failure, failures_reach
 from accessguard.guard.gathering import Together
-from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict
+from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict, Method
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
-from accessguard.guard.seal import Seal, key_row, unsealed
+from accessguard.guard.seal import Seal, key_row, seed, unsealed
+from accessguard.guard.tokens import GRACE
 from accessguard.guard.turns import Turns
-from accessguard.guard.visit import Visit
+from accessguard.guard.visit import Visit, beside
 from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
 from accessguard.policies.book import PolicyBook
@@ -62,6 +64,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """One login on its way, with all that does not change when it is decided again.
 
     `reach` is how far back failed logins are looked at; None when no rule counts them.
+    `crowd` are the first logins of the same browser that are under way.
     """
 
     tenant: str
@@ -69,13 +72,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     visit: Visit
     salt: bytes
     reach: timedelta | None
+    crowd: Crowd | None = None
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """A login that is written, with the answer before its secrets."""
+    """A login that is written, with the answer before its secrets, and that of its device."""
 
     planned: Plan
     answer: LoginVerdict
+    secret: bytes
 
 
 class Logins:
@@ -109,6 +114,7 @@ class Logins:
         self._together = Together(self._alone)
         self._members = MemberStore(db)
         self._turns = Turns()
+        self._crowds = Crowds()
 
     async def login(self, tenant: str, said: Login, now_ms: int) -> LoginVerdict:
         """Record the attempt, and open a session unless something refuses it.
@@ -126,14 +132,15 @@ class Logins:
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
         asked = self.asked(policy, said, from_ms(now_ms))
         try:
-            done = await self._done(asked)
+            with self._crowds.joined(browser_of(asked)) as crowd:
+                done = await self._done(msgspec.structs.replace(asked, crowd=crowd))
         except GuardError as error:
             return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
         LOGIN_SECONDS.observe(self._seconds() - began)
         self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
-        return self.seal.answered(tenant, policy, done.answer, asked.visit.secret)
+        return self.seal.answered(tenant, policy, done.answer, done.secret)
 
     async def _done(self, asked: Asked) -> Done | Replay:
         """Written and told; or the same attempt as it was recorded before."""
@@ -164,7 +171,27 @@ class Logins:
 
     async def _once(self, desk: Desk, asked: Asked) -> Done | Replay | None:
         reading = await self.reading(desk, asked)
-        return reading.replay or await self.write(desk, asked, await self.decide(asked, reading))
+        if reading.replay is not None:
+            return reading.replay
+        asked = self.met(asked, reading.opening)
+        done = await self.write(desk, asked, await self.decide(asked, reading))
+        if done is not None and asked.crowd is not None and asked.crowd.device_id is None:
+            asked.crowd.device_id = done.planned.device_id
+        return done
+
+    def met(self, asked: Asked, opening: Opening | None) -> Asked:
+        """The same login, with the token that its device has just been given where others of its browser came at once."""
+        claimed, visit = opening.claimed if opening else None, asked.visit
+        if opening is None or claimed is None:
+            return asked
+        fresh = abs(visit.now - claimed.rotated_at) <= GRACE
+        if fresh and visit.claim is None and self._crowds.same(asked.crowd, claimed.id):
+            visit = msgspec.structs.replace(visit, twin=True)
+        if claimed.seed is not None and beside(opening, visit):
+            secret = self.seal.secret(claimed.seed, visit.attempt_id)
+            if matches(secret, claimed.secret_hash):
+                visit = msgspec.structs.replace(visit, secret=secret, seed=claimed.seed)
+        return msgspec.structs.replace(asked, visit=visit)
 
     async def decide(self, asked: Asked, reading: Reading) -> Plan:
         """What the login comes to on what was read."""
@@ -225,14 +252,15 @@ class Logins:
         `before` are sessions that were ended for it already.
         """
         answer = unsealed(planned, asked.visit, before)
-        key, challenge = key_row(asked.visit, asked.salt, answer), challenge_of(planned, asked.visit, asked.salt)
+        key, challenge = key_row(asked.visit, asked.visit.seed, answer), challenge_of(planned, asked.visit, asked.salt)
         rows = planned.rows
         if key is not None or challenge is not None:
             rows = msgspec.structs.replace(rows, key=key, challenge=challenge)
         violations = await desk.record(rows)
         if violations is None:
             return None
-        return Done(planned=planned, answer=msgspec.structs.replace(answer, violations=violations))
+        answer = msgspec.structs.replace(answer, violations=violations)
+        return Done(planned=planned, answer=answer, secret=asked.visit.secret)
 
     async def _live_ms(self, policy: Policy, snapshot: Snapshot) -> Mapping[str, int]:
         """Last activity that PostgreSQL does not have yet; asked for only where the longest idle is to go."""
@@ -271,6 +299,7 @@ class Logins:
             session_id=said.session_id or str(self._new_id()),
             device_id=self._new_id(),
             secret=self.seal.secret(salt, attempt_id),
+            seed=seed(salt, attempt_id),
             claim=self._device_tokens.read(said.device_token),
             browser=recognise(said.user_agent, said.client_hints),
             address=found,
@@ -286,11 +315,13 @@ class Logins:
 def knock_of(asked: Asked) -> Knock:
     """What this login asks the stores about."""
     visit, since = asked.visit, None if asked.reach is None else asked.visit.now - asked.reach
+    crowd, browser = asked.crowd, asked.visit.browser
+    made = crowd.device_id if crowd else None
     first, last = (None, None) if since is None or visit.address is None else bounds(visit.address)
     return Knock(
         tenant=asked.tenant,
         member_id=visit.asked.member_id,
-        device_id=visit.claim.device_id if visit.claim else None,
+        device_id=visit.claim.device_id if visit.claim else made,
         session_id=visit.asked.session_id,
         attempt_id=visit.asked.attempt_id,
         failures_since=since,
@@ -298,7 +329,21 @@ def knock_of(asked: Asked) -> Knock:
         last_ip=last,
         needs=int(asked.policy.needs & STORED),
         since=visit.now - asked.policy.reach,
+        twin_since=visit.now - AT_ONCE if crowd is not None and made is None else None,
+        ip=visit.address.text if visit.address else None,
+        browser=browser.family,
+        browser_version=browser.version,
+        os=browser.os,
     )
+
+
+def browser_of(asked: Asked) -> tuple[str, ...] | None:
+    """What makes two first logins those of one browser; None for what is no first login, or comes from nowhere."""
+    visit, said = asked.visit, asked.visit.asked
+    first = said.outcome is LoginOutcome.SUCCESS and visit.claim is None and said.method is not Method.IMPERSONATION
+    if not first or said.member_id is None or visit.address is None or not visit.user_agent:
+        return None
+    return (asked.tenant, said.member_id, visit.user_agent, visit.address.text)
 
 
 def _check(opening: Opening | None, member_id: str) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.rules.model import Action, Activity, Code, Effect, Kind, Mode, Outcome
+from accessguard.rules.model import Action, Activity, Code, Effect, Grade, Kind, Mode, Outcome
 
 Opaque: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=512)]
@@ -79,7 +79,8 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `action` is what the rule has come to, where it escalates. `times` belong
     to what is counted, in the same order. `seen` and `before` are what a rule
-    compared; `settled` says that a passed challenge stood in its way.
+    compared, `grade` how old a device token is; `settled` says that a passed
+    challenge stood in its way.
     """
 
     rule_id: UUID
@@ -101,6 +102,7 @@ class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     before: str | None = None
     settled: bool = False
     would_end: tuple[str, ...] = ()
+    grade: Grade | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -16,21 +17,29 @@ from accessguard.guard.verdicts import verdict_of
 from accessguard.guard.visit import (
     Visit,
     attempt,
+    beside,
     device_of,
+    good,
     known_as,
     network,
+    old_token,
     recognised,
     seen_of,
     session_of,
+    shown_hash,
     token_state,
 )
 from accessguard.policies.model import Policy
 from accessguard.rules.device import place_since
 from accessguard.rules.engine import judge
-from accessguard.rules.model import Decision, Outcome, Stage
+from accessguard.rules.model import Decision, Kind, Mode, Outcome, Stage
 from accessguard.sessions.failures import Failures
-from accessguard.sessions.model import Device, DeviceRow, Ended, LoginRows, Opening, SessionRow, Snapshot
+from accessguard.sessions.model import TWIN, Device, DeviceRow, Ended, LoginRows, Opening, SessionRow, Snapshot
 from accessguard.violations.model import Found
+
+REPLACED: Final = "replaced"
+AT_ONCE: Final = timedelta(seconds=30)
+"""A session that began so lately may be the one whose answer arrives last, when logins come at once."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +67,9 @@ def plan(
     """
     snapshot, asked = opening.snapshot, visit.asked
     impersonated = asked.method is Method.IMPERSONATION
-    device = None if impersonated else recognised(opening, visit.claim)
+    device = None if impersonated else recognised(opening, visit)
     device_id = None if impersonated else device.id if device else visit.device_id
-    replaced = _replaced(snapshot, device, visit.session_id)
+    replaced = () if visit.twin and _limited(policy) else _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
     facts = gather(
@@ -76,12 +85,13 @@ def plan(
         without=(*replaced, visit.session_id),
         failures=before.facts,
         succeeded_at=before.succeeded_at(known_as(fact)),
+        token=None if impersonated else old_token(opening, visit),
     )
     decision = judge(policy.rules, facts)
     allowed = decision.outcome is Outcome.ALLOW
     found = found_of(decision, visit, snapshot, device_id)
     evicted = [each for each in decision.evict if each != visit.session_id]
-    ended = tuple(Ended(id=each, reason="replaced") for each in replaced)
+    ended = _ended(opening, visit, replaced)
     ended += tuple(Ended(id=each, reason="session_limit") for each in evicted)
     rows = LoginRows(
         tenant=snapshot.tenant,
@@ -128,6 +138,19 @@ def _replaced(snapshot: Snapshot, device: Device | None, session_id: str) -> tup
     return tuple(sorted(session.id for session in open_here))
 
 
+def _limited(policy: Policy) -> bool:
+    """Whether a rule decides how many sessions there are; then it decides on those of logins at once, too."""
+    return any(rule.kind is Kind.SESSION_LIMIT and rule.mode is Mode.ENFORCE for rule in policy.rules)
+
+
+def _ended(opening: Opening, visit: Visit, replaced: tuple[str, ...]) -> tuple[Ended, ...]:
+    """The ends of replaced sessions; of logins at once, whichever session the browser kept may come back."""
+    lately = visit.now - AT_ONCE
+    at_once = beside(opening, visit)
+    young = {s.id for s in opening.snapshot.sessions if at_once and s.started_at >= lately}
+    return tuple(Ended(id=each, reason=REPLACED, by=TWIN if each in young else None) for each in replaced)
+
+
 def found_of(decision: Decision, visit: Visit, snapshot: Snapshot, device_id: UUID | None) -> tuple[Found, ...]:
     """The cases that a decision on this login makes."""
     case = Case(
@@ -144,13 +167,15 @@ def _device_row(
     opening: Opening, policy: Policy, visit: Visit, device: Device | None, device_id: UUID, *, allowed: bool
 ) -> DeviceRow:
     browser, now = visit.browser, visit.now
-    lent = opening.claimed.browser_id if opening.claimed and not opening.claimed.forgotten else device_id
+    lent = opening.claimed.browser_id if opening.claimed and good(opening.claimed, visit) else device_id
     kept = device is not None and not same(_as_stored(device, browser), browser)
     return DeviceRow(
         id=device_id,
         member_id=opening.snapshot.member_id,
         browser_id=device.browser_id if device else lent,
         secret_hash="\\x" + secret_hash(visit.secret).hex(),
+        secret_seed="\\x" + visit.seed.hex(),
+        previous_hash=shown_hash(opening, device, visit),
         rotated_at=now,
         label=device.label if kept and device else browser.label,
         browser=device.browser if kept and device else browser.family,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
 from accessguard.devices.browser import kin, recognise
-from accessguard.devices.cookie import DeviceTokens
+from accessguard.devices.cookie import Claim, DeviceTokens
 from accessguard.geo import Geo
 from accessguard.guard.facts import Seen, device_fact, from_ms, gather, session_fact, to_ms
 from accessguard.guard.model import Check
+from accessguard.guard.tokens import TokenState, shown_state, token_fact
 from accessguard.policies.model import Policy
+from accessguard.rules.copy import other_browser
 from accessguard.rules.engine import explain, judge
 from accessguard.rules.horizon import holds_until
 from accessguard.rules.model import (
@@ -26,12 +29,14 @@ from accessguard.rules.model import (
     Outcome,
     Place,
     Stage,
+    TokenFact,
 )
 from accessguard.rules.needs import Need
 from accessguard.rules.networks import address
-from accessguard.sessions.model import BEAT_MS, IMPERSONATION, Beat, Session, Snapshot
+from accessguard.sessions.model import BEAT_MS, IMPERSONATION, MARK_BYTES, Beat, Device, Session, Snapshot
 
 TTL_MS: Final = 5_000
+REPLACED: Final = "replaced"
 PLAIN: Final = Decision(outcome=Outcome.ALLOW)
 
 
@@ -40,7 +45,9 @@ class Question:
 
     `snapshot` is the member as PostgreSQL had it, read after the moment `since`
     of the worker's memory; `live_ms` is last activity by session where it is
-    newer, `kinds` which of the six it was, where rules look at that.
+    newer, `kinds` which of the six it was, where rules look at that. `state` is
+    that of a token of the session's own device, None where none was shown;
+    `first_shown` is its device and mark, when nobody has come with it before.
     """
 
     __slots__ = (
@@ -48,14 +55,18 @@ class Question:
         "address",
         "asked",
         "device",
+        "first_shown",
         "kinds",
         "live_ms",
         "now_ms",
         "place",
         "policy",
+        "seen",
         "session",
         "since",
         "snapshot",
+        "state",
+        "token",
     )
 
     def __init__(
@@ -72,6 +83,10 @@ class Question:
         self.address = address(asked.ip)
         self.device: DeviceFact | None = None
         self.place: Place | None = None
+        self.seen: tuple[str | None, str | None] = (None, None)
+        self.state: TokenState | None = None
+        self.token: TokenFact | None = None
+        self.first_shown: tuple[UUID, bytes] | None = None
         self._facts: Facts | None = None
 
     def renew(self, snapshot: Snapshot, session: Session) -> None:
@@ -93,15 +108,27 @@ class Question:
 
         Where the rules look at it, find out where the address is, too.
         """
-        snapshot, shown = self.snapshot, None
-        if self.asked.device_token is not None and len(snapshot.devices) > 1:
-            claim = tokens.read(self.asked.device_token)
-            shown = snapshot.device(claim.device_id) if claim else None
+        snapshot, asked, shown = self.snapshot, self.asked, None
         own = snapshot.device(self.session.device_id)
+        claim = tokens.read(asked.device_token) if asked.device_token is not None else None
+        if claim is not None and own is not None and claim.device_id == own.id:
+            self._shows(own, claim)
+        elif claim is not None:
+            shown = snapshot.device(claim.device_id)
         chosen = shown if shown is not None and shown.access is Access.BLOCKED else own
         self.device = device_fact(chosen) if chosen else None
+        if asked.user_agent:
+            found = recognise(asked.user_agent)
+            self.seen = (kin(found.family), found.os)
         if self.policy.needs & (Need.PLACE | Need.NETWORKS):
             self.place = geo.lookup(self.address)
+
+    def _shows(self, own: Device, claim: Claim) -> None:
+        """Find out how old the token is that was shown."""
+        self.state = shown_state(own, claim, from_ms(self.now_ms))
+        self.token = token_fact(own, self.state)
+        if self.state is TokenState.CURRENT and not own.shown:
+            self.first_shown = (own.id, own.marks[:MARK_BYTES])
 
     @property
     def exempt(self) -> bool:
@@ -137,6 +164,13 @@ class Question:
             return Code.SESSION_ENDED
         return Code.SESSION_EXPIRED if self.now_ms >= self._over_ms(self.last_ms) else None
 
+    @property
+    def may_come_back(self) -> bool:
+        """Whether the session was replaced so soon that it may have been by a login at the same instant."""
+        session = self.session
+        young = self.now_ms - to_ms(session.started_at) <= BEAT_MS
+        return session.ended_at is not None and session.end_reason == REPLACED and young and not self.blocked
+
     def decision(self) -> Decision:
         """Judge on what is known now.
 
@@ -167,6 +201,7 @@ class Question:
             live_ms=self.live_ms,
             kinds=self.kinds,
             impersonated=self.impersonated,
+            token=self.token,
         )
 
     def went(self, network: NetworkFact) -> None:
@@ -177,9 +212,11 @@ class Question:
     def steady(self, decision: Decision) -> bool:
         """Whether time alone cannot alter the decision, however often last activity moves.
 
-        So it is where nothing was found, and every limit has room for all there is.
+        So it is where nothing was found, every limit has room for all there is,
+        and no token is in its grace.
         """
         calm = decision.outcome is Outcome.ALLOW and not decision.degraded and not decision.fired
+        calm = calm and self.state is not TokenState.PREVIOUS
         return calm and (not self._judged or self.policy.timeless(*self._counts))
 
     def end_ms(self, last_ms: int) -> int:
@@ -212,17 +249,22 @@ class Question:
     def _free(self) -> bool:
         """Whether no rule can find anything, so that none need be looked at."""
         ordinary = self._judged and self.snapshot.checks_enabled and not self.blocked and not self.exempt
-        return ordinary and self.policy.idle(*self._counts)
+        return ordinary and self.policy.idle(*self._counts) and not self._doubtful
+
+    @property
+    def _doubtful(self) -> bool:
+        """Whether the token or the browser is not what the device's own would be."""
+        return self.token is not None or (self.device is not None and other_browser(self.device, *self.seen))
 
     @property
     def _seen(self) -> Seen:
         asked = self.asked
-        found = recognise(asked.user_agent) if asked.user_agent and self.policy.needs & Need.BROWSER else None
+        browser, os = self.seen
         return Seen(
             address=self.address,
             place=self.place,
-            browser=kin(found.family) if found else None,
-            os=found.os if found else None,
+            browser=browser,
+            os=os,
             activity=asked.activity,
             product_id=asked.product_id,
         )

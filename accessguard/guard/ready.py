@@ -10,6 +10,7 @@ from accessguard.errors import GuardError
 from accessguard.geo import Geo
 from accessguard.guard.memory import Memory
 from accessguard.guard.tally import Tally
+from accessguard.keyfiles import KeyFiles
 from accessguard.metrics import CHANNEL_UP, HELD, POOL
 from accessguard.sessions.live import Live
 
@@ -21,29 +22,40 @@ class Ready:
     """Asks each part for a sign of life."""
 
     def __init__(
-        self, *, db: Database, live: Live, memory: Memory, tally: Tally, geo: Geo, now_ms: Callable[[], int]
+        self,
+        *,
+        db: Database,
+        live: Live,
+        memory: Memory,
+        tally: Tally,
+        geo: Geo,
+        keys: KeyFiles,
+        now_ms: Callable[[], int],
     ) -> None:
         self._db = db
         self._live = live
         self._memory = memory
         self._tally = tally
         self._geo = geo
+        self._keys = keys
         self._now_ms = now_ms
 
     async def parts(self) -> dict[str, str]:
-        """Each part and `up` or `down`; `geo` only where files are configured, and down when one of them is not in use."""
-        geo = {} if self._geo.up is None else {"geo": "up" if self._geo.up else "down"}
+        """Each part and `up` or `down`; `geo` and `keys` only where files are configured, down when one is not in use."""
+        files = {"geo": self._geo.up, "keys": self._keys.up}
+        known = {name: "up" if up else "down" for name, up in files.items() if up is not None}
         return {
             "postgres": await self._postgres(),
             "valkey": await self._valkey(),
             "channel": "up" if self._memory.trusted else "down",
-            **geo,
+            **known,
         }
 
     def measure(self) -> None:
         """Bring up to date what is only brought when it is read."""
         self._tally.report()
         self._geo.measure(self._now_ms() / 1000)
+        self._keys.measure()
         HELD.set(self._memory.size)
         CHANNEL_UP.set(self._memory.trusted)
         POOL.labels("idle").set(self._db.idle)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from accessguard.devices.cookie import CookieSettings, DeviceTokens, cookie
+from accessguard.devices.cookie import SECRET_BYTES, CookieSettings, DeviceTokens, cookie
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.model import (
     CookieParts,
@@ -27,6 +27,9 @@ from accessguard.sessions.model import KeyRow, Replay
 from accessguard.sessions.token import SessionTokens
 from accessguard.signing import begun, mac
 
+SEED_BYTES: Final = SECRET_BYTES + 16
+"""A salt, and the id of an attempt."""
+
 
 class Seal:
     """Derives secrets with `key` and writes the tokens of answers."""
@@ -37,8 +40,11 @@ class Seal:
         self._session_tokens = session_tokens
 
     def secret(self, salt: bytes, attempt_id: UUID) -> bytes:
-        """The device's next secret: as hard to guess as the salt, and the same for a retry of the same attempt."""
-        return mac(self._key, b"device" + salt + attempt_id.bytes)
+        """The device's next secret: as hard to guess as the salt, and the same for a retry of the same attempt.
+
+        A seed in place of the salt gives the secret that it belongs to.
+        """
+        return mac(self._key, b"device" + seed(salt, attempt_id))
 
     def identifier_hash(self, identifier: str | None) -> str | None:
         """What is kept of who an unknown user claimed to be, in PostgreSQL's text form of bytea."""
@@ -63,6 +69,11 @@ class Seal:
             raise GuardError(ErrorCode.CONFLICT, "The login was refused.", problem)
         answer = msgspec.json.decode(earlier.answer, type=LoginVerdict)
         return self.answered(tenant, policy, answer, self.secret(earlier.salt, attempt_id))
+
+
+def seed(salt: bytes, attempt_id: UUID) -> bytes:
+    """All that a device's secret is derived from but the key, 48 bytes; what is one already stays as it is."""
+    return salt if len(salt) == SEED_BYTES else salt + attempt_id.bytes
 
 
 def fingerprint(asked: Login) -> bytes:
@@ -94,7 +105,7 @@ def unsealed(planned: Plan, visit: Visit, before: Sequence[EndedSession] = ()) -
         degraded=planned.decision.degraded,
         session=None if row is None else OpenedSession(id=row.id, token="", expires_at=row.expires_at),
         device=None if planned.device_id is None else _unsealed(planned.device_id, new=planned.device_new),
-        ended_sessions=(*before, *(EndedSession(id=each.id, reason=each.reason) for each in planned.rows.ended)),
+        ended_sessions=(*before, *(EndedSession(id=e.id, reason=e.reason) for e in planned.rows.ended if e.by is None)),
         violations=(),
         refusal=planned.refusal,
     )
@@ -107,6 +118,8 @@ def _unsealed(device_id: UUID, *, new: bool) -> LoginDevice:
 
 def _cookie(token: str, policy: Policy) -> CookieParts:
     choice = policy.settings.cookie
-    settings = CookieSettings(prefix=choice.prefix, domain=choice.domain, same_site=choice.same_site)
+    settings = CookieSettings(
+        prefix=choice.prefix, domain=choice.domain, same_site=choice.same_site, partitioned=choice.partitioned
+    )
     made = cookie(token, settings)
     return CookieParts(name=made.name, value=made.value, max_age_s=made.max_age_s, header=made.header)

@@ -184,7 +184,9 @@ class Tenancy:
 def _check_cookie(asked: CookieChoice) -> None:
     """Refuse what no browser would keep, before a login stumbles over it."""
     try:
-        CookieSettings(prefix=asked.prefix, domain=asked.domain, same_site=asked.same_site)
+        CookieSettings(
+            prefix=asked.prefix, domain=asked.domain, same_site=asked.same_site, partitioned=asked.partitioned
+        )
     except ValueError as error:
         problem = Problem(pointer="/cookie/domain", detail=str(error))
         raise GuardError(ErrorCode.INVALID, "The settings were refused.", problem) from None

@@ -79,6 +79,7 @@ def trace_step(step: Step) -> TraceStep:
         before=finding.before if finding else None,
         settled=step.settled,
         would_end=finding.evict if finding else (),
+        grade=finding.grade if finding else None,
     )
 
 

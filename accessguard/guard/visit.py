@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Final
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from accessguard.devices.browser import Browser, kin
-from accessguard.devices.cookie import Claim, matches
+from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.facts import Seen, device_fact
 from accessguard.guard.model import Login, Method
-from accessguard.rules.model import Access, Decision, DeviceFact, Facts, Outcome, Place, Rule, SessionFact
+from accessguard.guard.tokens import TokenState, claimed_state, token_fact, trusted
+from accessguard.rules.model import Access, Decision, DeviceFact, Facts, Outcome, Place, Rule, SessionFact, TokenFact
 from accessguard.rules.network import admitted_since
 from accessguard.rules.networks import Address
 from accessguard.sessions.model import AttemptRow, ClaimedDevice, Device, NetworkRow, Opening
@@ -25,8 +24,11 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
 
     `session_id` is the platform's or a new one, `device_id` is for the case
     that the device is new, `challenge_id` for a challenge, `secret` is what
-    the device will hold from now on. `device_new`: the device was made by
-    this very login, when it was challenged.
+    the device will hold from now on, and `seed` what that is derived from.
+    `device_new`: the device was made by this very login, when it was
+    challenged. `vouched`: the claim is our own word, of that same login.
+    `twin`: it shows no token, but the device that was read is the one that a
+    login of the same browser at the same time has just made.
     """
 
     asked: Login
@@ -42,49 +44,65 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     identifier_hash: str | None
     ids: tuple[UUID, ...]
     challenge_id: UUID
+    seed: bytes = b""
     place: Place = Place()
     device_new: bool = False
+    vouched: bool = False
+    twin: bool = False
 
 
-def recognised(opening: Opening, claim: Claim | None) -> Device | None:
+def recognised(opening: Opening, visit: Visit) -> Device | None:
     """The member's own device that the token speaks of; None for a new one.
 
     One browser may serve several members. Its cookie then names the device of
     whoever logged in last; the browser behind it leads to the others' own.
+    An old token leads nowhere but to a device that is blocked.
     """
     claimed = opening.claimed
-    if claim is None or claimed is None or claimed.forgotten:
+    if claimed is None or claimed.forgotten or not (visit.claim or visit.twin):
         return None
     own = opening.snapshot.device(claimed.id)
+    if not good(claimed, visit) and (own is None or own.access is not Access.BLOCKED):
+        return None
     if own is not None:
         return own
     return next((d for d in opening.snapshot.devices if d.browser_id == claimed.browser_id), None)
 
 
-class TokenState(StrEnum):
-    """What a device token turned out to be; kept in the access log."""
-
-    NONE = "none"
-    CURRENT = "current"
-    PREVIOUS = "previous"
-    STALE = "stale"
-    FOREIGN = "foreign"
+def good(claimed: ClaimedDevice, visit: Visit) -> bool:
+    """Whether whoever logs in has that device: by its token, or by our own word."""
+    sure = visit.vouched or visit.twin
+    return not claimed.forgotten and (sure or trusted(claimed, claimed_state(claimed, visit.claim, visit.now)))
 
 
-GRACE: Final = timedelta(seconds=30)
-"""A token rotates at login; the one before is good for 30 s more (design.md, "Client address, cookie, keys")."""
+def beside(opening: Opening, visit: Visit) -> bool:
+    """Whether this login came at the same time as the one that gave the device its present token."""
+    claimed = opening.claimed
+    if claimed is None or claimed.member_id != opening.snapshot.member_id or claimed.forgotten:
+        return False
+    return visit.twin or claimed_state(claimed, visit.claim, visit.now) is TokenState.PREVIOUS
 
 
 def token_state(claimed: ClaimedDevice | None, visit: Visit) -> TokenState:
-    """Compare the secret of a token with the hashes that are stored, in constant time."""
-    if not visit.asked.device_token:
-        return TokenState.NONE
-    if visit.claim is None or claimed is None or claimed.forgotten:
-        return TokenState.FOREIGN
-    if matches(visit.claim.secret, claimed.secret_hash):
-        return TokenState.CURRENT
-    before = claimed.previous_hash is not None and matches(visit.claim.secret, claimed.previous_hash)
-    return TokenState.PREVIOUS if before and visit.now - claimed.rotated_at <= GRACE else TokenState.STALE
+    """What the token that was shown turned out to be, for the access log."""
+    return claimed_state(claimed, visit.claim, visit.now) if visit.asked.device_token else TokenState.NONE
+
+
+def old_token(opening: Opening, visit: Visit) -> TokenFact | None:
+    """What rules are told of an old token of one of the member's own devices."""
+    claimed = opening.claimed
+    if visit.claim is None or visit.vouched or claimed is None or claimed.member_id != opening.snapshot.member_id:
+        return None
+    return token_fact(claimed, claimed_state(claimed, visit.claim, visit.now))
+
+
+def shown_hash(opening: Opening, device: Device | None, visit: Visit) -> str | None:
+    """The hash of the secret by which a device was recognised, in PostgreSQL's text form of bytea; None for another way."""
+    by_token = device is not None and visit.claim is not None and not visit.vouched and opening.claimed is not None
+    if not by_token or visit.claim is None or opening.claimed is None or device is None:
+        return None
+    known = opening.claimed.id == device.id and good(opening.claimed, visit)
+    return "\\x" + secret_hash(visit.claim.secret).hex() if known else None
 
 
 def attempt(

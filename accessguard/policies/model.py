@@ -139,6 +139,7 @@ class CookieChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefix: Literal["__Host-", "__Secure-", ""] = "__Host-"
     domain: Annotated[str, msgspec.Meta(max_length=253, pattern=r"^\.?[A-Za-z0-9.-]+$")] | None = None
     same_site: Literal["Lax", "Strict", "None"] = "Lax"
+    partitioned: bool = False
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     languages: Annotated[tuple[Language, ...], msgspec.Meta(max_length=6)] = ()
     messages: dict[Code, dict[Language, Wording]] = msgspec.field(default_factory=dict)
     passes_per_month: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
+    copies: Literal["log", "off"] = "log"
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,25 @@
-"""A session that is seen in two browsers, or from two networks in turns: its cookie was copied (L38)."""
+"""A session or a device token in two hands: an old token, two browsers, or two networks in turns (L38)."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
+from uuid import UUID
 
-from accessguard.rules.model import Code, CopiedSession, DeviceFact, Facts, Finding, NetworkFact, Signal, Stage
+from accessguard.rules.model import (
+    Action,
+    Code,
+    CopiedSession,
+    DeviceFact,
+    Facts,
+    Finding,
+    Kind,
+    Mode,
+    NetworkFact,
+    Rule,
+    Signal,
+    Stage,
+)
 from accessguard.rules.networks import Address
 
 TURN = timedelta(seconds=120)
@@ -15,16 +30,36 @@ UNKNOWN = frozenset({None, "", "Other"})
 # A phone or tablet that is asked for desktop pages says that it is one of the other.
 DISGUISES = frozenset({frozenset({"Android", "Linux"}), frozenset({"iOS", "Mac OS X"})})
 
+WATCH: Final = Rule(
+    id=UUID(int=0), version=0, kind=Kind.COPIED_SESSION, mode=Mode.ENFORCE, action=Action.LOG, params=CopiedSession()
+)
+"""Stands for the rule that is not there: it only records, and its cases are no rule's."""
+
 
 def copied_session(facts: Facts, params: CopiedSession) -> Finding | None:
     """Find one session, or one device token, in two hands.
 
     The families of browser and system count, never a version, and what is
-    unknown never differs.
+    unknown never differs. A token whose successor may have been lost on its
+    way is nobody's wrong.
     """
-    if params.signal is not Signal.NETWORK and (found := _other_browser(facts)) is not None:
-        return found
+    if params.signal is not Signal.NETWORK:
+        lost = facts.token is not None and facts.token.lost
+        found = (None if lost else _old_token(facts)) or _other_browser(facts)
+        if found is not None:
+            return found
     return None if params.signal is Signal.BROWSER else _two_networks(facts)
+
+
+def unwatched(facts: Facts) -> Finding | None:
+    """What is recorded of tokens and browsers where no rule finds anything."""
+    return (_old_token(facts) or _other_browser(facts)) if facts.watched else None
+
+
+def other_browser(device: DeviceFact, browser: str | None, os: str | None) -> bool:
+    """Whether families as seen cannot be the device's own; an unknown one may be any."""
+    same = (device.browser, device.os) == (browser, os)
+    return not same and (_browser(device, browser) or _system(device, os))
 
 
 def turns(facts: Facts) -> tuple[NetworkFact, NetworkFact] | None:
@@ -51,11 +86,23 @@ def _elsewhere(one: Address, other: Address) -> bool:
     return one.version == other.version and one.place != other.place
 
 
+def _old_token(facts: Facts) -> Finding | None:
+    token = facts.token
+    if token is None:
+        return None
+    login = facts.stage is Stage.LOGIN
+    return Finding(
+        code=Code.COPIED_SESSION,
+        subject=str(token.device_id) if login else facts.session.id,
+        sessions=() if login else (facts.session.id,),
+        devices=(token.device_id,),
+        grade=token.grade,
+    )
+
+
 def _other_browser(facts: Facts) -> Finding | None:
     device = facts.device
-    if device is None or device.new or (device.browser == facts.browser and device.os == facts.os):
-        return None
-    if not (_browser(device, facts) or _system(device, facts)):
+    if device is None or device.new or not other_browser(device, facts.browser, facts.os):
         return None
     return Finding(
         code=Code.COPIED_SESSION,
@@ -83,14 +130,14 @@ def _two_networks(facts: Facts) -> Finding | None:
     )
 
 
-def _browser(device: DeviceFact, facts: Facts) -> bool:
-    return facts.browser not in UNKNOWN and device.browser not in UNKNOWN and facts.browser != device.browser
+def _browser(device: DeviceFact, browser: str | None) -> bool:
+    return browser not in UNKNOWN and device.browser not in UNKNOWN and browser != device.browser
 
 
-def _system(device: DeviceFact, facts: Facts) -> bool:
-    if facts.os in UNKNOWN or device.os in UNKNOWN or facts.os == device.os:
+def _system(device: DeviceFact, os: str | None) -> bool:
+    if os in UNKNOWN or device.os in UNKNOWN or os == device.os:
         return False
-    return frozenset({facts.os, device.os}) not in DISGUISES
+    return frozenset({os, device.os}) not in DISGUISES
 
 
 def _subject(facts: Facts) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Never
 import msgspec
 
 from accessguard.rules.address import address_not_allowed, denied_address
-from accessguard.rules.copy import copied_session
+from accessguard.rules.copy import WATCH, copied_session, unwatched
 from accessguard.rules.device import too_many_devices, too_many_new_devices
 from accessguard.rules.enrolment import not_enrolled
 from accessguard.rules.escalation import action_of
@@ -70,6 +70,7 @@ def judge(rules: Sequence[Rule], facts: Facts) -> Decision:
     A device that an operator blocked is refused before any rule. The first
     enforced denial or challenge decides; every rule that fired is in the trace.
     Staff is never looked at; an exempt member is, but nothing is enforced.
+    A copied token or browser that no rule finds is recorded, where that is wanted.
     """
     return _judge(rules, facts, explained=False)
 
@@ -84,7 +85,7 @@ def _judge(rules: Sequence[Rule], facts: Facts, *, explained: bool) -> Decision:
         return Decision(outcome=Outcome.DENY, code=Code.DEVICE_BLOCKED)
     if facts.staff:
         return Decision(outcome=Outcome.ALLOW, exempt=True)
-    steps = _walk(rules, facts, explained=explained)
+    steps = _watched(_walk(rules, facts, explained=explained), facts)
     degraded = blind(rules, facts)
     decisive = next((step for step in steps if step.effect in OUTCOMES), None)
     if decisive is None or decisive.finding is None or decisive.effect is None:
@@ -121,6 +122,17 @@ def _walk(rules: Sequence[Rule], facts: Facts, *, explained: bool) -> tuple[Step
             gone = step.finding.evict
             facts = msgspec.structs.replace(facts, others=tuple(o for o in facts.others if o.id not in gone))
     return tuple(steps)
+
+
+def _watched(steps: tuple[Step, ...], facts: Facts) -> tuple[Step, ...]:
+    """The steps, and one for what is recorded without a rule, unless a rule found a copy itself."""
+    if any(step.finding is not None and step.rule.kind is Kind.COPIED_SESSION for step in steps):
+        return steps
+    finding = unwatched(facts)
+    if finding is None:
+        return steps
+    effect = Effect.EXEMPT if facts.exempt else Effect.LOGGED
+    return (*steps, Step(rule=WATCH, finding=finding, effect=effect, action=WATCH.action))
 
 
 def _look(rule: Rule, facts: Facts) -> Step:

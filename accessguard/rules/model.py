@@ -35,6 +35,7 @@ from accessguard.rules.words import (
     Effect,
     EnrolmentStatus,
     FailurePer,
+    Grade,
     Kind,
     Lapse,
     Mode,
@@ -70,6 +71,7 @@ __all__ = [
     "FailureFact",
     "FailurePer",
     "Finding",
+    "Grade",
     "ImpossibleTravel",
     "Kind",
     "Lapse",
@@ -90,6 +92,7 @@ __all__ = [
     "Stage",
     "Step",
     "Swaps",
+    "TokenFact",
     "Unit",
 ]
 
@@ -212,6 +215,18 @@ class CaseFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
 
 
+class TokenFact(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A genuine device token that is no longer the one its device holds.
+
+    `lost`: its successor has not been shown by anybody yet, so it may never
+    have arrived.
+    """
+
+    device_id: UUID
+    grade: Grade
+    lost: bool = False
+
+
 class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A challenge that was passed: what that rule finds of that subject is not enforced before `until`."""
 
@@ -233,6 +248,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `extra_sessions` and `extra_devices` are slots by live passes, of which,
     or of a suspension of checks, the first ends at `changes_at`. `swaps_used`
     is, by rule, how often the member freed a place within that rule's window.
+    `token` is there when an old device token was shown; `watched`: what no
+    rule finds of copied tokens and browsers is recorded all the same.
     """
 
     now: datetime
@@ -260,6 +277,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     extra_devices: int = 0
     changes_at: datetime | None = None
     swaps_used: tuple[tuple[UUID, int], ...] = ()
+    token: TokenFact | None = None
+    watched: bool = False
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -268,7 +287,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `subject` names what the case is about, so that a repeated refusal is one
     case. `evict` are the sessions to end, in that order. `retry_at` is when a
     place frees by itself, None when it does not. `seen` and `before` are what
-    does not fit together: a browser or place as seen now and as known.
+    does not fit together: a browser or place as seen now and as known. `grade`
+    is how old a token is that gave a copy away.
     """
 
     code: Code
@@ -286,6 +306,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     distance_km: int | None = None
     speed_kmh: int | None = None
     lapse: Lapse | None = None
+    grade: Grade | None = None
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -144,6 +144,19 @@ class Signal(StrEnum):
     BOTH = "both"
 
 
+class Grade(StrEnum):
+    """How old a device token is that is no longer the device's own.
+
+    `late_previous`: the one before the present one, after its grace.
+    `displaced`: an older one of those that are remembered. `stale`: older
+    still, unknown, or of a device that was forgotten.
+    """
+
+    LATE_PREVIOUS = "late_previous"
+    DISPLACED = "displaced"
+    STALE = "stale"
+
+
 class EnrolmentStatus(StrEnum):
     """What the platform says of an enrolment; its dates are looked at besides."""
 

@@ -30,15 +30,23 @@ ASKED: Final = """
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
+                                     'older_hashes', coalesce(encode(c.older_hashes, 'base64'), ''),
+                                     'seed', encode(c.secret_seed, 'base64'), 'shown', c.shown_at IS NOT NULL,
                                      'forgotten', c.forgotten_at IS NOT NULL)
-              FROM device c WHERE c.tenant = a.tenant AND c.id = a.device_id) AS claimed,
+              FROM device c WHERE c.tenant = a.tenant AND c.id = CASE WHEN a.twin_since IS NULL THEN a.device_id ELSE (
+                    SELECT t.id FROM device t
+                     WHERE t.tenant = a.tenant AND t.member_id = a.member_id AND t.last_seen_at >= a.twin_since
+                       AND t.first_seen_at >= a.twin_since AND t.forgotten_at IS NULL AND t.previous_hash IS NULL
+                       AND t.last_ip = a.ip AND t.browser = a.browser AND t.os = a.os AND t.browser_version = a.browser_version
+                     ORDER BY t.last_seen_at DESC, t.id LIMIT 1) END) AS claimed,
            (SELECT s.member_id FROM session s WHERE s.tenant = a.tenant AND s.id = a.session_id) AS owner,
            (SELECT json_build_object('fingerprint', encode(k.fingerprint, 'base64'), 'salt', encode(k.salt, 'base64'),
                                      'answer', k.answer)
               FROM login_key k WHERE k.tenant = a.tenant AND k.attempt_id = a.attempt_id) AS replay,
            <failures> AS failures
       FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, member_id text, device_id uuid, session_id text, attempt_id uuid,
-                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer, since timestamptz))
+                                                 failures_since timestamptz, first_ip inet, last_ip inet, needs integer, since timestamptz,
+                                                 twin_since timestamptz, ip inet, browser text, browser_version text, os text))
            WITH ORDINALITY AS a
      ORDER BY a.ordinality
 """
@@ -103,21 +111,31 @@ RECORD: Final = f"""
           FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
     ), recognised AS (
         INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
-                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at)
+                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at,
+                                 secret_seed, previous_hash)
         SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
-               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at
+               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at,
+               r.secret_seed, r.previous_hash
           FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
             ON CONFLICT (tenant, id) DO UPDATE
-           SET previous_hash = d.secret_hash, secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at,
+           -- the same secret again: several logins at once, and the token stays what it is
+           SET older_hashes = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.older_hashes ELSE
+                   substr(coalesce(substr(CASE WHEN excluded.previous_hash = d.previous_hash THEN d.secret_hash ELSE d.previous_hash END, 1, 8), '')
+                          || coalesce(d.older_hashes, ''), 1, 48) END,
+               previous_hash = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.previous_hash
+                                    ELSE coalesce(excluded.previous_hash, d.secret_hash) END,
+               rotated_at = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.rotated_at ELSE excluded.rotated_at END,
+               shown_at = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.shown_at END,
+               secret_hash = excluded.secret_hash, secret_seed = excluded.secret_seed,
                label = excluded.label, browser = excluded.browser, browser_version = excluded.browser_version, os = excluded.os,
                device_class = excluded.device_class, model = coalesce(excluded.model, d.model),
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
                admitted_at = excluded.admitted_at,
                first_admitted_at = coalesce(d.first_admitted_at, d.admitted_at, excluded.admitted_at)
     ), ending AS MATERIALIZED (
-        SELECT g.tenant, g.member_id, g.at, e.id, e.reason FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text)
+        SELECT g.tenant, g.member_id, g.at, e.* FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text, by text)
     ), closed AS (
-        UPDATE session s SET ended_at = e.at, end_reason = e.reason
+        UPDATE session s SET ended_at = e.at, end_reason = e.reason, ended_by = e.by
           FROM ending e
          WHERE s.tenant = e.tenant AND s.id = e.id AND s.ended_at IS NULL
            AND s.tenant = ANY(ARRAY(SELECT tenant FROM ending)) AND s.member_id = ANY(ARRAY(SELECT member_id FROM ending))

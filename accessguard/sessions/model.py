@@ -17,6 +17,12 @@ BEAT_MS = 30_000
 
 IMPERSONATION = "impersonation"
 
+TWIN = "twin"
+"""By whom a session was ended: by a login of the same browser at the same time, of which nobody knows whose answer arrives last."""
+
+MARK_BYTES = 8
+"""Of a hash, the beginning by which it is known again; nothing is proved by it."""
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One login of the platform on one device; times are aware UTC, None means not yet."""
@@ -34,8 +40,13 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end_reason: str | None = None
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One device of the member, as far as verdicts and their explanation need it."""
+class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One device of the member, as far as verdicts and their explanation need it.
+
+    `marks` are the beginnings (8 bytes each) of the hashes of its token's
+    secret and of those before, newest first; `rotated_at` is since when it
+    has the present one, `shown` whether anybody has come with that since.
+    """
 
     id: UUID
     browser_id: UUID
@@ -47,6 +58,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     admitted_at: datetime | None
     last_seen_at: datetime
     first_admitted_at: datetime | None = None
+    marks: bytes = b""
+    rotated_at: datetime | None = None
+    shown: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -104,7 +118,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The device that a token names, whoever's it is, with the hashes of its secret and of the one before."""
+    """The device that a token names, whoever's it is, with the hashes of its secret and of the one before.
+
+    `older_hashes` are the beginnings (8 bytes each) of those before that,
+    newest first. The present secret is derived from `seed`, None when that is
+    not known; `shown`: somebody has come with it.
+    """
 
     id: UUID
     member_id: str
@@ -113,6 +132,9 @@ class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     secret_hash: bytes
     previous_hash: bytes | None
     rotated_at: datetime
+    older_hashes: bytes = b""
+    seed: bytes | None = None
+    shown: bool = False
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -130,6 +152,8 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     of the member and of the addresses from `first_ip` to `last_ip`.
     `needs` are the parts of the member's past to be read, in the numbers of
     `Need`; of networks, those used after `since`.
+    A first login asks by `twin_since` for a device that was made after that, at
+    the address `ip`, by the browser of that family, version and system.
     """
 
     tenant: str
@@ -142,6 +166,11 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_ip: str | None = None
     needs: int = 0
     since: datetime | None = None
+    twin_since: datetime | None = None
+    ip: str | None = None
+    browser: str | None = None
+    browser_version: str | None = None
+    os: str | None = None
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -164,10 +193,11 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A session that was ended, and why."""
+    """A session that was ended, and why; `by` is TWIN when it may come back."""
 
     id: str
     reason: str
+    by: str | None = None
 
 
 class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -207,7 +237,11 @@ class AttemptRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A device as a login stores it: new, or with its new secret."""
+    """A device as a login stores it: new, or with its new secret; hashes and seed are PostgreSQL's text form of bytea.
+
+    The same `secret_hash` again leaves its token as it is. `previous_hash` is
+    of the secret that was shown, None for the one that is stored.
+    """
 
     id: UUID
     member_id: str
@@ -224,6 +258,8 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_seen_at: datetime
     last_ip: str | None
     admitted_at: datetime | None
+    secret_seed: str | None = None
+    previous_hash: str | None = None
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -32,7 +32,10 @@ MEMBER: Final = """
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', d.id, 'browser_id', d.browser_id, 'access', d.access, 'label', coalesce(d.name, d.label), 'browser', d.browser,
                        'os', d.os, 'device_class', d.device_class, 'admitted_at', d.admitted_at,
-                       'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at)), '[]')
+                       'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at,
+                       'rotated_at', d.rotated_at, 'shown', d.shown_at IS NOT NULL, 'marks', replace(encode(
+                           substr(d.secret_hash, 1, 8) || coalesce(substr(d.previous_hash, 1, 8), '\\x0000000000000000')
+                           || coalesce(d.older_hashes, ''), 'base64'), chr(10), ''))), '[]')
               FROM (SELECT * FROM device
                      WHERE tenant = $1 AND member_id = m.id AND forgotten_at IS NULL
                      ORDER BY last_seen_at DESC, id LIMIT 1000) d),
@@ -156,6 +159,33 @@ CHANGED: Final = """
 NEWEST: Final = "SELECT last_value FROM generation"
 
 
+# Of logins of one browser at once, the session that it kept takes the place of the one that was last; the device's token
+# is still the one that they were given (5 s: they are not decided in the order in which they came).
+COME_BACK: Final = """
+    WITH owner AS (
+        SELECT m.id FROM member m
+         WHERE m.tenant = $1 AND m.id = (
+               SELECT s.member_id FROM session s
+                 JOIN device d ON d.tenant = s.tenant AND d.id = s.device_id
+                WHERE s.tenant = $1 AND s.id = $2 AND s.ended_by = 'twin' AND s.started_at >= $4 AND s.expires_at > $3
+                  AND d.forgotten_at IS NULL AND d.rotated_at <= s.started_at + interval '5 seconds')
+           FOR NO KEY UPDATE
+    ), back AS (
+        UPDATE session s SET ended_at = NULL, end_reason = NULL, ended_by = NULL
+          FROM owner o WHERE s.tenant = $1 AND s.id = $2 AND s.member_id = o.id AND s.ended_by = 'twin'
+        RETURNING s.member_id, s.device_id
+    ), closed AS (
+        UPDATE session s SET ended_at = $3, end_reason = 'replaced', ended_by = 'twin'
+          FROM back b
+         WHERE s.tenant = $1 AND s.member_id = b.member_id AND s.device_id = b.device_id AND s.id <> $2 AND s.ended_at IS NULL
+        RETURNING s.id
+    ), changed AS (
+        UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id IN (SELECT member_id FROM back)
+    )
+    SELECT ARRAY(SELECT id FROM closed ORDER BY id) AS closed FROM back
+"""
+
+
 class SessionStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -185,6 +215,14 @@ class SessionStore:
         """End a session; the member's id, or None when it was not open."""
         member_id: str | None = await self._db.value(END, tenant, session_id, at, reason, by)
         return member_id
+
+    async def come_back(self, tenant: str, session_id: str, *, at: datetime, since: datetime) -> tuple[str, ...] | None:
+        """Open a session again that a login at the same instant replaced, if it began after `since`.
+
+        The sessions that it takes the place of, or None when it may not come back.
+        """
+        row = await self._db.row(COME_BACK, tenant, session_id, at, since)
+        return None if row is None else tuple(row["closed"])
 
     async def end_all(self, tenant: str, member_id: str, *, at: datetime, reason: str, by: str) -> tuple[str, ...]:
         """End every open session of a member; their ids."""

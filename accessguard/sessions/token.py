@@ -28,6 +28,10 @@ class SessionTokens:
     def __init__(self, keys: Sequence[SessionKey]) -> None:
         self._signer = Signer(keys, purpose="session token")
 
+    def take(self, keys: Sequence[SigningKey]) -> None:
+        """Use these keys from now on. Raises ValueError without one, or with two of one id, and keeps the old ones."""
+        self._signer.take(keys)
+
     def issue(self, tenant: str, session_id: str) -> str:
         """Write the token of a session; the same session and key give the same token.
 

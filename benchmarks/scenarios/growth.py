@@ -47,7 +47,8 @@ FILL_SESSIONS = """
 FILL_DEVICES = """
     INSERT INTO device (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, os, device_class, first_seen_at,
                         last_seen_at, admitted_at)
-    SELECT $1, md5('grown-device-' || n)::uuid, 'grown-' || lpad(n::text, 9, '0'), md5('grown-device-' || n)::uuid, ''::bytea, now(),
+    SELECT $1, md5('grown-device-' || n)::uuid, 'grown-' || lpad(n::text, 9, '0'), md5('grown-device-' || n)::uuid,
+           sha256(decode(repeat(md5('grown-device-' || n), 2), 'hex')), now(),
            'Chrome on Windows', 'Chrome', 'Windows', 'desktop', now(), now(), now()
       FROM generate_series(0, $2::int - 1) AS n
 """

@@ -159,3 +159,29 @@ def test_settings_from_outside_are_checked_as_they_are_read(asked):
     """What arrives as JSON passes the same checks."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(asked, CookieSettings)
+
+
+@given(st.uuids(), st.binary(min_size=32, max_size=32), st.data())
+def test_no_token_that_was_tampered_with_is_read(device_id, secret, data):
+    """One character changed, put in, taken out or moved: none of them reads as any device."""
+    token = TOKENS.issue(device_id, secret)
+    at = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.characters(codec="ascii"))
+    changed = data.draw(
+        st.sampled_from(
+            [
+                token[:at] + character + token[at + 1 :],
+                token[:at] + character + token[at:],
+                token[:at] + token[at + 1 :],
+                token[at:] + token[:at],
+            ]
+        )
+    )
+
+    assert TOKENS.read(changed) == (Claim(device_id=device_id, secret=secret) if changed == token else None)
+
+
+@given(st.lists(st.sampled_from(["v1", "2026", "2025", "", "A" * 22, "A" * 43, "."]), max_size=8))
+def test_no_arrangement_of_parts_is_read(parts):
+    """Without the key there is no MAC."""
+    assert TOKENS.read(".".join(parts)) is None

@@ -185,7 +185,7 @@ async def test_a_new_token_at_each_login_leads_to_the_same_device(tenant: Tenant
 async def test_pages_of_devices_hold_each_once(tenant: Tenant, order):
     """Also those that were seen at the same instant."""
     tenant.service.clock.stop()
-    logins = await asyncio.gather(*(tenant.login() for _ in range(8)))
+    logins = await asyncio.gather(*(tenant.login(user_agent=CHROME.format(130 + each)) for each in range(8)))
     tenant.service.clock._stopped_ms = None
     seen: list[str] = []
     cursor, pages = "", 0

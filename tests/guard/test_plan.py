@@ -79,14 +79,14 @@ def claim_of(value: int, *, member: str = "ana", browser: int | None = None, for
 )
 def test_a_device_is_recognised_by_its_token_or_by_its_browser(devices, claimed, expected):
     """One browser may serve several members; each finds its own device again."""
-    found = recognised(opening(*devices, claimed=claimed), Claim(device_id=number(1), secret=b"o" * 32))
+    found = recognised(opening(*devices, claimed=claimed), visit(claims=number(1)))
 
     assert (found and found.id.int) == expected
 
 
 def test_without_a_genuine_token_no_device_is_recognised():
     """A forged one has been read as none."""
-    assert recognised(opening(stored_device(1), claimed=claim_of(1)), None) is None
+    assert recognised(opening(stored_device(1), claimed=claim_of(1)), visit()) is None
 
 
 def test_a_second_member_on_a_browser_gets_a_device_of_its_own_that_leads_back():
@@ -236,26 +236,79 @@ def test_a_browser_that_updated_itself_is_described_anew_and_another_one_is_not(
     assert (carried.id, carried.browser, carried.label) == (number(1), "Chrome", "Chrome on Windows")
 
 
-@pytest.mark.parametrize(
-    ("held", "before", "rotated_s_ago", "state"),
-    [
-        pytest.param(b"o", b"b", 3600, "current", id="the one that is held"),
-        pytest.param(b"n", b"o", 0, "previous", id="the one before, just rotated"),
-        pytest.param(b"n", b"o", 30, "previous", id="the one before, at the end of its grace"),
-        pytest.param(b"n", b"o", 31, "stale", id="the one before, too late"),
-        pytest.param(b"n", b"m", 1, "stale", id="an older one"),
-    ],
-)
-def test_the_access_log_says_how_old_a_token_is(held, before, rotated_s_ago, state):
-    """Only a hash is stored; a token rotates at login and the one before has 30 s of grace."""
-    claimed = msgspec.structs.replace(
+OLDER = b"".join(secret_hash(bytes([each]) * 32)[:8] for each in b"lk")
+"""The beginnings of two hashes."""
+
+
+def rotated(held: bytes, before: bytes, seconds: int, *, shown: bool = False) -> ClaimedDevice:
+    """The device whose token rotated so many seconds ago, from `before` to `held`, after older ones."""
+    return msgspec.structs.replace(
         claim_of(1),
         secret_hash=secret_hash(held * 32),
         previous_hash=secret_hash(before * 32),
-        rotated_at=NOW - timedelta(seconds=rotated_s_ago),
+        older_hashes=OLDER,
+        rotated_at=NOW - timedelta(seconds=seconds),
+        shown=shown,
     )
 
-    made = plan(opening(stored_device(1), claimed=claimed), NOTHING, visit(claims=number(1), device_token="a token"))
+
+@pytest.mark.parametrize(
+    ("shows", "rotated_s_ago", "shown", "state", "known"),
+    [
+        pytest.param(b"n", 3600, True, "current", True, id="the one that is held"),
+        pytest.param(b"o", 0, True, "previous", True, id="the one before, just rotated"),
+        pytest.param(b"o", 30, True, "previous", True, id="the one before, at the end of its grace"),
+        pytest.param(b"o", 31, False, "late_previous", True, id="the one before, whose successor may be lost"),
+        pytest.param(b"o", 31, True, "late_previous", False, id="the one before, whose successor is in use"),
+        pytest.param(b"l", 1, False, "displaced", False, id="an older one"),
+        pytest.param(b"x", 1, False, "stale", False, id="one that is not remembered"),
+    ],
+)
+def test_a_token_is_good_until_its_successor_is_in_use(shows, rotated_s_ago, shown, state, known):
+    """Only hashes are stored; the one before has 30 s of grace, and more only while the new one may be lost."""
+    claimed = rotated(b"n", b"o", rotated_s_ago, shown=shown)
+    asked = msgspec.structs.replace(
+        visit(claims=number(1), device_token="a token"), claim=Claim(device_id=number(1), secret=shows * 32)
+    )
+
+    made = plan(opening(stored_device(1), claimed=claimed), NOTHING, asked)
 
     assert made.rows.attempt.device_token == state
-    assert made.device_id == number(1)
+    assert (made.device_id == number(1)) is known
+    grades = [each.details["grade"] for each in made.rows.violations]
+    assert grades == ([] if state in {"current", "previous"} else [state])
+
+
+def test_an_old_token_of_a_blocked_device_leads_to_the_block():
+    """It gives nothing, and takes nothing away from what an operator said."""
+    asked = msgspec.structs.replace(visit(claims=number(1)), claim=Claim(device_id=number(1), secret=b"x" * 32))
+    blocked = opening(stored_device(1, access=Access.BLOCKED), claimed=rotated(b"n", b"o", 3600, shown=True))
+
+    made = plan(blocked, NOTHING, asked)
+
+    assert made.decision.code is Code.DEVICE_BLOCKED
+
+
+def test_an_old_token_of_somebody_else_lends_nothing():
+    """Neither the device nor the browser that both would share; and no case names another member's device."""
+    asked = msgspec.structs.replace(visit(claims=number(7)), claim=Claim(device_id=number(7), secret=b"x" * 32))
+    claimed = claim_of(7, member="ben", browser=1)
+
+    made = plan(opening(stored_device(1), claimed=claimed), NOTHING, asked)
+
+    assert (made.device_id, made.rows.violations) == (NEW_DEVICE, ())
+    assert made.rows.device is not None
+    assert made.rows.device.browser_id == NEW_DEVICE
+
+
+def test_of_logins_at_once_the_sessions_may_come_back():
+    """A login that shows the token before, or none at the same instant, does not know whose answer arrives last."""
+    young = stored_session("young", started_at=NOW - timedelta(seconds=5))
+    tabs = [young, stored_session("old", started_at=NOW - timedelta(seconds=600))]
+    known = opening(stored_device(1), claimed=rotated(b"n", b"o", 5), sessions=tabs)
+    sure = opening(stored_device(1), claimed=rotated(b"o", b"n", 5), sessions=tabs)
+
+    at_once, after = plan(known, NOTHING, visit(claims=number(1))), plan(sure, NOTHING, visit(claims=number(1)))
+
+    assert {each.id: each.by for each in at_once.rows.ended} == {"young": "twin", "old": None}
+    assert {each.id: each.by for each in after.rows.ended} == {"young": None, "old": None}

@@ -32,9 +32,9 @@ async def second(service: Service, database_url: str, redis_url: str) -> AsyncIt
 async def crowd(tenant: Tenant, second: Service, members: int = MEMBERS) -> list[tuple[Tenant, Answer]]:
     """Every member logs in from as many browsers at once, in turns on both workers."""
     workers = cycle((tenant, Tenant(second, tenant.name)))
-    tries = [(next(workers), f"m{i % members}") for i in range(members * TIMES)]
-    logins = await asyncio.gather(*(worker.login(member, user_agent=CHROME.format(142)) for worker, member in tries))
-    return [(worker, login) for (worker, _), login in zip(tries, logins, strict=True)]
+    tries = [(next(workers), f"m{i % members}", CHROME.format(100 + i // members)) for i in range(members * TIMES)]
+    logins = await asyncio.gather(*(worker.login(member, user_agent=agent) for worker, member, agent in tries))
+    return [(worker, login) for (worker, _, _), login in zip(tries, logins, strict=True)]
 
 
 async def at_rest(tenant: Tenant) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.service import FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
+from tests.service import CHROME, FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
 
 PUSHED_S = 0.9
 """Less than any poll takes to find out: what arrives in this time was pushed."""
@@ -189,7 +189,8 @@ async def test_fifty_new_browsers_over_two_workers_leave_as_many_devices_as_allo
     """Those that were refused hold no place."""
     await tenant.rule("device_limit", "deny_new", max=3)
 
-    logins = await asyncio.gather(*((tenant, there)[i % 2].login() for i in range(50)))
+    agents = [CHROME.format(90 + each) for each in range(50)]
+    logins = await asyncio.gather(*((tenant, there)[i % 2].login(user_agent=each) for i, each in enumerate(agents)))
 
     assert Counter(login["decision"] for login in logins) == {"allow": 3, "deny": 47}
     devices = list(items(await tenant.see("/v1/members/ana/devices?limit=200")))

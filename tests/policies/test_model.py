@@ -127,7 +127,7 @@ def test_a_policy_is_in_order_and_without_what_is_off():
     [
         pytest.param({}, Settings(), id="nothing"),
         pytest.param({"name": "School", "colour": "red"}, Settings(name="School"), id="unknown"),
-        pytest.param({"session": {"idle_ttl_s": 60, "grace_s": 5}, "cookie": {"partitioned": True}}, None, id="nested"),
+        pytest.param({"session": {"idle_ttl_s": 60, "grace_s": 5}, "cookie": {"flavour": "oat"}}, None, id="nested"),
     ],
 )
 def test_settings_of_a_later_release_are_read_as_far_as_they_are_known(stored, expected):
