@@ -13,7 +13,7 @@ from ua_parser.regex import Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
 from accessguard.devices.hints import MAX_HINT_CHARS, NO_HINTS, READ, Hints, read_hints, short_version
-from accessguard.devices.words import is_app, is_console, is_television, is_tool
+from accessguard.devices.words import is_app, is_browser_too, is_chore, is_console, is_runtime, is_television, is_tool
 
 # The database keeps as much; real ones end before 300.
 MAX_USER_AGENT_BYTES: Final = 512
@@ -42,6 +42,9 @@ _FORMS: Final = {
     "Mobile Safari": "Safari",
     "Opera Mobile": "Opera",
 }
+
+# What ua-parser calls a program that it has no name for: the engine or the system that carries it.
+_CARRIERS: Final = frozenset({UNKNOWN, "Android", "CFNetwork", "Mobile Safari UI/WKWebView"})
 
 # Brands that only hints tell from Chrome; a request without hints comes from the same browser.
 _AS_CHROME: Final = frozenset({"Brave", "DuckDuckGo", "Vivaldi"})
@@ -74,13 +77,17 @@ class DeviceClass(StrEnum):
     UNKNOWN = "unknown"
 
 
+_PROGRAMS: Final = frozenset({DeviceClass.APP, DeviceClass.BOT})
+
+
 class Browser(msgspec.Struct, frozen=True, kw_only=True):
     """One browser as it presents itself.
 
     `family` and `os` are ua-parser's families ("Mobile Safari", "Mac OS X"),
     "Other" when unknown; for an app, `family` is the name it gives itself. The
     two versions are for people to read, "" when unknown, and take no part in
-    identity. `model` is None where there is none to tell.
+    identity. `model` is None where there is none to tell. `name` is what a bot
+    is called by who looked twice; it is shown, and never compared.
     """
 
     family: str
@@ -89,10 +96,13 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
     os_version: str
     device_class: DeviceClass
     model: str | None
+    name: str | None = None
 
     @property
     def label(self) -> str:
         """Name the browser for a person: "Chrome on Windows"."""
+        if self.name is not None:
+            return self.name
         known = [_SHOWN.get(name, name) for name in (self.family, self.os) if name != UNKNOWN]
         return " on ".join(dict.fromkeys(known)) or "Unknown browser"
 
@@ -113,7 +123,7 @@ def recognise(user_agent: str | None, hints: Mapping[str, str] | None = None) ->
     not understood is "Other" and `unknown`. Where a string cannot tell, it is
     believed: an iPad that asks for desktop pages is a Mac.
     """
-    return _recognised(tidy(user_agent), _relevant(hints) if hints else ())
+    return _recognised(tidy(user_agent), relevant(hints) if hints else ())
 
 
 def same(one: Browser, other: Browser) -> bool:
@@ -131,7 +141,7 @@ def kin(family: str) -> str:
     return "Chrome" if family in _AS_CHROME else _FORMS.get(family, family)
 
 
-def _relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Pick the hints that are read, in one order, for the cache."""
     lowered = ((name.lower(), value) for name, value in hints.items())
     return tuple(sorted((name, value[:MAX_HINT_CHARS]) for name, value in lowered if name in READ))
@@ -172,10 +182,10 @@ def _resolver() -> Resolver:
 
 
 def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> tuple[str, str]:
-    """Choose family and version; a program that is no browser goes by the name it gives itself."""
+    """Choose family and version; a program that ua-parser does not know goes by the name it gives itself."""
     found = parsed.user_agent
-    nameless = device_class is DeviceClass.BOT and found.family == UNKNOWN
-    if (nameless or device_class is DeviceClass.APP) and (named := _NAMED.match(text)):
+    program = device_class in _PROGRAMS or is_runtime(text[:16].lower())
+    if program and found.family in _CARRIERS and (named := _NAMED.match(text)):
         return named[1].strip() or UNKNOWN, short_version(named[2], named[3])
     if hinted.brand and kin(found.family) == "Chrome":
         return hinted.brand, hinted.brand_version or ""
@@ -185,11 +195,11 @@ def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: Dev
 
 
 def _os(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str:
-    """Choose the system; a Linux that names its distribution keeps it, a console or television is one itself."""
+    """Choose the system; a Linux that names its distribution keeps it, a console is one itself."""
     family = parsed.os.family
     if hinted.os == "Linux" and family not in {*_APP_SYSTEMS, UNKNOWN}:
         return family
-    if hinted.os is None and family == UNKNOWN and device_class in {DeviceClass.CONSOLE, DeviceClass.TV}:
+    if hinted.os is None and family == UNKNOWN and device_class is DeviceClass.CONSOLE:
         return parsed.device.family
     return hinted.os or family
 
@@ -206,19 +216,23 @@ def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceCl
     lowered = text.lower()
     if parsed.device.family == "Spider" or hinted.brand == "HeadlessChrome" or is_tool(lowered):
         return DeviceClass.BOT
-    if is_app(lowered) or _is_own_app(text, parsed):
-        return DeviceClass.APP
     if is_console(lowered):
         return DeviceClass.CONSOLE
+    if is_app(lowered) or _is_own_app(text, lowered, parsed):
+        return DeviceClass.APP
     if is_television(lowered) or parsed.device.brand == "Generic_Inettv":
         return DeviceClass.TV
-    return _form(text, parsed, hinted)
+    found = _form(text, parsed, hinted)
+    chore = found is DeviceClass.UNKNOWN and parsed.os.family == UNKNOWN and is_chore(lowered)
+    return DeviceClass.BOT if chore else found
 
 
-def _is_own_app(text: str, parsed: DefaultedResult) -> bool:
+def _is_own_app(text: str, lowered: str, parsed: DefaultedResult) -> bool:
     """Tell an app that writes its own user agent, such as `MyApp/3.2 (iPhone15,2; iOS 17.5)`."""
     named = _NAMED.match(text)
-    return named is not None and named[0] != named[1] and parsed.os.family in _APP_SYSTEMS
+    if named is None or named[0] == named[1] or parsed.os.family not in _APP_SYSTEMS:
+        return False
+    return not (is_runtime(lowered) or is_browser_too(lowered))
 
 
 def _form(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
@@ -229,7 +243,7 @@ def _form(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
         hinted.mobile is None and android and "Mobile" in text and "Tablet" not in parsed.device.family
     ):
         return DeviceClass.MOBILE
-    if android and terms.browser.family == "Opera Mini":
+    if android and (terms.browser.family == "Opera Mini" or is_runtime(text[:16].lower())):
         return DeviceClass.MOBILE
     if android or terms.is_tablet:
         return DeviceClass.TABLET

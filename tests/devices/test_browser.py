@@ -317,12 +317,6 @@ def test_crawlers_and_tools_are_bots(text, family):
         pytest.param("Dart/3.4 (dart:io)", "Dart", "3.4", id="Dart"),
         pytest.param("Expo/1017713 CFNetwork/1498.700.2 Darwin/23.6.0", "Expo on iOS", "1017713", id="Expo"),
         pytest.param(
-            "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A.240205.002)",
-            "Dalvik on Android",
-            "2.1",
-            id="Dalvik",
-        ),
-        pytest.param(
             f"{WINDOWS} {WEBKIT} SchoolDesk/1.4.0 Chrome/128.0.6613.186 Electron/32.1.2 Safari/537.36",
             "Electron on Windows",
             "32.1",
@@ -335,6 +329,13 @@ def test_an_app_goes_by_the_name_it_gives_itself(text, label, version):
     browser = recognise(text)
 
     assert (browser.device_class, browser.label, browser.version) == (DeviceClass.APP, label, version)
+
+
+def test_what_android_runs_apps_in_is_the_device_it_runs_on():
+    """Dalvik names a phone and no app: who calls is not to be told from it."""
+    browser = recognise("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A.240205.002)")
+
+    assert (browser.device_class, browser.label, browser.model) == (DeviceClass.MOBILE, "Dalvik on Android", "Pixel 8")
 
 
 def test_a_phone_of_a_maker_named_like_a_bot_is_a_phone():
