@@ -103,7 +103,8 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
         """Name the browser for a person: "Chrome on Windows"."""
         if self.name is not None:
             return self.name
-        known = [_SHOWN.get(name, name) for name in (self.family, self.os) if name != UNKNOWN]
+        console = self.model if self.device_class is DeviceClass.CONSOLE and self.os == UNKNOWN else None
+        known = [_SHOWN.get(name, name) for name in (self.family, console or self.os) if name != UNKNOWN]
         return " on ".join(dict.fromkeys(known)) or "Unknown browser"
 
 
@@ -141,6 +142,13 @@ def kin(family: str) -> str:
     return "Chrome" if family in _AS_CHROME else _FORMS.get(family, family)
 
 
+def shown(text: str) -> str:
+    """Make a text fit to be shown: at most 64 characters, each of them visible or a space."""
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text[:MAX_NAME_CHARS].strip()
+
+
 def relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Pick the hints that are read, in one order, for the cache."""
     lowered = ((name.lower(), value) for name, value in hints.items())
@@ -154,12 +162,12 @@ def _recognised(text: str, hints: tuple[tuple[str, str], ...]) -> Browser:
     device_class = _device_class(text, parsed, hinted)
     family, version = _family(text, parsed, hinted, device_class)
     return Browser(
-        family=family[:MAX_NAME_CHARS],
-        os=_os(parsed, hinted, device_class)[:MAX_NAME_CHARS],
-        version=version,
-        os_version=hinted.os_version or short_version(parsed.os.major, parsed.os.minor),
+        family=shown(family) or UNKNOWN,
+        os=shown(_os(parsed, hinted)) or UNKNOWN,
+        version=shown(version),
+        os_version=shown(hinted.os_version or short_version(parsed.os.major, parsed.os.minor)),
         device_class=device_class,
-        model=_model(parsed, hinted, device_class),
+        model=shown(_model(parsed, hinted, device_class) or "") or None,
     )
 
 
@@ -189,27 +197,26 @@ def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: Dev
         return named[1].strip() or UNKNOWN, short_version(named[2], named[3])
     if hinted.brand and kin(found.family) == "Chrome":
         return hinted.brand, hinted.brand_version or ""
-    if device_class is DeviceClass.CONSOLE and found.family in {UNKNOWN, "Apple Mail"}:
-        return parsed.device.family, ""
+    if device_class is DeviceClass.CONSOLE and found.family == "Apple Mail":  # WebKit, with no browser named
+        return UNKNOWN, ""
     return found.family, short_version(found.major, found.minor)
 
 
-def _os(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str:
-    """Choose the system; a Linux that names its distribution keeps it, a console is one itself."""
+def _os(parsed: DefaultedResult, hinted: Hints) -> str:
+    """Choose the system; a Linux that names its distribution keeps it."""
     family = parsed.os.family
     if hinted.os == "Linux" and family not in {*_APP_SYSTEMS, UNKNOWN}:
         return family
-    if hinted.os is None and family == UNKNOWN and device_class is DeviceClass.CONSOLE:
-        return parsed.device.family
     return hinted.os or family
 
 
 def _model(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str | None:
-    """Choose the model; a television with Amazon's browser is no Kindle."""
-    model = hinted.model or parsed.device.model
+    """Choose the model; a console's is its whole name, and a television with Amazon's browser is no Kindle."""
+    console = device_class is DeviceClass.CONSOLE and parsed.device.family != UNKNOWN
+    model = hinted.model or (parsed.device.family if console else parsed.device.model)
     if device_class is DeviceClass.BOT or model is None or model in _NO_MODEL:
         return None
-    return None if (device_class, model) == (DeviceClass.TV, "Kindle") else model[:MAX_NAME_CHARS]
+    return None if (device_class, model) == (DeviceClass.TV, "Kindle") else model
 
 
 def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
@@ -223,7 +230,8 @@ def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceCl
     if is_television(lowered) or parsed.device.brand == "Generic_Inettv":
         return DeviceClass.TV
     found = _form(text, parsed, hinted)
-    chore = found is DeviceClass.UNKNOWN and parsed.os.family == UNKNOWN and is_chore(lowered)
+    nameless = parsed.os.family == UNKNOWN and parsed.device.brand in {None, "Generic"}
+    chore = nameless and found in {DeviceClass.UNKNOWN, DeviceClass.MOBILE} and is_chore(lowered)
     return DeviceClass.BOT if chore else found
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from accessguard.devices.browser import MAX_NAME_CHARS, Browser, DeviceClass, relevant, tidy
+from accessguard.devices.browser import Browser, DeviceClass, relevant, shown, tidy
 
 RULES: Final = 1
 """The number of this page's own rules; another number refines everything again."""
@@ -77,14 +77,16 @@ def refined(first: Browser, seen: Sighting, *, mobile: bool | None) -> Refined:
 
     Whoever the first took for a bot stays one: nothing that speaks for a device
     speaks against a program. An app stays an app, unless what it was taken by
-    is a browser's own helper. Hints have spoken in the first already, and win.
+    is a browser's own helper. A hint on `mobile` has spoken in the first already,
+    and wins unless the model is known: it says which pages are wished for.
     """
     if seen.bot:
-        return Refined(device_class=DeviceClass.BOT, name=_short(seen.bot))
+        return Refined(device_class=DeviceClass.BOT, name=shown(seen.bot))
     if first.device_class is DeviceClass.BOT:
         return Refined()
     found = _class(first, seen, mobile=mobile)
-    return Refined(device_class=found, model=_short(seen.model) if found is not DeviceClass.BOT else None)
+    model = None if first.device_class is DeviceClass.CONSOLE and first.model else shown(seen.model)
+    return Refined(device_class=found, model=model or None)
 
 
 def improved(first: Browser, more: Refined) -> Browser:
@@ -105,12 +107,6 @@ def _class(first: Browser, seen: Sighting, *, mobile: bool | None) -> DeviceClas
         return found
     if first.device_class is DeviceClass.APP:
         return found if seen.client == "browser" else None
-    hinted = mobile is not None and found in _IN_HAND and first.device_class in _IN_HAND
+    hinted = mobile is not None and not seen.model and found in _IN_HAND and first.device_class in _IN_HAND
     against = hinted and mobile is not (found is DeviceClass.MOBILE)
     return None if against or first.device_class is DeviceClass.CONSOLE else found
-
-
-def _short(text: str) -> str | None:
-    """Bounded, and fit to be shown."""
-    clean = "".join(character for character in text if character.isprintable()).strip()
-    return clean[:MAX_NAME_CHARS].strip() or None

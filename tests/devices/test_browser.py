@@ -2,8 +2,6 @@
 
 import pytest
 import user_agents
-from hypothesis import given
-from hypothesis import strategies as st
 
 from accessguard.devices.browser import Browser, DeviceClass, recognise, same, tidy
 
@@ -245,7 +243,7 @@ def test_a_television_is_a_television(text):
     ],
 )
 def test_a_console_is_a_console(text, label):
-    """Where no system is named, the console is the system."""
+    """Where no system is named, the console stands for it."""
     browser = recognise(text)
 
     assert (browser.device_class, browser.label) == (DeviceClass.CONSOLE, label)
@@ -469,38 +467,6 @@ def test_a_request_without_hints_comes_from_the_same_browser(text):
 def test_what_is_kept_of_a_user_agent_is_short_and_clean(text, kept):
     """512 bytes of UTF-8 at most, no NUL, no broken character."""
     assert tidy(text) == kept
-
-
-@given(st.none() | st.text(max_size=700))
-def test_no_user_agent_breaks_the_recognition(text):
-    """Any string is some browser, and what is kept fits the database."""
-    browser = recognise(text)
-
-    assert browser.label
-    assert max(map(len, (browser.family, browser.os, browser.model or ""))) <= 64
-    assert len(tidy(text).encode()) <= 512
-
-
-HINT_NAMES = [
-    "Sec-CH-UA-Model",
-    "Sec-CH-UA-Platform",
-    "Sec-CH-UA-Platform-Version",
-    "Sec-CH-UA-Mobile",
-    "Sec-CH-UA",
-    "sec-ch-ua",
-]
-HINT_VALUES = st.text(max_size=300) | st.text(alphabet='"\\;,=v?01. WindowsAndroid', max_size=60)
-
-
-@given(
-    st.sampled_from([CHROME, CHROME_ANDROID, FIREFOX, ""]), st.dictionaries(st.sampled_from(HINT_NAMES), HINT_VALUES)
-)
-def test_no_hint_breaks_the_recognition(text, hints):
-    """Whatever a client puts in its hints, it is some browser."""
-    browser = recognise(text, hints)
-
-    assert browser.label
-    assert len(browser.model or "") <= 64
 
 
 @pytest.mark.parametrize("text", [param.values[0] for param in BROWSERS[:11]])

@@ -243,6 +243,7 @@ async def test_who_does_not_get_in_makes_nobody_look(tenant: Tenant):
             id="a browser's helper",
         ),
         pytest.param(PHONE, Sighting(kind="tablet"), True, None, id="a hint wins"),
+        pytest.param(PHONE, Sighting(kind="tablet", model="Tab 5"), True, "tablet", id="a model knows better"),
         pytest.param(PHONE, Sighting(kind="tablet"), None, "tablet", id="no hint"),
         pytest.param(PHONE, Sighting(bot="Somebot", kind="smartphone"), True, "bot", id="a bot as a phone"),
         pytest.param(PHONE, Sighting(kind="wearable"), None, "unknown", id="a watch"),
