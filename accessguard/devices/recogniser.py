@@ -28,20 +28,18 @@ FRESH_MS: Final = 24 * 3600 * 1000
 """After this long PostgreSQL is asked again, so that it knows what is in use."""
 AGAIN_MS: Final = 60 * 1000
 """After this long a string that nobody has told is asked for again."""
+OUT_MS: Final = 5 * 1000
+"""After this long PostgreSQL is asked again when it did not answer."""
 IDLE_S: Final = 60.0
 """After this long without a question the process ends, and its memory is free."""
 SWEEP_MS: Final = 6 * 3600 * 1000
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """What this worker remembers of a string, since when; `told` None while nobody has told."""
+    """What this worker remembers of a string, and until when it asks nobody; `told` None while nobody has told."""
 
     told: Refined | None
-    since_ms: int
-
-    def fresh(self, now_ms: int) -> bool:
-        """Whether it need not be asked for again."""
-        return now_ms - self.since_ms < (AGAIN_MS if self.told is None else FRESH_MS)
+    until_ms: int
 
 
 class Recogniser:
@@ -75,7 +73,7 @@ class Recogniser:
         if not asked.user_agent:
             return recognise(user_agent, hints)
         held = self._held.get(asked)
-        if held is not None and held.fresh(self._now_ms()):
+        if held is not None and self._now_ms() < held.until_ms:
             self._held.move_to_end(asked)
             RECOGNITIONS.labels("provisional" if held.told is None else "memory").inc()
         else:
@@ -117,11 +115,15 @@ class Recogniser:
         try:
             told = await self._store.read(asked.key, now=self._at(now_ms))
         except GuardError:
-            RECOGNITIONS.labels("provisional").inc()
+            held = self._held.get(asked)
+            RECOGNITIONS.labels("provisional" if held is None or held.told is None else "memory").inc()
+            self._hold(asked, held and held.told, until_ms=now_ms + OUT_MS)
             return
         RECOGNITIONS.labels("provisional" if told is None else "database").inc()
-        if told is not None or self._wait(asked):
-            self._hold(asked, told, now_ms)
+        if told is not None:
+            self._hold(asked, told, until_ms=now_ms + FRESH_MS)
+        elif self._wait(asked):
+            self._hold(asked, None, until_ms=now_ms + AGAIN_MS)
 
     def _wait(self, asked: Asked) -> bool:
         try:
@@ -144,11 +146,11 @@ class Recogniser:
             await self._store.keep(asked.key, told, now=self._at(self._now_ms()))
         except (GuardError, InquiryError):
             return "failed"
-        self._hold(asked, told, self._now_ms())
+        self._hold(asked, told, until_ms=self._now_ms() + FRESH_MS)
         return "stumbled" if seen is None else "told"
 
-    def _hold(self, asked: Asked, told: Refined | None, now_ms: int) -> None:
-        self._held[asked] = Held(told=told, since_ms=now_ms)
+    def _hold(self, asked: Asked, told: Refined | None, *, until_ms: int) -> None:
+        self._held[asked] = Held(told=told, until_ms=until_ms)
         self._held.move_to_end(asked)
         while len(self._held) > self._remembered:
             self._held.popitem(last=False)

@@ -11,6 +11,8 @@ from accessguard.devices.refinement import Refined
 
 CLAIM: Final = timedelta(minutes=1)
 """How long one worker has for one string before another may take it over: twice the slowest start."""
+READ_S: Final = 0.25
+"""How long a login waits for what was told before; then the first look stands."""
 TOUCH: Final = timedelta(days=1)
 """How exactly it is known when a string was used last."""
 UNUSED: Final = timedelta(days=90)
@@ -58,7 +60,7 @@ class RecognitionStore:
 
     async def read(self, key: bytes, *, now: datetime) -> Refined | None:
         """What was told of a string, noting that it was asked for; None when nobody has told yet."""
-        row = await self._db.row(READ, key, self._version, now, TOUCH)
+        row = await self._db.row(READ, key, self._version, now, TOUCH, timeout_s=READ_S)
         if row is None:
             return None
         told = row["device_class"]

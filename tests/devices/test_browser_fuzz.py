@@ -9,7 +9,7 @@ from accessguard.devices.detector import answers
 from accessguard.devices.refinement import Asked, Refined, Sighting, asked_of, improved, refined
 from tests.devices.test_browser import CHROME, CHROME_ANDROID, FIREFOX, SAFARI_IPHONE
 
-MANY = settings(max_examples=max(300, settings.default.max_examples), deadline=None)
+MANY = settings(max_examples=max(300, settings().max_examples), deadline=None)
 """A few hundred in a usual run; as many as the profile says where that is more."""
 FEW = settings(max_examples=50, deadline=None)
 """Of what takes 15 ms each."""

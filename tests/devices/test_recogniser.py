@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from accessguard.database import Database
 from accessguard.devices.browser import DeviceClass, recognise, same
 from accessguard.devices.inquiry import ANSWER_S, Inquiry, InquiryError
 from accessguard.devices.recogniser import AGAIN_MS, FRESH_MS, Recogniser
@@ -134,6 +135,21 @@ async def test_a_recogniser_that_dies_leaves_the_first_answer(service: Service, 
     assert first == again == recognise(text)
     assert count("accessguard_refinements_total", result="failed") == before + 1
     assert (await later.recognise(text)).model == "Galaxy S23"
+
+
+async def test_without_postgres_the_first_answer_stands(service: Service, database_url: str):
+    """And what was told before stays told; PostgreSQL is not asked by every login."""
+    asker, text = worker(service), PHONE.format(uuid4())
+    gone = await Database.connect(database_url, size=1)
+    await gone.close()
+    asker._store = RecognitionStore(gone, version="1")
+    before = count("accessguard_recognitions_total", source="provisional")
+
+    found = [await asker.recognise(text) for _ in range(2)]
+
+    assert found == [recognise(text)] * 2
+    assert asker._waiting.empty()
+    assert count("accessguard_recognitions_total", source="provisional") == before + 2
 
 
 async def test_what_is_not_used_is_dropped_and_what_is_used_stays(service: Service, inquiry: Inquiry):
