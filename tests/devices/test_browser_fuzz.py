@@ -11,8 +11,8 @@ from tests.devices.test_browser import CHROME, CHROME_ANDROID, FIREFOX, SAFARI_I
 
 MANY = settings(max_examples=max(300, settings().max_examples), deadline=None)
 """A few hundred in a usual run; as many as the profile says where that is more."""
-FEW = settings(max_examples=50, deadline=None)
-"""Of what takes 15 ms each."""
+FEW = settings(max_examples=10, deadline=None)
+"""Of what takes 15 ms each, and seconds to begin with."""
 
 PIECES = (
     *("Mozilla/5.0", "(compatible; ", "Windows NT 10.0", "Android 14", "iPhone; CPU iPhone OS 18_6 like Mac OS X", "K"),
