@@ -26,7 +26,7 @@ WAITING: Final = 1000
 """Strings that may wait to be told, at 15 ms each; a new one beyond them is asked for again at its next login."""
 FRESH_MS: Final = 24 * 3600 * 1000
 """After this long PostgreSQL is asked again, so that it knows what is in use."""
-AGAIN_MS: Final = 60 * 1000
+AGAIN_MS: Final = 3 * 60 * 1000
 """After this long a string that nobody has told is asked for again."""
 OUT_MS: Final = 5 * 1000
 """After this long PostgreSQL is asked again when it did not answer."""

@@ -9,8 +9,8 @@ from accessguard.database import Database
 from accessguard.devices.browser import DeviceClass
 from accessguard.devices.refinement import Refined
 
-CLAIM: Final = timedelta(minutes=1)
-"""How long one worker has for one string before another may take it over: twice the slowest start."""
+CLAIM: Final = timedelta(minutes=3)
+"""How long one worker has for one string before another may take it over: three times the slowest answer."""
 READ_S: Final = 0.25
 """How long a login waits for what was told before; then the first look stands."""
 TOUCH: Final = timedelta(days=1)

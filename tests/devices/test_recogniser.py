@@ -120,7 +120,7 @@ async def test_a_full_queue_drops_and_asks_again(service: Service):
 
 
 async def test_a_recogniser_that_dies_leaves_the_first_answer(service: Service, inquiry: Inquiry):
-    """It is asked again a minute later, when its claim is over."""
+    """It is asked again when its claim is over."""
     version, text = uuid4().hex, PHONE.format(uuid4())
     dying, later = worker(service, NEVER, version=version), worker(service, inquiry, version=version)
     before = count("accessguard_refinements_total", result="failed")
