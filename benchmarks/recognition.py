@@ -89,8 +89,8 @@ def graded(case: Case, first: Browser, found: Browser) -> Iterable[Graded]:
     """Each question that the corpus answers about this case."""
     if (wanted := case.device_class) is not None:
         right = {wanted, DeviceClass.APP} if case.program else {wanted}
-        looks = (first.device_class, found.device_class)
-        yield _graded(f"class {wanted}", case, wanted, looks, [each in right for each in looks])
+        classes = (first.device_class, found.device_class)
+        yield _graded(f"class {wanted}", case, wanted, classes, [each in right for each in classes])
     for kind, name, looks in (
         ("family", case.family, (first.family, found.family)),
         ("os", case.os, (first.os, found.os)),

@@ -7,8 +7,7 @@ from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
-from ua_parser import OS, DefaultedResult, Device, load_lazy_builtins
-from ua_parser import UserAgent as ParsedBrowser
+from ua_parser import load_lazy_builtins
 from ua_parser.regex import Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
@@ -25,9 +24,6 @@ REMEMBERED: Final = 20_000
 MAX_NAME_CHARS: Final = 64
 
 UNKNOWN: Final = "Other"
-_NO_BROWSER: Final = ParsedBrowser()
-_NO_OS: Final = OS()
-_NO_DEVICE: Final = Device()
 
 _NAMED: Final = re.compile(
     r"(?!Mozilla/|Opera/)([^/();\x00-\x1f\x7f]{1,64})(?:/(?:v?(\d{1,9})(?:\.(\d{1,9}))?)?|\Z)", re.ASCII
@@ -77,10 +73,36 @@ class DeviceClass(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A browser or a system as ua-parser names it; its own classes cost more than its parsing."""
+
+    family: str = UNKNOWN
+    major: str | None = None
+    minor: str | None = None
+
+
+class Made(msgspec.Struct, frozen=True, gc=False):
+    """A device as ua-parser names it."""
+
+    family: str = UNKNOWN
+    brand: str | None = None
+    model: str | None = None
+
+
+class Parsed(msgspec.Struct, frozen=True, gc=False):
+    """All that ua-parser says of one string."""
+
+    user_agent: Named
+    os: Named
+    device: Made
+
+
+_NAMELESS: Final = Named()
+_NOTHING: Final = Made()
 _PROGRAMS: Final = frozenset({DeviceClass.APP, DeviceClass.BOT})
 
 
-class Browser(msgspec.Struct, frozen=True, kw_only=True):
+class Browser(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One browser as it presents itself.
 
     `family` and `os` are ua-parser's families ("Mobile Safari", "Mac OS X"),
@@ -171,15 +193,14 @@ def _recognised(text: str, hints: tuple[tuple[str, str], ...]) -> Browser:
     )
 
 
-def _parsed(text: str) -> DefaultedResult:
+def _parsed(text: str) -> Parsed:
     """Ask the three extractors themselves; the resolver's flags around them cost more than they do."""
     resolver = _resolver()
     browser, os, device = resolver.ua.extract(text), resolver.os.extract(text), resolver.de.extract(text)
-    return DefaultedResult(
-        user_agent=ParsedBrowser(browser.family, browser.major, browser.minor) if browser else _NO_BROWSER,
-        os=OS(os.family, os.major, os.minor) if os else _NO_OS,
-        device=Device(device.family, device.brand, device.model) if device else _NO_DEVICE,
-        string=text,
+    return Parsed(
+        Named(browser.family, browser.major, browser.minor) if browser else _NAMELESS,
+        Named(os.family, os.major, os.minor) if os else _NAMELESS,
+        Made(device.family, device.brand, device.model) if device else _NOTHING,
     )
 
 
@@ -189,7 +210,7 @@ def _resolver() -> Resolver:
     return Resolver(load_lazy_builtins())
 
 
-def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> tuple[str, str]:
+def _family(text: str, parsed: Parsed, hinted: Hints, device_class: DeviceClass) -> tuple[str, str]:
     """Choose family and version; a program that ua-parser does not know goes by the name it gives itself."""
     found = parsed.user_agent
     program = device_class in _PROGRAMS or is_runtime(text[:16].lower())
@@ -202,7 +223,7 @@ def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: Dev
     return found.family, short_version(found.major, found.minor)
 
 
-def _os(parsed: DefaultedResult, hinted: Hints) -> str:
+def _os(parsed: Parsed, hinted: Hints) -> str:
     """Choose the system; a Linux that names its distribution keeps it."""
     family = parsed.os.family
     if hinted.os == "Linux" and family not in {*_APP_SYSTEMS, UNKNOWN}:
@@ -210,7 +231,7 @@ def _os(parsed: DefaultedResult, hinted: Hints) -> str:
     return hinted.os or family
 
 
-def _model(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str | None:
+def _model(parsed: Parsed, hinted: Hints, device_class: DeviceClass) -> str | None:
     """Choose the model; a console's is its whole name, and a television with Amazon's browser is no Kindle."""
     console = device_class is DeviceClass.CONSOLE and parsed.device.family != UNKNOWN
     model = hinted.model or (parsed.device.family if console else parsed.device.model)
@@ -219,7 +240,7 @@ def _model(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) ->
     return None if (device_class, model) == (DeviceClass.TV, "Kindle") else model
 
 
-def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
+def _device_class(text: str, parsed: Parsed, hinted: Hints) -> DeviceClass:
     lowered = text.lower()
     if parsed.device.family == "Spider" or hinted.brand == "HeadlessChrome" or is_tool(lowered):
         return DeviceClass.BOT
@@ -235,7 +256,7 @@ def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceCl
     return DeviceClass.BOT if chore else found
 
 
-def _is_own_app(text: str, lowered: str, parsed: DefaultedResult) -> bool:
+def _is_own_app(text: str, lowered: str, parsed: Parsed) -> bool:
     """Tell an app that writes its own user agent, such as `MyApp/3.2 (iPhone15,2; iOS 17.5)`."""
     named = _NAMED.match(text)
     if named is None or named[0] == named[1] or parsed.os.family not in _APP_SYSTEMS:
@@ -243,24 +264,26 @@ def _is_own_app(text: str, lowered: str, parsed: DefaultedResult) -> bool:
     return not (is_runtime(lowered) or is_browser_too(lowered))
 
 
-def _form(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
+def _form(text: str, parsed: Parsed, hinted: Hints) -> DeviceClass:
     """Tell phone, tablet and desktop apart in the terms of `user-agents`."""
-    terms = _terms(text, parsed)
     android = (hinted.os or parsed.os.family) == "Android"
     if hinted.mobile or (
         hinted.mobile is None and android and "Mobile" in text and "Tablet" not in parsed.device.family
     ):
         return DeviceClass.MOBILE
-    if android and (terms.browser.family == "Opera Mini" or is_runtime(text[:16].lower())):
+    if android and (parsed.user_agent.family == "Opera Mini" or is_runtime(text[:16].lower())):
         return DeviceClass.MOBILE
-    if android or terms.is_tablet:
+    if android:
+        return DeviceClass.TABLET
+    terms = _terms(text, parsed)
+    if terms.is_tablet:
         return DeviceClass.TABLET
     if terms.is_mobile or parsed.os.family == "KaiOS":
         return DeviceClass.MOBILE
     return DeviceClass.DESKTOP if terms.is_pc or hinted.mobile is False else DeviceClass.UNKNOWN
 
 
-def _terms(text: str, parsed: DefaultedResult) -> UserAgent:
+def _terms(text: str, parsed: Parsed) -> UserAgent:
     """Build what `user_agents.parse` would, on a string that is already parsed: its own parser takes 30 times as long."""
     terms = UserAgent.__new__(UserAgent)
     terms.ua_string = text

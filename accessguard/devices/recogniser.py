@@ -117,7 +117,7 @@ class Recogniser:
         except GuardError:
             held = self._held.get(asked)
             RECOGNITIONS.labels("provisional" if held is None or held.told is None else "memory").inc()
-            self._hold(asked, held and held.told, until_ms=now_ms + OUT_MS)
+            self._hold(asked, None if held is None else held.told, until_ms=now_ms + OUT_MS)
             return
         RECOGNITIONS.labels("provisional" if told is None else "database").inc()
         if told is not None:

@@ -32,7 +32,7 @@ _FIXED: Final = frozenset({DeviceClass.TV, DeviceClass.CONSOLE})
 _IN_HAND: Final = frozenset({DeviceClass.MOBILE, DeviceClass.TABLET, DeviceClass.DESKTOP})
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A distinct string with its relevant hints, names in lower case and in order."""
 
     user_agent: str
@@ -53,7 +53,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     client: str = ""
 
 
-class Refined(msgspec.Struct, frozen=True, kw_only=True):
+class Refined(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What replaces the provisional answer; None leaves it as it is. `name` is a bot's, for people to read."""
 
     device_class: DeviceClass | None = None

@@ -52,6 +52,7 @@ _BOT: Final = re.compile(r"(?<!cu)(?<=[a-z0-9_.!-])bot\b|\bbot(?:[/@+;)\]]|\Z)",
 _MAIL: Final = re.compile(r"[a-z0-9._-]@[a-z0-9-]+\.[a-z]{2,}", re.ASCII)
 # Whoever names a site to ask at is no browser (an app may be called after one, and begins with it); nor is who calls itself compatible, since Internet Explorer went.
 _SITE: Final = re.compile(r"(?<![a-z0-9.-])[a-z0-9-]{3,}\.(?:com|net|org|io|ai)(?![a-z0-9.-])", re.ASCII)
+_ENDINGS: Final = (".com", ".net", ".org", ".io", ".ai")
 _COMPATIBLE: Final = re.compile(r"(?:gecko|\)); ?compatible;|gecko\) \(compatible;", re.ASCII)
 _PARTS: Final = re.compile(r"[-_./ ]+")
 _TELEVISION: Final = re.compile(r"\b(?:tv|aft[a-z0-9]+)\b", re.ASCII)
@@ -63,7 +64,9 @@ def is_tool(lowered: str) -> bool:
         return True
     if "compatible" in lowered and _COMPATIBLE.search(lowered) is not None:
         return True
-    return ("bot" in lowered and _BOT.search(lowered) is not None) or _SITE.search(lowered, 1) is not None
+    if "bot" in lowered and _BOT.search(lowered) is not None:
+        return True
+    return _holds(lowered, _ENDINGS) and _SITE.search(lowered, 1) is not None
 
 
 def is_chore(lowered: str) -> bool:

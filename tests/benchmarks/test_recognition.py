@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from accessguard.devices.browser import DeviceClass
 from benchmarks.corpora import Case, ShapeError, read
 from benchmarks.recognition import FLOORS, Line, main
 
@@ -56,14 +57,14 @@ def test_our_own_corpus_reaches_every_floor():
                 hints={"sec-ch-ua-model": "x"},
                 family="Chrome",
                 os="Windows",
-                device_class="desktop",
+                device_class=DeviceClass.DESKTOP,
             ),
             id="CSV, a hint in a column",
         ),
         pytest.param(
             "mine.yaml",
             json.dumps([{"ua": CHROME, "hints": PIXEL, "device_class": "mobile"}]),
-            Case(user_agent=CHROME, hints=PIXEL, device_class="mobile"),
+            Case(user_agent=CHROME, hints=PIXEL, device_class=DeviceClass.MOBILE),
             id="YAML",
         ),
         pytest.param(
@@ -91,19 +92,19 @@ def test_our_own_corpus_reaches_every_floor():
                     }
                 ]
             ),
-            Case(user_agent=CHROME, hints=PIXEL, device_class="mobile", program=True),
+            Case(user_agent=CHROME, hints=PIXEL, device_class=DeviceClass.MOBILE, program=True),
             id="Matomo",
         ),
         pytest.param(
             "bots.yml",
             json.dumps([{"user_agent": CHROME, "bot": {"name": "Somebot"}}]),
-            Case(user_agent=CHROME, device_class="bot"),
+            Case(user_agent=CHROME, device_class=DeviceClass.BOT),
             id="Matomo, bots",
         ),
         pytest.param(
             "crawlers.json",
             json.dumps([{"pattern": "x", "instances": [CHROME]}]),
-            Case(user_agent=CHROME, device_class="bot"),
+            Case(user_agent=CHROME, device_class=DeviceClass.BOT),
             id="crawler-user-agents",
         ),
         pytest.param(
