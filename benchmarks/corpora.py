@@ -140,6 +140,6 @@ def _first(named: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 def _hints(named: Mapping[str, Any]) -> dict[str, str]:
     """Hints in columns of their own (`sec-ch-ua-model`), or in one, as a mapping or as JSON."""
     own = {name.replace("_", "-"): str(value) for name, value in named.items() if name.startswith("sec") and value}
-    held = next((named[name] for name in _HINTS if named.get(name)), {})
+    held: Any = next((named[name] for name in _HINTS if named.get(name)), {})
     held = json.loads(held) if isinstance(held, str) else held
     return own | {str(name): str(value) for name, value in dict(held).items()}
