@@ -18,12 +18,13 @@ from typing import Final
 
 import click
 import msgspec
+import yaml
 
 from accessguard.devices.browser import Browser, DeviceClass, kin, recognise
 from accessguard.devices.detector import sighting
 from accessguard.devices.hints import read_hints
 from accessguard.devices.refinement import asked_of, improved, refined
-from benchmarks.corpora import Case, ShapeError, read
+from benchmarks.corpora import Case, read
 
 # The share of hits that each must reach, of the cases of one run.
 FLOORS: Final = {
@@ -173,7 +174,7 @@ def main(
     """Measure the recognition of browsers on corpora of user agents."""
     try:
         cases = [case for path in files for case in read(path)]
-    except ShapeError as error:
+    except (ValueError, yaml.YAMLError) as error:
         raise click.ClickException(str(error)) from error
     if sample is not None and sample < len(cases):
         cases = random.Random(sample).sample(cases, sample)
