@@ -36,6 +36,10 @@ from accessguard.config import Config, Provision, read_keys
 from accessguard.database import Database
 from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
+from accessguard.devices.inquiry import Inquiry
+from accessguard.devices.recogniser import Recogniser
+from accessguard.devices.recognitions import RecognitionStore
+from accessguard.devices.refinement import recogniser as recogniser_version
 from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError
 from accessguard.events.audit import AuditStore
@@ -103,6 +107,9 @@ class Parts:
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files)
+        self.recogniser = Recogniser(
+            store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
+        )
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
@@ -149,6 +156,7 @@ class Parts:
             device_tokens=device_tokens,
             session_tokens=session_tokens,
             geo=self.geo,
+            recogniser=self.recogniser,
             identifier_key=config.keys.identifier,
             new_id=uuid7,
             seconds=seconds,
@@ -200,6 +208,7 @@ class Parts:
             "geo": self.geo.run,
             "keys": self.keys.run,
             "shown": lambda: self.shown.run(FLUSH_S),
+            "recognition": self.recogniser.run,
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:
@@ -209,6 +218,7 @@ class Parts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.simulations.stop()
+            await self.recogniser.stop()
             await self._last_flush()
             await self._live.close()
             await self._db.close()

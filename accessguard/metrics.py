@@ -92,6 +92,21 @@ GEO_AGE: Final = Gauge(
 )
 GEO_FAULTS: Final = Counter("accessguard_geo_faults", "Lookups that a damaged geo file failed.", registry=REGISTRY)
 KEY_FILES: Final = Gauge("accessguard_key_files", "Watched files of keys by state.", ("state",), registry=REGISTRY)
+RECOGNITIONS: Final = Counter(
+    "accessguard_recognitions",
+    "Browsers of logins by where their class came from: memory, the database, or the first look alone (provisional).",
+    ("source",),
+    registry=REGISTRY,
+)
+REFINEMENTS: Final = Counter(
+    "accessguard_refinements",
+    "Second looks at a user agent by how they ended; after all but told and elsewhere the first answer stands.",
+    ("result",),
+    registry=REGISTRY,
+)
+REFINEMENTS_PENDING: Final = Gauge(
+    "accessguard_refinements_pending", "User agents that wait for a second look.", registry=REGISTRY
+)
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
@@ -110,6 +125,8 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (POOL, ("used", "idle")),
         (GEO_FILES, ("loaded", "missing", "damaged")),
         (KEY_FILES, ("loaded", "missing", "damaged")),
+        (RECOGNITIONS, ("memory", "database", "provisional")),
+        (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )
     for metric, values in closed_sets:

@@ -7,13 +7,12 @@ from functools import cache, lru_cache
 from typing import Final
 
 import msgspec
-from ua_parser import OS, DefaultedResult, Device, load_lazy_builtins
-from ua_parser import UserAgent as ParsedBrowser
+from ua_parser import load_lazy_builtins
 from ua_parser.regex import Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
 from accessguard.devices.hints import MAX_HINT_CHARS, NO_HINTS, READ, Hints, read_hints, short_version
-from accessguard.devices.words import is_app, is_console, is_television, is_tool
+from accessguard.devices.words import is_app, is_browser_too, is_chore, is_console, is_runtime, is_television, is_tool
 
 # The database keeps as much; real ones end before 300.
 MAX_USER_AGENT_BYTES: Final = 512
@@ -25,9 +24,6 @@ REMEMBERED: Final = 20_000
 MAX_NAME_CHARS: Final = 64
 
 UNKNOWN: Final = "Other"
-_NO_BROWSER: Final = ParsedBrowser()
-_NO_OS: Final = OS()
-_NO_DEVICE: Final = Device()
 
 _NAMED: Final = re.compile(
     r"(?!Mozilla/|Opera/)([^/();\x00-\x1f\x7f]{1,64})(?:/(?:v?(\d{1,9})(?:\.(\d{1,9}))?)?|\Z)", re.ASCII
@@ -42,6 +38,9 @@ _FORMS: Final = {
     "Mobile Safari": "Safari",
     "Opera Mobile": "Opera",
 }
+
+# What ua-parser calls a program that it has no name for: the engine or the system that carries it.
+_CARRIERS: Final = frozenset({UNKNOWN, "Android", "CFNetwork", "Mobile Safari UI/WKWebView"})
 
 # Brands that only hints tell from Chrome; a request without hints comes from the same browser.
 _AS_CHROME: Final = frozenset({"Brave", "DuckDuckGo", "Vivaldi"})
@@ -74,13 +73,43 @@ class DeviceClass(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Browser(msgspec.Struct, frozen=True, kw_only=True):
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A browser or a system as ua-parser names it; its own classes cost more than its parsing."""
+
+    family: str = UNKNOWN
+    major: str | None = None
+    minor: str | None = None
+
+
+class Made(msgspec.Struct, frozen=True, gc=False):
+    """A device as ua-parser names it."""
+
+    family: str = UNKNOWN
+    brand: str | None = None
+    model: str | None = None
+
+
+class Parsed(msgspec.Struct, frozen=True, gc=False):
+    """All that ua-parser says of one string."""
+
+    user_agent: Named
+    os: Named
+    device: Made
+
+
+_NAMELESS: Final = Named()
+_NOTHING: Final = Made()
+_PROGRAMS: Final = frozenset({DeviceClass.APP, DeviceClass.BOT})
+
+
+class Browser(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One browser as it presents itself.
 
     `family` and `os` are ua-parser's families ("Mobile Safari", "Mac OS X"),
     "Other" when unknown; for an app, `family` is the name it gives itself. The
     two versions are for people to read, "" when unknown, and take no part in
-    identity. `model` is None where there is none to tell.
+    identity. `model` is None where there is none to tell. `name` is what a bot
+    is called by who looked twice; it is shown, and never compared.
     """
 
     family: str
@@ -89,11 +118,15 @@ class Browser(msgspec.Struct, frozen=True, kw_only=True):
     os_version: str
     device_class: DeviceClass
     model: str | None
+    name: str | None = None
 
     @property
     def label(self) -> str:
         """Name the browser for a person: "Chrome on Windows"."""
-        known = [_SHOWN.get(name, name) for name in (self.family, self.os) if name != UNKNOWN]
+        if self.name is not None:
+            return self.name
+        console = self.model if self.device_class is DeviceClass.CONSOLE and self.os == UNKNOWN else None
+        known = [_SHOWN.get(name, name) for name in (self.family, console or self.os) if name != UNKNOWN]
         return " on ".join(dict.fromkeys(known)) or "Unknown browser"
 
 
@@ -113,7 +146,7 @@ def recognise(user_agent: str | None, hints: Mapping[str, str] | None = None) ->
     not understood is "Other" and `unknown`. Where a string cannot tell, it is
     believed: an iPad that asks for desktop pages is a Mac.
     """
-    return _recognised(tidy(user_agent), _relevant(hints) if hints else ())
+    return _recognised(tidy(user_agent), relevant(hints) if hints else ())
 
 
 def same(one: Browser, other: Browser) -> bool:
@@ -131,7 +164,14 @@ def kin(family: str) -> str:
     return "Chrome" if family in _AS_CHROME else _FORMS.get(family, family)
 
 
-def _relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def shown(text: str) -> str:
+    """Make a text fit to be shown: at most 64 characters, each of them visible or a space."""
+    if not text.isprintable():
+        text = "".join(character for character in text if character.isprintable())
+    return text[:MAX_NAME_CHARS].strip()
+
+
+def relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Pick the hints that are read, in one order, for the cache."""
     lowered = ((name.lower(), value) for name, value in hints.items())
     return tuple(sorted((name, value[:MAX_HINT_CHARS]) for name, value in lowered if name in READ))
@@ -144,24 +184,23 @@ def _recognised(text: str, hints: tuple[tuple[str, str], ...]) -> Browser:
     device_class = _device_class(text, parsed, hinted)
     family, version = _family(text, parsed, hinted, device_class)
     return Browser(
-        family=family[:MAX_NAME_CHARS],
-        os=_os(parsed, hinted, device_class)[:MAX_NAME_CHARS],
-        version=version,
-        os_version=hinted.os_version or short_version(parsed.os.major, parsed.os.minor),
+        family=shown(family) or UNKNOWN,
+        os=shown(_os(parsed, hinted)) or UNKNOWN,
+        version=shown(version),
+        os_version=shown(hinted.os_version or short_version(parsed.os.major, parsed.os.minor)),
         device_class=device_class,
-        model=_model(parsed, hinted, device_class),
+        model=shown(_model(parsed, hinted, device_class) or "") or None,
     )
 
 
-def _parsed(text: str) -> DefaultedResult:
+def _parsed(text: str) -> Parsed:
     """Ask the three extractors themselves; the resolver's flags around them cost more than they do."""
     resolver = _resolver()
     browser, os, device = resolver.ua.extract(text), resolver.os.extract(text), resolver.de.extract(text)
-    return DefaultedResult(
-        user_agent=ParsedBrowser(browser.family, browser.major, browser.minor) if browser else _NO_BROWSER,
-        os=OS(os.family, os.major, os.minor) if os else _NO_OS,
-        device=Device(device.family, device.brand, device.model) if device else _NO_DEVICE,
-        string=text,
+    return Parsed(
+        Named(browser.family, browser.major, browser.minor) if browser else _NAMELESS,
+        Named(os.family, os.major, os.minor) if os else _NAMELESS,
+        Made(device.family, device.brand, device.model) if device else _NOTHING,
     )
 
 
@@ -171,74 +210,80 @@ def _resolver() -> Resolver:
     return Resolver(load_lazy_builtins())
 
 
-def _family(text: str, parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> tuple[str, str]:
-    """Choose family and version; a program that is no browser goes by the name it gives itself."""
+def _family(text: str, parsed: Parsed, hinted: Hints, device_class: DeviceClass) -> tuple[str, str]:
+    """Choose family and version; a program that ua-parser does not know goes by the name it gives itself."""
     found = parsed.user_agent
-    nameless = device_class is DeviceClass.BOT and found.family == UNKNOWN
-    if (nameless or device_class is DeviceClass.APP) and (named := _NAMED.match(text)):
+    program = device_class in _PROGRAMS or is_runtime(text[:16].lower())
+    if program and found.family in _CARRIERS and (named := _NAMED.match(text)):
         return named[1].strip() or UNKNOWN, short_version(named[2], named[3])
     if hinted.brand and kin(found.family) == "Chrome":
         return hinted.brand, hinted.brand_version or ""
-    if device_class is DeviceClass.CONSOLE and found.family in {UNKNOWN, "Apple Mail"}:
-        return parsed.device.family, ""
+    if device_class is DeviceClass.CONSOLE and found.family == "Apple Mail":  # WebKit, with no browser named
+        return UNKNOWN, ""
     return found.family, short_version(found.major, found.minor)
 
 
-def _os(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str:
-    """Choose the system; a Linux that names its distribution keeps it, a console or television is one itself."""
+def _os(parsed: Parsed, hinted: Hints) -> str:
+    """Choose the system; a Linux that names its distribution keeps it."""
     family = parsed.os.family
     if hinted.os == "Linux" and family not in {*_APP_SYSTEMS, UNKNOWN}:
         return family
-    if hinted.os is None and family == UNKNOWN and device_class in {DeviceClass.CONSOLE, DeviceClass.TV}:
-        return parsed.device.family
     return hinted.os or family
 
 
-def _model(parsed: DefaultedResult, hinted: Hints, device_class: DeviceClass) -> str | None:
-    """Choose the model; a television with Amazon's browser is no Kindle."""
-    model = hinted.model or parsed.device.model
+def _model(parsed: Parsed, hinted: Hints, device_class: DeviceClass) -> str | None:
+    """Choose the model; a console's is its whole name, and a television with Amazon's browser is no Kindle."""
+    console = device_class is DeviceClass.CONSOLE and parsed.device.family != UNKNOWN
+    model = hinted.model or (parsed.device.family if console else parsed.device.model)
     if device_class is DeviceClass.BOT or model is None or model in _NO_MODEL:
         return None
-    return None if (device_class, model) == (DeviceClass.TV, "Kindle") else model[:MAX_NAME_CHARS]
+    return None if (device_class, model) == (DeviceClass.TV, "Kindle") else model
 
 
-def _device_class(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
+def _device_class(text: str, parsed: Parsed, hinted: Hints) -> DeviceClass:
     lowered = text.lower()
     if parsed.device.family == "Spider" or hinted.brand == "HeadlessChrome" or is_tool(lowered):
         return DeviceClass.BOT
-    if is_app(lowered) or _is_own_app(text, parsed):
-        return DeviceClass.APP
     if is_console(lowered):
         return DeviceClass.CONSOLE
+    if is_app(lowered) or _is_own_app(text, lowered, parsed):
+        return DeviceClass.APP
     if is_television(lowered) or parsed.device.brand == "Generic_Inettv":
         return DeviceClass.TV
-    return _form(text, parsed, hinted)
+    found = _form(text, parsed, hinted)
+    nameless = parsed.os.family == UNKNOWN and parsed.device.brand in {None, "Generic"}
+    chore = nameless and found in {DeviceClass.UNKNOWN, DeviceClass.MOBILE} and is_chore(lowered)
+    return DeviceClass.BOT if chore else found
 
 
-def _is_own_app(text: str, parsed: DefaultedResult) -> bool:
+def _is_own_app(text: str, lowered: str, parsed: Parsed) -> bool:
     """Tell an app that writes its own user agent, such as `MyApp/3.2 (iPhone15,2; iOS 17.5)`."""
     named = _NAMED.match(text)
-    return named is not None and named[0] != named[1] and parsed.os.family in _APP_SYSTEMS
+    if named is None or named[0] == named[1] or parsed.os.family not in _APP_SYSTEMS:
+        return False
+    return not (is_runtime(lowered) or is_browser_too(lowered))
 
 
-def _form(text: str, parsed: DefaultedResult, hinted: Hints) -> DeviceClass:
+def _form(text: str, parsed: Parsed, hinted: Hints) -> DeviceClass:
     """Tell phone, tablet and desktop apart in the terms of `user-agents`."""
-    terms = _terms(text, parsed)
     android = (hinted.os or parsed.os.family) == "Android"
     if hinted.mobile or (
         hinted.mobile is None and android and "Mobile" in text and "Tablet" not in parsed.device.family
     ):
         return DeviceClass.MOBILE
-    if android and terms.browser.family == "Opera Mini":
+    if android and (parsed.user_agent.family == "Opera Mini" or is_runtime(text[:16].lower())):
         return DeviceClass.MOBILE
-    if android or terms.is_tablet:
+    if android:
+        return DeviceClass.TABLET
+    terms = _terms(text, parsed)
+    if terms.is_tablet:
         return DeviceClass.TABLET
     if terms.is_mobile or parsed.os.family == "KaiOS":
         return DeviceClass.MOBILE
     return DeviceClass.DESKTOP if terms.is_pc or hinted.mobile is False else DeviceClass.UNKNOWN
 
 
-def _terms(text: str, parsed: DefaultedResult) -> UserAgent:
+def _terms(text: str, parsed: Parsed) -> UserAgent:
     """Build what `user_agents.parse` would, on a string that is already parsed: its own parser takes 30 times as long."""
     terms = UserAgent.__new__(UserAgent)
     terms.ua_string = text

@@ -17,7 +17,10 @@ PLATFORM: Final = "sec-ch-ua-platform"
 PLATFORM_VERSION: Final = "sec-ch-ua-platform-version"
 MOBILE: Final = "sec-ch-ua-mobile"
 BRANDS: Final = "sec-ch-ua"
-READ: Final = frozenset({MODEL, PLATFORM, PLATFORM_VERSION, MOBILE, BRANDS})
+FORM_FACTORS: Final = "sec-ch-ua-form-factors"
+# No hint by its name, but one by what it says: the app whose web view this is, on Android.
+PACKAGE: Final = "x-requested-with"
+READ: Final = frozenset({MODEL, PLATFORM, PLATFORM_VERSION, MOBILE, BRANDS, FORM_FACTORS, PACKAGE})
 
 # The platforms of section 3.8, by ua-parser's names of them.
 _PLATFORMS: Final = {

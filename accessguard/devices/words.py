@@ -14,13 +14,30 @@ _TOOLS: Final = frozenset(
         *("reqwest", "ruby", "superagent", "symfony", "undici", "ureq", "urllib", "wget", "xh", "youtube-dl", "yt-dlp"),
     }
 )
+# What a longer name of a tool is put together from: `php-curl-class`, `libcurl-agent`, `my.http.client`.
+_TOOL_PARTS: Final = frozenset(
+    (
+        *("api", "callout", "curl", "feed", "feeds", "http", "httpclient"),
+        *("libcurl", "perl", "php", "python", "ruby", "wget"),
+    )
+)
+# Crawlers say where to complain: "+http" stands in no browser's string.
 _TOOL_WORDS: Final = (
-    *("aiohttp", "crawl", "headless", "lighthouse", "phantomjs", "playwright"),
-    *("puppeteer", "python-", "selenium", "spider", "webdriver"),
+    *("+http", "+ http", "aiohttp", "crawl", "fetcher", "headless", "lighthouse", "linkcheck"),
+    *("phantomjs", "playwright", "puppeteer", "python-", "scanner", "scraper", "scraping", "selenium"),
+    *("spider", "synthetic", "webdriver"),
 )
-_APPS: Final = frozenset(
-    {"applecoremedia", "cronet", "dalvik", "dart", "expo", "kodi", "ktor", "okhttp", "stagefright", "vlc"}
+# In a string that names neither engine nor system these words tell a program; in a browser's they may be anything.
+_CHORES: Final = (
+    *("agent", "archiv", "capture", "check", "connector", "copier", "daemon", "download", "extract"),
+    *("feed", "fetch", "generator", "hook", "http", "import", "index", "link", "metadata", "monitor"),
+    *("parser", "ping", "preview", "probe", "proxy", "reader", "rss", "scan", "search", "seo", "test"),
+    *("uptime", "validat", "verif", "www."),
 )
+_ENGINES: Final = ("applewebkit", "gecko/", "khtml", "msie ", "netfront", "opera", "presto", "trident", "browser")
+_APPS: Final = frozenset({"applecoremedia", "cronet", "dart", "expo", "kodi", "ktor", "okhttp", "stagefright", "vlc"})
+# Not an app's name but that of what Android runs apps in, on phones, tablets and televisions alike.
+_RUNTIME: Final = "dalvik/"
 _APP_WORDS: Final = ("alamofire/", "cfnetwork/", "electron/", "exoplayer", "flutter", "reactnative")
 _CONSOLE_WORDS: Final = ("nintendo", "playstation", "xbox")
 _TELEVISION_WORDS: Final = (
@@ -30,15 +47,49 @@ _TELEVISION_WORDS: Final = (
 
 _FIRST_WORD: Final = re.compile(r"[a-z0-9.-]*", re.ASCII)
 
-# Cubot makes phones; Amazon's televisions are AFT and a few letters.
-_BOT: Final = re.compile(r"(?<!cu)bot\b", re.ASCII)
+# Cubot makes phones, and others sell a "C Bot Tab 70"; Amazon's televisions are AFT and a few letters.
+_BOT: Final = re.compile(r"(?<!cu)(?<=[a-z0-9_.!-])bot\b|\bbot(?:[/@+;)\]]|\Z)", re.ASCII)
+_MAIL: Final = re.compile(r"[a-z0-9._-]@[a-z0-9-]+\.[a-z]{2,}", re.ASCII)
+# Whoever names a site to ask at is no browser (an app may be called after one, and begins with it); nor is who calls itself compatible, since Internet Explorer went.
+_SITE: Final = re.compile(r"(?<![a-z0-9.-])[a-z0-9-]{3,}\.(?:com|net|org|io|ai)(?![a-z0-9.-])", re.ASCII)
+_ENDINGS: Final = (".com", ".net", ".org", ".io", ".ai")
+_COMPATIBLE: Final = re.compile(r"(?:gecko|\)); ?compatible;|gecko\) \(compatible;", re.ASCII)
+_PARTS: Final = re.compile(r"[-_./ ]+")
 _TELEVISION: Final = re.compile(r"\b(?:tv|aft[a-z0-9]+)\b", re.ASCII)
 
 
 def is_tool(lowered: str) -> bool:
     """Tell a crawler, a library or a browser that a program drives."""
-    named = _first_word(lowered) in _TOOLS or _holds(lowered, _TOOL_WORDS)
-    return named or ("bot" in lowered and _BOT.search(lowered) is not None)
+    if _first_word(lowered) in _TOOLS or _holds(lowered, _TOOL_WORDS):
+        return True
+    if "compatible" in lowered and _COMPATIBLE.search(lowered) is not None:
+        return True
+    if "bot" in lowered and _BOT.search(lowered) is not None:
+        return True
+    return _holds(lowered, _ENDINGS) and _SITE.search(lowered, 1) is not None
+
+
+def is_chore(lowered: str) -> bool:
+    """Tell a program by what it says it does; to be asked only of a string that names no system."""
+    if _holds(lowered, _ENGINES):
+        return False
+    if lowered.startswith("mozilla/5.0 (compatible; ") or not _TOOL_PARTS.isdisjoint(_PARTS.split(lowered, 6)):
+        return True
+    return (
+        _holds(lowered, _CHORES)
+        or _SITE.match(lowered) is not None
+        or ("@" in lowered and _MAIL.search(lowered) is not None)
+    )
+
+
+def is_runtime(lowered: str) -> bool:
+    """Tell Android's own client, which names what it runs on and not who calls."""
+    return lowered.startswith(_RUNTIME)
+
+
+def is_browser_too(lowered: str) -> bool:
+    """Tell a string that begins with a name of its own and is a browser's after it."""
+    return "mozilla/" in lowered or "browser" in lowered or _holds(lowered, _ENGINES)
 
 
 def is_app(lowered: str) -> bool:

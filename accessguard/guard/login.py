@@ -16,8 +16,9 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database
-from accessguard.devices.browser import recognise, tidy
+from accessguard.devices.browser import Browser, tidy
 from accessguard.devices.cookie import DeviceTokens, matches, new_secret
+from accessguard.devices.recogniser import Recogniser
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
@@ -96,6 +97,7 @@ class Logins:
         device_tokens: DeviceTokens,
         session_tokens: SessionTokens,
         geo: Geo,
+        recogniser: Recogniser,
         identifier_key: str,
         new_id: Callable[[], UUID],
         seconds: Callable[[], float],
@@ -106,6 +108,7 @@ class Logins:
         self._changes = changes
         self._device_tokens = device_tokens
         self._geo = geo
+        self._recogniser = recogniser
         self.seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
         self._new_id = new_id
         self._seconds = seconds
@@ -130,7 +133,7 @@ class Logins:
         if said.member_id is None and said.outcome is LoginOutcome.SUCCESS:
             problem = Problem(pointer="/member_id", detail="a successful login is somebody's")
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
-        asked = self.asked(policy, said, from_ms(now_ms))
+        asked = self.asked(policy, said, from_ms(now_ms), browser=await self._browser(said))
         try:
             with self._crowds.joined(browser_of(asked)) as crowd:
                 done = await self._done(msgspec.structs.replace(asked, crowd=crowd))
@@ -288,8 +291,25 @@ class Logins:
         for each in found:
             VIOLATIONS.labels(each.effect).inc()
 
-    def asked(self, policy: Policy, said: Login, now: datetime, *, salt: bytes | None = None) -> Asked:
-        """A login with all that it brings; its secrets are derived from `salt`, else from a new one."""
+    async def _browser(self, said: Login) -> Browser:
+        """What the login came from; only who got in makes anybody look twice, so that guessing costs nothing."""
+        if said.outcome is LoginOutcome.FAILURE:
+            return self._recogniser.at_once(said.user_agent, said.client_hints)
+        return await self._recogniser.recognise(said.user_agent, said.client_hints)
+
+    def asked(
+        self,
+        policy: Policy,
+        said: Login,
+        now: datetime,
+        *,
+        browser: Browser | None = None,
+        salt: bytes | None = None,
+    ) -> Asked:
+        """A login with all that it brings; its secrets are derived from `salt`, else from a new one.
+
+        `browser` is what it came from, as far as it is known now when None.
+        """
         salt, attempt_id = salt or new_secret(), said.attempt_id or self._new_id()
         found = address(said.ip)
         visit = Visit(
@@ -301,7 +321,7 @@ class Logins:
             secret=self.seal.secret(salt, attempt_id),
             seed=seed(salt, attempt_id),
             claim=self._device_tokens.read(said.device_token),
-            browser=recognise(said.user_agent, said.client_hints),
+            browser=browser or self._recogniser.at_once(said.user_agent, said.client_hints),
             address=found,
             user_agent=tidy(said.user_agent) if said.user_agent is not None else None,
             identifier_hash=self.seal.identifier_hash(said.identifier),

@@ -2,8 +2,6 @@
 
 import pytest
 import user_agents
-from hypothesis import given
-from hypothesis import strategies as st
 
 from accessguard.devices.browser import Browser, DeviceClass, recognise, same, tidy
 
@@ -245,7 +243,7 @@ def test_a_television_is_a_television(text):
     ],
 )
 def test_a_console_is_a_console(text, label):
-    """Where no system is named, the console is the system."""
+    """Where no system is named, the console stands for it."""
     browser = recognise(text)
 
     assert (browser.device_class, browser.label) == (DeviceClass.CONSOLE, label)
@@ -317,12 +315,6 @@ def test_crawlers_and_tools_are_bots(text, family):
         pytest.param("Dart/3.4 (dart:io)", "Dart", "3.4", id="Dart"),
         pytest.param("Expo/1017713 CFNetwork/1498.700.2 Darwin/23.6.0", "Expo on iOS", "1017713", id="Expo"),
         pytest.param(
-            "Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A.240205.002)",
-            "Dalvik on Android",
-            "2.1",
-            id="Dalvik",
-        ),
-        pytest.param(
             f"{WINDOWS} {WEBKIT} SchoolDesk/1.4.0 Chrome/128.0.6613.186 Electron/32.1.2 Safari/537.36",
             "Electron on Windows",
             "32.1",
@@ -335,6 +327,13 @@ def test_an_app_goes_by_the_name_it_gives_itself(text, label, version):
     browser = recognise(text)
 
     assert (browser.device_class, browser.label, browser.version) == (DeviceClass.APP, label, version)
+
+
+def test_what_android_runs_apps_in_is_the_device_it_runs_on():
+    """Dalvik names a phone and no app: who calls is not to be told from it."""
+    browser = recognise("Dalvik/2.1.0 (Linux; U; Android 14; Pixel 8 Build/UQ1A.240205.002)")
+
+    assert (browser.device_class, browser.label, browser.model) == (DeviceClass.MOBILE, "Dalvik on Android", "Pixel 8")
 
 
 def test_a_phone_of_a_maker_named_like_a_bot_is_a_phone():
@@ -468,38 +467,6 @@ def test_a_request_without_hints_comes_from_the_same_browser(text):
 def test_what_is_kept_of_a_user_agent_is_short_and_clean(text, kept):
     """512 bytes of UTF-8 at most, no NUL, no broken character."""
     assert tidy(text) == kept
-
-
-@given(st.none() | st.text(max_size=700))
-def test_no_user_agent_breaks_the_recognition(text):
-    """Any string is some browser, and what is kept fits the database."""
-    browser = recognise(text)
-
-    assert browser.label
-    assert max(map(len, (browser.family, browser.os, browser.model or ""))) <= 64
-    assert len(tidy(text).encode()) <= 512
-
-
-HINT_NAMES = [
-    "Sec-CH-UA-Model",
-    "Sec-CH-UA-Platform",
-    "Sec-CH-UA-Platform-Version",
-    "Sec-CH-UA-Mobile",
-    "Sec-CH-UA",
-    "sec-ch-ua",
-]
-HINT_VALUES = st.text(max_size=300) | st.text(alphabet='"\\;,=v?01. WindowsAndroid', max_size=60)
-
-
-@given(
-    st.sampled_from([CHROME, CHROME_ANDROID, FIREFOX, ""]), st.dictionaries(st.sampled_from(HINT_NAMES), HINT_VALUES)
-)
-def test_no_hint_breaks_the_recognition(text, hints):
-    """Whatever a client puts in its hints, it is some browser."""
-    browser = recognise(text, hints)
-
-    assert browser.label
-    assert len(browser.model or "") <= 64
 
 
 @pytest.mark.parametrize("text", [param.values[0] for param in BROWSERS[:11]])
