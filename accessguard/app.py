@@ -52,6 +52,7 @@ from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
+from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
@@ -152,6 +153,7 @@ class Parts:
             logins=logins,
             challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
+            merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),

@@ -22,6 +22,7 @@ from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
+from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
@@ -47,6 +48,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     logins: Logins
     challenges: Challenges
     operators: Operators
+    merging: Merging
     tenancy: Tenancy
     grants: Grants
     addresses: Addresses

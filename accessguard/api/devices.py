@@ -12,7 +12,7 @@ from accessguard.api.context import asking, context
 from accessguard.api.paging import page
 from accessguard.api.read import body, path_id, path_text, query
 from accessguard.api.reply import nothing, reply
-from accessguard.api.wire import DeleteQuery, DevicePatch, ListQuery
+from accessguard.api.wire import DeleteQuery, DevicePatch, ListQuery, MergeRequest
 from accessguard.devices.model import Device
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
@@ -49,6 +49,29 @@ async def patch(request: web.Request) -> web.Response:
         now_ms=ctx.now_ms(),
     )
     return reply(changed)
+
+
+async def merge(request: web.Request) -> web.Response:
+    """Make a device part of another one of its member, as which it is known from then on.
+
+    Its sessions, logins, networks and violations become the other's, and its
+    cookie is recognised as the other's. A block of either holds. Asked again,
+    the answer is the same. Raises CONFLICT (409) when it is part of a third one.
+    """
+    asked = await body(request, MergeRequest)
+    ctx, who = context(request), asking(request)
+    await ctx.activity.flush()
+    await ctx.folds.flush()
+    one = await ctx.merging.merge(
+        who.tenant,
+        who.actor,
+        path_text(request, "member_id"),
+        path_id(request, "device_id"),
+        asked.into,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(one)
 
 
 async def forget(request: web.Request) -> web.Response:

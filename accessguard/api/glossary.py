@@ -198,6 +198,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "last_seen_at": "When it was last seen.",
     "last_ip": "The address it was last seen at.",
     "admitted_at": "When it took a place under the device limit; null while it holds none.",
+    "merged_ids": "Devices that turned out to be this one; their ids and cookies stand for it.",
+    "into": "The device that it turned out to be, of the same member.",
     "used_by": "How many other members use the same browser.",
     # Addresses
     "AddressUse.network": "The address itself, or the /64 of an IPv6 address: what is counted as one place.",

@@ -129,6 +129,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         status=204,
         errors=(404,),
     ),
+    _send(f"POST {DEVICE}/merge", devices.merge, SUPERVISORS, wire.MergeRequest, Device, errors=(404, 409)),
     _send(
         f"POST {MEMBER}/sessions/end",
         members.end_sessions,

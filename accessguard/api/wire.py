@@ -182,6 +182,13 @@ class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: Reason | None = None
 
 
+class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The device that another one turned out to be."""
+
+    into: UUID
+    reason: Reason | None = None
+
+
 class MembersQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters and order of the list of members."""
 

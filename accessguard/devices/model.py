@@ -13,7 +13,8 @@ from accessguard.rules.model import Access
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """One browser profile or app install of one member; `name` is an operator's, `label` says browser and system.
 
-    `used_by` counts the other members who use the same browser.
+    `used_by` counts the other members who use the same browser, `merged_ids`
+    are devices that became part of this one.
     """
 
     id: UUID
@@ -34,3 +35,4 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: datetime | None
     active_sessions: int
     used_by: int
+    merged_ids: tuple[UUID, ...] = ()

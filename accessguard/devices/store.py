@@ -13,7 +13,7 @@ from accessguard.rules.model import Access
 
 COLUMNS: Final = """
     SELECT d.id, d.name, d.label, d.browser, d.browser_version, d.os, d.device_class, d.model, d.access, d.access_reason, d.access_by,
-           d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at,
+           d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at, d.merged_ids,
            (SELECT count(*) FROM session s
              WHERE s.tenant = $1 AND s.member_id = $2 AND s.device_id = d.id AND s.ended_at IS NULL AND s.expires_at > $3)
                AS active_sessions,
@@ -31,7 +31,11 @@ LISTED: Final = both_ways(
 """
 )
 
-ONE: Final = COLUMNS + " AND d.id = $4"
+# A merged device's id stands for the one that it became part of.
+ONE: Final = (
+    COLUMNS
+    + " AND d.id = coalesce((SELECT x.merged_into FROM device x WHERE x.tenant = $1 AND x.member_id = $2 AND x.id = $4), $4)"
+)
 
 CHANGE: Final = """
     WITH changed AS (
@@ -82,7 +86,7 @@ class DeviceStore:
         return [_device(row) for row in rows]
 
     async def one(self, tenant: str, member_id: str, device_id: UUID, *, now: datetime) -> Device | None:
-        """One device of that member; None when it is unknown, forgotten or somebody else's."""
+        """One device of that member, by its own id or that of a merged one; None when it is unknown, forgotten or somebody else's."""
         row = await self._db.row(ONE, tenant, member_id, now, device_id)
         return None if row is None else _device(row)
 
@@ -122,4 +126,5 @@ def _device(row: Row) -> Device:
         admitted_at=row["admitted_at"],
         active_sessions=row["active_sessions"],
         used_by=row["used_by"],
+        merged_ids=tuple(row["merged_ids"]),
     )

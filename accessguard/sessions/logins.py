@@ -30,7 +30,10 @@ ASKED: Final = """
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
-                                     'forgotten', c.forgotten_at IS NOT NULL)
+                                     'forgotten', CASE WHEN c.merged_into IS NULL THEN c.forgotten_at IS NOT NULL
+                                                       ELSE NOT EXISTS (SELECT FROM device s
+                                                                         WHERE s.tenant = c.tenant AND s.id = c.merged_into
+                                                                           AND s.forgotten_at IS NULL) END)
               FROM device c WHERE c.tenant = a.tenant AND c.id = a.device_id) AS claimed,
            (SELECT s.member_id FROM session s WHERE s.tenant = a.tenant AND s.id = a.session_id) AS owner,
            (SELECT json_build_object('fingerprint', encode(k.fingerprint, 'base64'), 'salt', encode(k.salt, 'base64'),

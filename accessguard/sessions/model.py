@@ -35,7 +35,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One device of the member, as far as verdicts and their explanation need it."""
+    """One device of the member, as far as verdicts and their explanation need it; `merged_ids` are those that became part of it."""
 
     id: UUID
     browser_id: UUID
@@ -47,6 +47,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     admitted_at: datetime | None
     last_seen_at: datetime
     first_admitted_at: datetime | None = None
+    merged_ids: tuple[UUID, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -99,8 +100,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return next((session for session in self.sessions if session.id == session_id), None)
 
     def device(self, device_id: UUID | None) -> Device | None:
-        """The member's device of that id; None when unknown or forgotten."""
-        return next((device for device in self.devices if device.id == device_id), None)
+        """The member's device of that id, or the one that it was merged into; None when unknown or forgotten."""
+        found = (device for device in self.devices if device.id == device_id or device_id in device.merged_ids)
+        return next(found, None)
 
 
 class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -32,7 +32,8 @@ MEMBER: Final = """
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', d.id, 'browser_id', d.browser_id, 'access', d.access, 'label', coalesce(d.name, d.label), 'browser', d.browser,
                        'os', d.os, 'device_class', d.device_class, 'admitted_at', d.admitted_at,
-                       'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at)), '[]')
+                       'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at,
+                       'merged_ids', d.merged_ids)), '[]')
               FROM (SELECT * FROM device
                      WHERE tenant = $1 AND member_id = m.id AND forgotten_at IS NULL
                      ORDER BY last_seen_at DESC, id LIMIT 1000) d),
