@@ -199,6 +199,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "last_ip": "The address it was last seen at.",
     "admitted_at": "When it took a place under the device limit; null while it holds none.",
     "merged_ids": "Devices that turned out to be this one; their ids and cookies stand for it.",
+    "same_as": "The device of the same member that this one seems to be, having lost its cookie; null when none does. Told in lists.",
+    "same_as_because": "In what the two agree.",
     "into": "The device that it turned out to be, of the same member.",
     "used_by": "How many other members use the same browser.",
     # Addresses

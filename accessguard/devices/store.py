@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from accessguard.database import Database, Row, both_ways
+from accessguard.devices.kinship import Sighted
 from accessguard.devices.model import Device
 from accessguard.rules.model import Access
 
@@ -33,7 +34,7 @@ LISTED: Final = both_ways(
 
 # A merged device's id stands for the one that it became part of.
 ONE: Final = (
-    COLUMNS
+    COLUMNS  # noqa: S608 - both parts are constants
     + " AND d.id = coalesce((SELECT x.merged_into FROM device x WHERE x.tenant = $1 AND x.member_id = $2 AND x.id = $4), $4)"
 )
 
@@ -65,6 +66,23 @@ FORGET: Final = """
 """
 
 
+MOST_SIGHTED: Final = 200
+
+# The member's devices with the networks they were used from: those seen last, and of each network its place once.
+SIGHTED: Final = """
+    SELECT d.id, d.access, d.browser, d.os, d.device_class, d.model, d.screen, d.first_seen_at, d.last_seen_at,
+           host(network(set_masklen(d.last_ip, CASE family(d.last_ip) WHEN 4 THEN 32 ELSE 64 END))) AS last_place,
+           coalesce(n.places, '{}') AS places
+      FROM (SELECT * FROM device WHERE tenant = $1 AND member_id = $2 AND forgotten_at IS NULL
+             ORDER BY last_seen_at DESC, id LIMIT $3) d
+      LEFT JOIN (
+           SELECT device_id, array_agg(DISTINCT host(network(set_masklen(ip, CASE family(ip) WHEN 4 THEN 32 ELSE 64 END)))) AS places
+             FROM (SELECT device_id, ip FROM member_network WHERE tenant = $1 AND member_id = $2
+                    ORDER BY last_at DESC, session_id, ip LIMIT 1000) used
+            GROUP BY device_id) n ON n.device_id = d.id
+"""
+
+
 class DeviceStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -90,6 +108,10 @@ class DeviceStore:
         row = await self._db.row(ONE, tenant, member_id, now, device_id)
         return None if row is None else _device(row)
 
+    async def sighted(self, tenant: str, member_id: str) -> Sequence[Sighted]:
+        """The member's devices as they show themselves, the 200 that were seen last."""
+        return [_sighted(row) for row in await self._db.fetch(SIGHTED, tenant, member_id, MOST_SIGHTED)]
+
     async def change(self, tenant: str, member_id: str, device: Device) -> bool:
         """Store its name and what an operator decided on its access; False when it is not there."""
         d = device
@@ -104,6 +126,21 @@ class DeviceStore:
         """Forget a device; the sessions that ended with it, or None when it is not there."""
         row = await self._db.row(FORGET, tenant, member_id, device_id, at, by)
         return tuple(row["ended"]) if row is not None and row["forgotten"] else None
+
+
+def _sighted(row: Row) -> Sighted:
+    return Sighted(
+        id=row["id"],
+        access=Access(row["access"]),
+        browser=row["browser"],
+        os=row["os"],
+        device_class=row["device_class"],
+        model=row["model"],
+        screen=row["screen"],
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+        places=frozenset(filter(None, (row["last_place"], *row["places"]))),
+    )
 
 
 def _device(row: Row) -> Device:

@@ -106,14 +106,14 @@ RECORD: Final = f"""
           FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
     ), recognised AS (
         INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
-                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at)
+                                 device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at, screen)
         SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
-               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at
+               r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at, r.screen
           FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
             ON CONFLICT (tenant, id) DO UPDATE
            SET previous_hash = d.secret_hash, secret_hash = excluded.secret_hash, rotated_at = excluded.rotated_at,
                label = excluded.label, browser = excluded.browser, browser_version = excluded.browser_version, os = excluded.os,
-               device_class = excluded.device_class, model = coalesce(excluded.model, d.model),
+               device_class = excluded.device_class, model = coalesce(excluded.model, d.model), screen = coalesce(excluded.screen, d.screen),
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
                admitted_at = excluded.admitted_at,
                first_admitted_at = coalesce(d.first_admitted_at, d.admitted_at, excluded.admitted_at)

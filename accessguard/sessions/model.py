@@ -226,6 +226,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_seen_at: datetime
     last_ip: str | None
     admitted_at: datetime | None
+    screen: str | None = None
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
