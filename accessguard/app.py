@@ -55,6 +55,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.sharing import Sharing
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
@@ -62,6 +63,8 @@ from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
+from accessguard.members.related import RelatedStore
+from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
@@ -103,6 +106,7 @@ class Parts:
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
+        self.sharing = Sharing(db=db, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()
         aftermath = Aftermath(
@@ -163,6 +167,8 @@ class Parts:
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
+            related=RelatedStore(db),
+            sharing=SharingStore(db),
             enrolments=EnrolmentStore(db),
             passes=PassStore(db),
             devices=DeviceStore(db),
@@ -193,6 +199,7 @@ class Parts:
             "activity": lambda: self.activity.run(FLUSH_S),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
+            "sharing": self.sharing.run,
             "geo": self.geo.run,
         }
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]

@@ -31,6 +31,8 @@ from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
+from accessguard.members.related import RelatedStore
+from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
@@ -58,6 +60,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionStore
     history: HistoryStore
     members: MemberStore
+    related: RelatedStore
+    sharing: SharingStore
     enrolments: EnrolmentStore
     passes: PassStore
     devices: DeviceStore

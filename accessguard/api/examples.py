@@ -174,6 +174,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "name": "Example School",
         "support_email": "help@school.example",
         "time_zone": "America/Sao_Paulo",
+        "country": "BR",
         "failure_mode": "open",
         "session": {"idle_ttl_s": 2592000, "absolute_ttl_s": 7776000},
         "cookie": {"prefix": "__Host-", "domain": None, "same_site": "Lax"},

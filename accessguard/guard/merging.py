@@ -18,6 +18,7 @@ from accessguard.guard.acts import Act, fields, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.members.sharing import KEPT, SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.rules.device import place_since
@@ -70,6 +71,7 @@ class Merging:
                 )
                 rules = policy.rules if policy else ()
                 sessions = await merged(tx, act, member_id, *pair, rules=rules, entry_id=self._new_id())
+                await SharingStore(tx).gather(tenant, (member_id,), since=now - KEPT, until=now)
             survivor = await DeviceStore(tx).one(tenant, member_id, into, now=now)
         if sessions is not None:
             change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=sessions)
