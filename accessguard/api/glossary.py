@@ -73,6 +73,10 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "SettleRequest.outcome": "How it went: `passed` lifts the refusal, `failed` confirms it.",
     "end_session_id": "The session of `choices` that the student closed to free a place; spends one of the rule's `swaps`.",
     "forget_device_id": "The device of `choices` that the student gave up to free a place; spends one of the rule's `swaps`.",
+    "merge_device_id": "The device of `choices` that the student says this one is, its `same` being true; the two are one from then on. "
+    "Spends one of the rule's `swaps`.",
+    "same": "Whether the device that asks seems to be this one without its cookie: then the student may say so with `merge_device_id`. "
+    "Told at logins.",
     "choices": "What takes up the places and could be closed.",
     "end_reason": "Why the session ended.",
     "RefusalReason.end_reason": "Why the session ended, so that an evicted student can be told; else null.",

@@ -103,11 +103,12 @@ class LoginReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a challenge went, and what the student closed to free a place: one session or one device of `choices`."""
+    """How a challenge went, and what the student did to free a place: one session or one device of `choices`."""
 
     outcome: Answer
     end_session_id: Opaque | None = None
     forget_device_id: UUID | None = None
+    merge_device_id: UUID | None = None
 
 
 class EndRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
