@@ -71,7 +71,6 @@ class Merging:
                 )
                 rules = policy.rules if policy else ()
                 sessions = await merged(tx, act, member_id, *pair, rules=rules, entry_id=self._new_id())
-                await SharingStore(tx).gather(tenant, (member_id,), since=now - KEPT, until=now)
             survivor = await DeviceStore(tx).one(tenant, member_id, into, now=now)
         if sessions is not None:
             change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=sessions)
@@ -111,7 +110,10 @@ async def pair_of(
 async def merged(
     tx: Database, act: Act, member_id: str, one: Stored, other: Stored, *, rules: Iterable[Rule], entry_id: UUID
 ) -> tuple[str, ...]:
-    """Make `one` part of `other`, with its line in the audit log; the open sessions that moved. Raises GuardError(CONFLICT)."""
+    """Make `one` part of `other`, with its line in the audit log; the open sessions that moved. Raises GuardError(CONFLICT).
+
+    What the two showed as two is looked at again.
+    """
     after = folded(one, other, rules)
     if len(after.merged_ids) > MOST_MERGED:
         raise GuardError(ErrorCode.CONFLICT, f"A device is made of {MOST_MERGED} others at most.")
@@ -122,6 +124,7 @@ async def merged(
     if one.browser_id != other.browser_id:
         await store.same_browser(tenant, one.browser_id, other.browser_id)
     await store.fold(tenant, member_id, one.id, after, at=act.at)
+    await SharingStore(tx).gather(tenant, (member_id,), since=act.at - KEPT, until=act.at)
     before = {"device": fields(one, AUDITED), "into": fields(other, AUDITED)}
     await log(tx, act, before, {"into": fields(after, AUDITED)}, entry_id=entry_id)
     return sessions

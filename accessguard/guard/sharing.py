@@ -13,7 +13,7 @@ import structlog
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.facts import from_ms
-from accessguard.members.sharing import KEPT, SharingStore
+from accessguard.members.sharing import KEPT, Mark, SharingStore
 from accessguard.members.store import MemberStore
 
 EVERY_S: Final = 900.0
@@ -63,21 +63,22 @@ class Sharing:
             store = SharingStore(tx)
             if not await store.held(tenant):
                 return False
-            mark = await store.mark(tenant) or (now - FIRST_REACH, "")
+            begin = now - FIRST_REACH
+            mark = await store.mark(tenant) or Mark(at=begin, member_id="", since=begin)
             return await self._gathered(store, tenant, mark, now)
 
-    async def _gathered(self, store: SharingStore, tenant: str, mark: tuple[datetime, str], now: datetime) -> bool:
-        """Those after the mark, whose days since it may have changed; then the mark moves."""
-        until = max(mark[0], now - SETTLES)
-        active = await store.active(tenant, mark, until=until, most=AT_ONCE)
+    async def _gathered(self, store: SharingStore, tenant: str, mark: Mark, now: datetime) -> bool:
+        """Those after the mark, whose days since the round began may have changed; then the mark moves."""
+        until = max(mark.at, now - SETTLES)
+        active = await store.active(tenant, (mark.at, mark.member_id), until=until, most=AT_ONCE)
         members = sorted(member_id for member_id, _, staff in active if not staff)
         if members:
-            await store.gather(tenant, members, since=min(mark[0], until) - SETTLES, until=now)
+            await store.gather(tenant, members, since=mark.since - SETTLES, until=now)
         if len(active) == AT_ONCE:
             last, at, _ = active[-1]
-            await store.set_mark(tenant, at, last)
+            await store.set_mark(tenant, Mark(at=at, member_id=last, since=mark.since))
             return True
-        await store.set_mark(tenant, until, "")
+        await store.set_mark(tenant, Mark(at=until, member_id="", since=until))
         await store.drop(tenant, before=now - KEPT)
         return False
 

@@ -100,6 +100,14 @@ class Suspicion(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime | None
 
 
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far it is gathered: everybody up to `member_id` of those last active at `at`, in a round that looks back to `since`."""
+
+    at: datetime
+    member_id: str
+    since: datetime
+
+
 class Period(msgspec.Struct, frozen=True, kw_only=True):
     """From `since` on, before `until`; whole days (UTC) of what is gathered by day."""
 
@@ -165,11 +173,11 @@ LOCK: Final = 0x4147_0005
 
 HELD: Final = "SELECT pg_try_advisory_xact_lock($2, hashtext($1))"
 
-MARK: Final = "SELECT at, member_id FROM sharing_mark WHERE tenant = $1"
+MARK: Final = "SELECT at, member_id, since FROM sharing_mark WHERE tenant = $1"
 
 TO_MARK: Final = """
-    INSERT INTO sharing_mark (tenant, at, member_id) VALUES ($1, $2, $3)
-        ON CONFLICT (tenant) DO UPDATE SET at = excluded.at, member_id = excluded.member_id
+    INSERT INTO sharing_mark (tenant, at, member_id, since) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (tenant) DO UPDATE SET at = excluded.at, member_id = excluded.member_id, since = excluded.since
 """
 
 ACTIVE: Final = """
@@ -268,14 +276,14 @@ class SharingStore:
         """Whether this transaction alone gathers for the tenant."""
         return bool(await self._db.value(HELD, tenant, LOCK))
 
-    async def mark(self, tenant: str) -> tuple[datetime, str] | None:
+    async def mark(self, tenant: str) -> Mark | None:
         """How far it is gathered; None before the first time."""
         row = await self._db.row(MARK, tenant)
-        return None if row is None else (row["at"], row["member_id"])
+        return None if row is None else Mark(at=row["at"], member_id=row["member_id"], since=row["since"])
 
-    async def set_mark(self, tenant: str, at: datetime, member_id: str) -> None:
+    async def set_mark(self, tenant: str, mark: Mark) -> None:
         """Write down how far it is gathered."""
-        await self._db.row(TO_MARK, tenant, at, member_id)
+        await self._db.row(TO_MARK, tenant, mark.at, mark.member_id, mark.since)
 
     async def active(
         self, tenant: str, after: tuple[datetime, str], *, until: datetime, most: int

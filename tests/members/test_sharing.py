@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from accessguard.guard.facts import from_ms
 from accessguard.guard.sharing import Sharing
 from accessguard.rules.model import Code, Effect, Mode
@@ -178,3 +180,23 @@ async def test_the_report_is_in_order_by_pages_and_as_csv(tenant: Tenant):
     assert (refused.status, refused["errors"][0]["pointer"]) == (400, "/from")
     for role in ("attendant", "platform"):
         assert (await tenant.call("GET", REPORT, role=role)).status == 403
+
+
+async def test_a_round_of_several_steps_looks_back_to_where_it_began(tenant: Tenant, monkeypatch: pytest.MonkeyPatch):
+    """Whoever was active yesterday, and again today before their turn came, loses nothing of yesterday."""
+    monkeypatch.setattr("accessguard.guard.sharing.AT_ONCE", 1)
+    clock = tenant.service.clock
+    one, other = await tenant.login(), await tenant.login(user_agent=FIREFOX)
+    early = await tenant.login("aaa")
+    await gathered(tenant)
+    await watch(tenant, one, other)
+    clock.forward(30 * HOUR_MS)
+    try:
+        await watch(tenant, early, times=1)
+        await watch(tenant, one, times=1)
+        await gathered(tenant)
+        found = await report(tenant)
+    finally:
+        clock.forward(-30 * HOUR_MS)
+
+    assert next((p["kind"], p["amount"]) for p in found["ana"]["points"]) == ("parallel_activity", 3)

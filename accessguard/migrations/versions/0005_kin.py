@@ -42,12 +42,14 @@ STATEMENTS = (
     CREATE INDEX sharing_day_by_day ON sharing_day (tenant, day)
         INCLUDE (member_id, parallel_activity, parallel_devices, far_places, new_devices, last_at)
     """,
-    # How far the evidence is gathered: everybody whose last activity is not after this place.
+    # How far the evidence is gathered: everybody whose last activity is not after this place; `since` is where that round
+    # began, back to which the days of whoever comes next are looked at.
     """
     CREATE TABLE sharing_mark (
         tenant     text PRIMARY KEY REFERENCES tenant ON DELETE CASCADE,
         at         timestamptz NOT NULL,
-        member_id  text NOT NULL
+        member_id  text NOT NULL,
+        since      timestamptz NOT NULL
     )
     """,
 )
