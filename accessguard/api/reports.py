@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from accessguard.guard.facts import from_ms
 from accessguard.members.sharing import KEPT, Period, Suspicion
 
 USUAL: Final = timedelta(days=30)
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 PLACES: Final[dict[str, Any]] = {"score": tuple[int, str], "last_at": tuple[datetime, str]}
 """The place in the list, for each key."""
 
@@ -44,7 +45,7 @@ async def sharing(request: web.Request) -> web.StreamResponse:
 def _period(asked: SharingQuery, now: datetime) -> Period:
     """What was asked for. Raises GuardError(INVALID) for a period that is empty or too long."""
     until = asked.until or now
-    since = asked.since or until - USUAL
+    since = asked.since or until - min(USUAL, until - EARLIEST)
     if not timedelta(0) < until - since <= KEPT:
         problem = Problem(pointer="/from", detail=f"must lie before `to`, by {KEPT.days} days at most")
         raise GuardError(ErrorCode.INVALID, "The query is not valid.", problem)
