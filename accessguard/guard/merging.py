@@ -18,7 +18,8 @@ from accessguard.guard.acts import Act, fields, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
-from accessguard.members.sharing import KEPT, SharingStore
+from accessguard.members.gathering import GatherStore
+from accessguard.members.sharing import KEPT
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.rules.device import place_since
@@ -124,7 +125,7 @@ async def merged(
     if one.browser_id != other.browser_id:
         await store.same_browser(tenant, one.browser_id, other.browser_id)
     await store.fold(tenant, member_id, one.id, after, at=act.at)
-    await SharingStore(tx).gather(tenant, (member_id,), since=act.at - KEPT, until=act.at)
+    await GatherStore(tx).gather(tenant, (member_id,), since=act.at - KEPT, until=act.at)
     before = {"device": fields(one, AUDITED), "into": fields(other, AUDITED)}
     await log(tx, act, before, {"into": fields(after, AUDITED)}, entry_id=entry_id)
     return sessions

@@ -13,7 +13,8 @@ import structlog
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.facts import from_ms
-from accessguard.members.sharing import KEPT, Mark, SharingStore
+from accessguard.members.gathering import GatherStore, Mark
+from accessguard.members.sharing import KEPT
 from accessguard.members.store import MemberStore
 
 EVERY_S: Final = 900.0
@@ -48,7 +49,7 @@ class Sharing:
         """Catch up with every tenant, and with telephone numbers that a release before stored."""
         await _until_done(self._phones)
         after = ""
-        while page := await SharingStore(self._db).tenants(after, most=TENANTS_AT_ONCE):
+        while page := await GatherStore(self._db).tenants(after, most=TENANTS_AT_ONCE):
             for tenant in page:
                 await _until_done(partial(self.step, tenant))
             after = page[-1]
@@ -60,14 +61,14 @@ class Sharing:
         """Look at the next members who were active; whether there are more."""
         now = from_ms(self._now_ms())
         async with self._db.transaction() as tx:
-            store = SharingStore(tx)
+            store = GatherStore(tx)
             if not await store.held(tenant):
                 return False
             begin = now - FIRST_REACH
             mark = await store.mark(tenant) or Mark(at=begin, member_id="", since=begin)
             return await self._gathered(store, tenant, mark, now)
 
-    async def _gathered(self, store: SharingStore, tenant: str, mark: Mark, now: datetime) -> bool:
+    async def _gathered(self, store: GatherStore, tenant: str, mark: Mark, now: datetime) -> bool:
         """Those after the mark, whose days since the round began may have changed; then the mark moves."""
         until = max(mark.at, now - SETTLES)
         active = await store.active(tenant, (mark.at, mark.member_id), until=until, most=AT_ONCE)
