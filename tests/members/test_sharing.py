@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,18 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.sharing import Sharing
 from accessguard.rules.model import Code, Effect, Mode
 from accessguard.violations.model import Found
-from tests.service import FIREFOX, Answer, Tenant, items
+from tests.service import FIREFOX, Answer, Service, Tenant, items
 
 HOUR_MS = 3_600_000
 REPORT = "/v1/reports/sharing"
+
+
+@pytest.fixture(autouse=True)
+def time_goes_back(service: Service) -> Iterator[None]:
+    """What a test lets pass is over with it: the worker is everybody's."""
+    ahead_ms = service.clock._ahead_ms
+    yield
+    service.clock._ahead_ms = ahead_ms
 
 
 async def watch(tenant: Tenant, *sessions: Answer, times: int = 3) -> None:
