@@ -56,9 +56,11 @@ from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
+from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.shown import Shown
+from accessguard.guard.sharing import Sharing
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
@@ -67,6 +69,8 @@ from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
+from accessguard.members.related import RelatedStore
+from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
@@ -111,6 +115,7 @@ class Parts:
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
+        self.sharing = Sharing(db=db, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
         self.keys = key_files(config, device_tokens, session_tokens)
@@ -166,6 +171,7 @@ class Parts:
             logins=logins,
             challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
+            merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
@@ -175,6 +181,8 @@ class Parts:
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
+            related=RelatedStore(db),
+            sharing=SharingStore(db),
             enrolments=EnrolmentStore(db),
             passes=PassStore(db),
             devices=DeviceStore(db),
@@ -205,6 +213,7 @@ class Parts:
             "activity": lambda: self.activity.run(FLUSH_S),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
+            "sharing": self.sharing.run,
             "geo": self.geo.run,
             "keys": self.keys.run,
             "shown": lambda: self.shown.run(FLUSH_S),

@@ -28,14 +28,19 @@ async def settle(request: web.Request) -> web.Response:
 
 
 def _freed(asked: SettleRequest) -> Freed | None:
-    session_id, device_id = asked.end_session_id, asked.forget_device_id
-    if session_id is None and device_id is None:
+    given = {
+        "end_session_id": asked.end_session_id,
+        "forget_device_id": asked.forget_device_id,
+        "merge_device_id": asked.merge_device_id,
+    }
+    chosen = [name for name, value in given.items() if value is not None]
+    if not chosen:
         return None
-    if session_id is not None and device_id is not None:
-        raise _refused("/forget_device_id", "one place is freed, not two")
+    if len(chosen) > 1:
+        raise _refused(f"/{chosen[1]}", "one place is freed, not two")
     if asked.outcome != "passed":
         raise _refused("/outcome", "a place is freed only to pass")
-    return Freed(session_id=session_id, device_id=device_id)
+    return Freed(session_id=asked.end_session_id, device_id=asked.forget_device_id, merged_id=asked.merge_device_id)
 
 
 def _refused(pointer: str, detail: str) -> GuardError:

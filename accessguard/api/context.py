@@ -22,6 +22,7 @@ from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
+from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
@@ -30,6 +31,8 @@ from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
+from accessguard.members.related import RelatedStore
+from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
@@ -47,6 +50,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     logins: Logins
     challenges: Challenges
     operators: Operators
+    merging: Merging
     tenancy: Tenancy
     grants: Grants
     addresses: Addresses
@@ -56,6 +60,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionStore
     history: HistoryStore
     members: MemberStore
+    related: RelatedStore
+    sharing: SharingStore
     enrolments: EnrolmentStore
     passes: PassStore
     devices: DeviceStore

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from accessguard.api.context import asking, context
 from accessguard.api.paging import page
 from accessguard.api.read import body, path_id, path_text, query
 from accessguard.api.reply import nothing, reply
-from accessguard.api.wire import DeleteQuery, DevicePatch, ListQuery
+from accessguard.api.wire import DeleteQuery, DevicePatch, ListQuery, MergeRequest
+from accessguard.devices.kinship import Sighted, same_as
 from accessguard.devices.model import Device
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
@@ -30,9 +32,16 @@ async def listed(request: web.Request) -> web.StreamResponse:
     async def fetch(after: tuple[datetime, UUID] | None, limit: int) -> Sequence[tuple[Device, tuple[datetime, UUID]]]:
         now, descending = from_ms(ctx.now_ms()), asked.order == "desc"
         rows = await ctx.devices.listed(tenant, member_id, now=now, after=after, limit=limit, descending=descending)
-        return [(row, (row.last_seen_at, row.id)) for row in rows]
+        sighted = {each.id: each for each in await ctx.devices.sighted(tenant, member_id)}
+        return [(_alike(row, sighted), (row.last_seen_at, row.id)) for row in rows]
 
     return await page(request, asked, Device, tuple[datetime, UUID], fetch)
+
+
+def _alike(device: Device, sighted: Mapping[UUID, Sighted]) -> Device:
+    """The device with the one that it seems to be."""
+    found = same_as(sighted[device.id], tuple(sighted.values())) if device.id in sighted else None
+    return device if found is None else replace(device, same_as=found.id, same_as_because=found.because)
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -49,6 +58,29 @@ async def patch(request: web.Request) -> web.Response:
         now_ms=ctx.now_ms(),
     )
     return reply(changed)
+
+
+async def merge(request: web.Request) -> web.Response:
+    """Make a device part of another one of its member, as which it is known from then on.
+
+    Its sessions, logins, networks and violations become the other's, and its
+    cookie is recognised as the other's. A block of either holds. Asked again,
+    the answer is the same. Raises CONFLICT (409) when it is part of a third one.
+    """
+    asked = await body(request, MergeRequest)
+    ctx, who = context(request), asking(request)
+    await ctx.activity.flush()
+    await ctx.folds.flush()
+    one = await ctx.merging.merge(
+        who.tenant,
+        who.actor,
+        path_text(request, "member_id"),
+        path_id(request, "device_id"),
+        asked.into,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(one)
 
 
 async def forget(request: web.Request) -> web.Response:

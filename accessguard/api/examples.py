@@ -73,7 +73,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "ended_sessions": [{"id": "019aa6f1-0b3c-7e4d-a5f6-17283940a5b6", "reason": "session_limit"}],
         "violations": [CASE],
     },
-    "SettleRequest": {"outcome": "passed", "end_session_id": None, "forget_device_id": None},
+    "SettleRequest": {"outcome": "passed", "end_session_id": None, "forget_device_id": None, "merge_device_id": None},
     "Check": {
         "session_id": SESSION,
         "ip": "203.0.113.9",
@@ -98,7 +98,9 @@ WHOLE: Final[Mapping[str, Any]] = {
             "support_email": "help@school.example",
             "page_url": None,
             "challenge_id": None,
-            "choices": [{"kind": "device", "id": DEVICE, "label": "Chrome on Windows", "last_activity_at": AT}],
+            "choices": [
+                {"kind": "device", "id": DEVICE, "label": "Chrome on Windows", "last_activity_at": AT, "same": False}
+            ],
             "end_reason": None,
         },
         "member_id": "stu-1",
@@ -175,6 +177,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "name": "Example School",
         "support_email": "help@school.example",
         "time_zone": "America/Sao_Paulo",
+        "country": "BR",
         "failure_mode": "open",
         "session": {"idle_ttl_s": 2592000, "absolute_ttl_s": 7776000},
         "cookie": {"prefix": "__Host-", "domain": None, "same_site": "Lax", "partitioned": False},

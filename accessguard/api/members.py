@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -16,22 +17,37 @@ from accessguard.api.read import body, path_text, query
 from accessguard.api.reply import reply
 from accessguard.api.speech import reading
 from accessguard.api.violations import told
-from accessguard.api.wire import EndAllReply, EndAllRequest, ListQuery, MemberPatch, MemberRequest, MembersQuery
+from accessguard.api.wire import (
+    EndAllReply,
+    EndAllRequest,
+    ListQuery,
+    MemberPatch,
+    MemberRequest,
+    MembersQuery,
+    RelatedQuery,
+)
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import EndedSession
 from accessguard.guard.operators import MemberChange
 from accessguard.members.model import Card, Member, MemberFilter, MemberSort, Profile, card
+from accessguard.members.phone import e164
+from accessguard.members.related import Related
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.sessions.live import Change
 from accessguard.violations.model import Violation, ViolationFilter
+
+RelatedPlace: TypeAlias = tuple[int, float, str, str]
+RELATED_REACH: Final = timedelta(days=90)
+"""How far back addresses are looked at; the access log is kept for about as long."""
 
 
 async def put(request: web.Request) -> web.Response:
     """Make a member, or replace what the platform knows of it; a former e-mail stays searchable."""
     asked = await body(request, MemberRequest)
     ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")
-    profile = Profile(**msgspec.structs.asdict(asked))
+    phone = e164(asked.phone, await _country(request))
+    profile = Profile(**msgspec.structs.asdict(asked), phone_e164=phone)
     await ctx.members.upsert(who.tenant, member_id, profile, at=from_ms(ctx.now_ms()))
     await ctx.changes.announce(Change(tenant=who.tenant, kind="member_changed", member_id=member_id))
     return reply(await _member(request))
@@ -148,6 +164,36 @@ async def violations(request: web.Request) -> web.StreamResponse:
         return [(told(row, language), (row.last_at, row.id)) for row in rows]
 
     return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
+
+
+async def related(request: web.Request) -> web.StreamResponse:
+    """List the members that have a browser, an address at the same time, or a telephone number in common with one.
+
+    A hint, no verdict: families share addresses, schools share computers. The
+    strongest come first; 600 at most.
+    """
+    asked = query(request, RelatedQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    await ctx.activity.flush()
+    number = e164(await ctx.members.phone(tenant, member_id), await _country(request))
+    since = from_ms(ctx.now_ms()) - RELATED_REACH
+    found = [
+        *await ctx.related.by_device(tenant, member_id),
+        *await ctx.related.by_address(tenant, member_id, since=since),
+        *(await ctx.related.by_phone(tenant, member_id, number) if number else ()),
+    ]
+    found.sort(key=lambda each: each.place)
+
+    async def fetch(after: RelatedPlace | None, limit: int) -> Sequence[tuple[Related, RelatedPlace]]:
+        return [(each, each.place) for each in found if after is None or each.place > after][:limit]
+
+    return await page(request, asked, Related, tuple[int, float, str, str], fetch)
+
+
+async def _country(request: web.Request) -> str | None:
+    """The country that the tenant's telephone numbers belong to; None where it does not say."""
+    policy = await context(request).book.policy(asking(request).tenant)
+    return policy.settings.country if policy else None
 
 
 async def end_sessions(request: web.Request) -> web.Response:

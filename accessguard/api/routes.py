@@ -17,6 +17,7 @@ from accessguard.api import (
     jobs,
     logins,
     members,
+    reports,
     rules,
     sessions,
     simulate,
@@ -118,6 +119,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
     _list(MEMBER + "/activity", members.activity, SUPERVISORS, wire.ListQuery, wire.ActivityPage, errors=(404,)),
     _list(MEMBER + "/devices", devices.listed, SUPERVISORS, wire.ListQuery, wire.DevicesPage, errors=(404,)),
+    _list(MEMBER + "/related", members.related, SUPERVISORS, wire.RelatedQuery, wire.RelatedPage, errors=(404,)),
     _list(MEMBER + "/violations", members.violations, SUPERVISORS, wire.ListQuery, wire.ViolationsPage, errors=(404,)),
     _send(f"PATCH {DEVICE}", devices.patch, SUPERVISORS, wire.DevicePatch, Device, errors=(404,)),
     Route(
@@ -129,6 +131,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         status=204,
         errors=(404,),
     ),
+    _send(f"POST {DEVICE}/merge", devices.merge, SUPERVISORS, wire.MergeRequest, Device, errors=(404, 409)),
     _send(
         f"POST {MEMBER}/sessions/end",
         members.end_sessions,
@@ -158,6 +161,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404, 409),
         creates=True,
     ),
+    _list("/v1/reports/sharing", reports.sharing, SUPERVISORS, wire.SharingQuery, wire.SharingPage),
     _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
     _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | ADMINISTRATORS, Job, errors=(404,)),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),

@@ -25,6 +25,8 @@ from accessguard.guard.model import (
     Verdict,
 )
 from accessguard.members.model import Member, MemberSort, PassKind
+from accessguard.members.related import Related
+from accessguard.members.sharing import Suspicion
 from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
 from accessguard.policies.params import Short
 from accessguard.policies.store import RuleVersion
@@ -101,11 +103,12 @@ class LoginReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a challenge went, and what the student closed to free a place: one session or one device of `choices`."""
+    """How a challenge went, and what the student did to free a place: one session or one device of `choices`."""
 
     outcome: Answer
     end_session_id: Opaque | None = None
     forget_device_id: UUID | None = None
+    merge_device_id: UUID | None = None
 
 
 class EndRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +185,13 @@ class DevicePatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: Reason | None = None
 
 
+class MergeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The device that another one turned out to be."""
+
+    into: UUID
+    reason: Reason | None = None
+
+
 class MembersQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Filters and order of the list of members."""
 
@@ -201,6 +211,10 @@ class ListQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
     order: Order = "desc"
 
 
+class RelatedQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paging of a list that has one order, the strongest first."""
+
+
 class ViolationsQuery(
     Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
 ):
@@ -213,6 +227,17 @@ class ViolationsQuery(
     resolution: Resolution | None = None
     since: Time | None = None
     until: Time | None = None
+    order: Order = "desc"
+
+
+class SharingQuery(
+    Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """The period of the report, and its order."""
+
+    since: Time | None = None
+    until: Time | None = None
+    sort: Literal["score", "last_at"] = "score"
     order: Order = "desc"
 
 
@@ -377,6 +402,20 @@ class ViolationsPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of cases, the last hit first."""
 
     items: tuple[Violation, ...]
+    next_cursor: str | None
+
+
+class RelatedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of related members, the strongest first."""
+
+    items: tuple[Related, ...]
+    next_cursor: str | None
+
+
+class SharingPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of members with evidence of sharing."""
+
+    items: tuple[Suspicion, ...]
     next_cursor: str | None
 
 

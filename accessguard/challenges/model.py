@@ -19,10 +19,11 @@ class Answer(StrEnum):
 
 
 class Freed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a member closed to free a place, exactly one of the two."""
+    """What a member did to free a place, exactly one of the three: closed, given up, or said to be the device that asks."""
 
     session_id: str | None = None
     device_id: UUID | None = None
+    merged_id: UUID | None = None
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,11 @@ FORM_FACTORS: Final = "sec-ch-ua-form-factors"
 PACKAGE: Final = "x-requested-with"
 READ: Final = frozenset({MODEL, PLATFORM, PLATFORM_VERSION, MOBILE, BRANDS, FORM_FACTORS, PACKAGE})
 
+# https://wicg.github.io/responsive-image-client-hints/ , the names of today and those before them.
+VIEWPORT: Final = ("sec-ch-viewport-width", "viewport-width")
+DENSITY: Final = ("sec-ch-dpr", "dpr")
+SCREEN: Final = frozenset({*VIEWPORT, *DENSITY})
+
 # The platforms of section 3.8, by ua-parser's names of them.
 _PLATFORMS: Final = {
     "Android": "Android",
@@ -50,6 +55,8 @@ _DISGUISED: Final = {
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BRAND: Final = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"\\]*)"', re.DOTALL)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_WIDTH: Final = re.compile(r"[1-9]\d{1,4}", re.ASCII)
+_DENSITY: Final = re.compile(r"\d{1,2}(?:\.\d{1,8})?", re.ASCII)
 _NUMBERS: Final = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?[\d.]{0,24}", re.ASCII)
 
 # Sec-CH-UA-Platform-Version counts Windows by its API contract: 13 and above is Windows 11, 1 to 12 is Windows 10.
@@ -61,7 +68,22 @@ def kept(hints: Mapping[str, str] | None) -> dict[str, str] | None:
     """The hints that are read, as far as they are read: what is stored of them until a login is finished."""
     if hints is None:
         return None
-    return {name: text[:MAX_HINT_CHARS].replace("\0", "") for name, text in hints.items() if name.lower() in READ}
+    return {
+        name: text[:MAX_HINT_CHARS].replace("\0", "") for name, text in hints.items() if name.lower() in READ | SCREEN
+    }
+
+
+def screen(hints: Mapping[str, str] | None, *, handheld: bool) -> str | None:
+    """What the hints say of a screen, in 12 characters at most: "412@2.63"; None when they say nothing.
+
+    The width of the page (CSS pixels) only where a window fills the screen, on
+    phones and tablets; the pixel density everywhere. Malformed ones are left out.
+    """
+    values = {name.lower(): text.strip() for name, text in (hints or {}).items() if name.lower() in SCREEN}
+    width = next((values[name] for name in VIEWPORT if _WIDTH.fullmatch(values.get(name, ""))), "") if handheld else ""
+    density = next((values[name] for name in DENSITY if _DENSITY.fullmatch(values.get(name, ""))), "")
+    shown = f"{float(density):.2f}".rstrip("0").rstrip(".") if density else ""
+    return "@".join(filter(None, (width, shown))) or None
 
 
 class Hints(msgspec.Struct, frozen=True, kw_only=True):

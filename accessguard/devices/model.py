@@ -13,7 +13,10 @@ from accessguard.rules.model import Access
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """One browser profile or app install of one member; `name` is an operator's, `label` says browser and system.
 
-    `used_by` counts the other members who use the same browser.
+    `used_by` counts the other members who use the same browser, `merged_ids`
+    are devices that became part of this one. `same_as` is the device that it
+    seems to be without its cookie, `same_as_because` in what they agree; only
+    a list says so.
     """
 
     id: UUID
@@ -34,3 +37,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     admitted_at: datetime | None
     active_sessions: int
     used_by: int
+    merged_ids: tuple[UUID, ...] = ()
+    same_as: UUID | None = None
+    same_as_because: tuple[str, ...] = ()

@@ -8,12 +8,13 @@ from typing import Final
 from uuid import UUID
 
 from accessguard.database import Database, Row, both_ways
+from accessguard.devices.kinship import Sighted
 from accessguard.devices.model import Device
 from accessguard.rules.model import Access
 
 COLUMNS: Final = """
     SELECT d.id, d.name, d.label, d.browser, d.browser_version, d.os, d.device_class, d.model, d.access, d.access_reason, d.access_by,
-           d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at,
+           d.access_at, d.first_seen_at, d.last_seen_at, host(d.last_ip) AS last_ip, d.admitted_at, d.merged_ids,
            (SELECT count(*) FROM session s
              WHERE s.tenant = $1 AND s.member_id = $2 AND s.device_id = d.id AND s.ended_at IS NULL AND s.expires_at > $3)
                AS active_sessions,
@@ -31,7 +32,11 @@ LISTED: Final = both_ways(
 """
 )
 
-ONE: Final = COLUMNS + " AND d.id = $4"
+# A merged device's id stands for the one that it became part of.
+ONE: Final = (
+    COLUMNS  # noqa: S608 - both parts are constants
+    + " AND d.id = coalesce((SELECT x.merged_into FROM device x WHERE x.tenant = $1 AND x.member_id = $2 AND x.id = $4), $4)"
+)
 
 CHANGE: Final = """
     WITH changed AS (
@@ -68,6 +73,23 @@ SHOWN: Final = """
 """
 
 
+MOST_SIGHTED: Final = 200
+
+# The member's devices with the networks they were used from: those seen last, and of each network its place once.
+SIGHTED: Final = """
+    SELECT d.id, d.access, d.browser, d.os, d.device_class, d.model, d.screen, d.first_seen_at, d.last_seen_at,
+           host(network(set_masklen(d.last_ip, CASE family(d.last_ip) WHEN 4 THEN 32 ELSE 64 END))) AS last_place,
+           coalesce(n.places, '{}') AS places
+      FROM (SELECT * FROM device WHERE tenant = $1 AND member_id = $2 AND forgotten_at IS NULL
+             ORDER BY last_seen_at DESC, id LIMIT $3) d
+      LEFT JOIN (
+           SELECT device_id, array_agg(DISTINCT host(network(set_masklen(ip, CASE family(ip) WHEN 4 THEN 32 ELSE 64 END)))) AS places
+             FROM (SELECT device_id, ip FROM member_network WHERE tenant = $1 AND member_id = $2
+                    ORDER BY last_at DESC, session_id, ip LIMIT 1000) used
+            GROUP BY device_id) n ON n.device_id = d.id
+"""
+
+
 class DeviceStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -89,9 +111,13 @@ class DeviceStore:
         return [_device(row) for row in rows]
 
     async def one(self, tenant: str, member_id: str, device_id: UUID, *, now: datetime) -> Device | None:
-        """One device of that member; None when it is unknown, forgotten or somebody else's."""
+        """One device of that member, by its own id or that of a merged one; None when it is unknown, forgotten or somebody else's."""
         row = await self._db.row(ONE, tenant, member_id, now, device_id)
         return None if row is None else _device(row)
+
+    async def sighted(self, tenant: str, member_id: str) -> Sequence[Sighted]:
+        """The member's devices as they show themselves, the 200 that were seen last."""
+        return [_sighted(row) for row in await self._db.fetch(SIGHTED, tenant, member_id, MOST_SIGHTED)]
 
     async def change(self, tenant: str, member_id: str, device: Device) -> bool:
         """Store its name and what an operator decided on its access; False when it is not there."""
@@ -114,6 +140,21 @@ class DeviceStore:
         return tuple(row["ended"]) if row is not None and row["forgotten"] else None
 
 
+def _sighted(row: Row) -> Sighted:
+    return Sighted(
+        id=row["id"],
+        access=Access(row["access"]),
+        browser=row["browser"],
+        os=row["os"],
+        device_class=row["device_class"],
+        model=row["model"],
+        screen=row["screen"],
+        first_seen_at=row["first_seen_at"],
+        last_seen_at=row["last_seen_at"],
+        places=frozenset(filter(None, (row["last_place"], *row["places"]))),
+    )
+
+
 def _device(row: Row) -> Device:
     return Device(
         id=row["id"],
@@ -134,4 +175,5 @@ def _device(row: Row) -> Device:
         admitted_at=row["admitted_at"],
         active_sessions=row["active_sessions"],
         used_by=row["used_by"],
+        merged_ids=tuple(row["merged_ids"]),
     )

@@ -13,11 +13,15 @@ from accessguard.challenges.model import Answer, Challenge, Freed, Settlement
 from accessguard.challenges.store import ChallengeStore
 from accessguard.database import Database
 from accessguard.devices.cookie import Claim, new_secret
+from accessguard.devices.merging import MergeStore
 from accessguard.devices.store import DeviceStore
 from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.guard.acts import Act
 from accessguard.guard.checked import Checked, allowed, of_session, refused, still
 from accessguard.guard.facts import from_ms
+from accessguard.guard.kin import may_be
 from accessguard.guard.login import Asked, Logins
+from accessguard.guard.merging import merged, pair_of
 from accessguard.guard.model import Actor, EndedSession, LoginVerdict
 from accessguard.guard.pending import LASTS, Pending, good_until
 from accessguard.guard.plan import Plan
@@ -32,6 +36,7 @@ from accessguard.sessions.store import SessionStore
 from accessguard.violations.model import Found
 
 QUERY_S: Final = 1.0
+SAID_BY_MEMBER: Final = "said by the member, in a challenge"
 FREED: Final = "freed_by_member"
 """Why a session ended that the member closed to get in."""
 
@@ -44,13 +49,14 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said of a challenge, by whom, when; `next_id` is for the challenge after it, if one follows."""
+    """What is said of a challenge, by whom, when, and ids for the challenge after it and for a line of the audit log."""
 
     policy: Policy
     actor: Actor
     said: Settle
     now: datetime
     next_id: UUID
+    entry_id: UUID
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +89,9 @@ class Challenges:
         challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
         if policy is None or challenge is None:
             raise _missing()
-        call = Call(policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id())
+        call = Call(
+            policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id(), entry_id=self._new_id()
+        )
         async with self._db.transaction() as tx:
             await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, challenge.member_id)
             done = await Settling(tx, self._logins, call).done(challenge.id)
@@ -131,9 +139,12 @@ class Settling:
     async def _login(self, challenge: Challenge) -> Answered:
         """The login goes through as if it came now, or is refused for the reason that was given."""
         pending = msgspec.json.decode(challenge.asked or b"", type=Pending)
+        pending = await self._current(challenge, pending)
         asked = self._asked(challenge, pending)
         if self._said.freed is not None:
             await self._free(challenge, (await self._planned(asked)).decision)
+            pending = await self._current(challenge, pending)
+            asked = self._asked(challenge, pending)
         ends = self._now + timedelta(seconds=self._policy.settings.session.absolute_ttl_s)
         await self._settle(challenge, ends)
         passed = self._said.outcome is Answer.PASSED
@@ -143,6 +154,13 @@ class Settling:
             raise GuardError(ErrorCode.UNAVAILABLE, "The login could not be recorded; try again shortly.")
         ended = (*self._ended, *(each.id for each in planned.rows.ended))
         return Answered(answer=done.answer, salt=pending.salt, ended=ended, found=planned.rows.violations)
+
+    async def _current(self, challenge: Challenge, pending: Pending) -> Pending:
+        """The same login, from the device that its own was merged into, if it was."""
+        known = await MergeStore(self._tx).survivor(self._policy.tenant, challenge.member_id, pending.device_id)
+        if known == pending.device_id:
+            return pending
+        return msgspec.structs.replace(pending, device_id=known, device_new=False)
 
     def _asked(self, challenge: Challenge, pending: Pending) -> Asked:
         """The login again: under the challenge's id, at this time, from the device that it came from."""
@@ -222,6 +240,29 @@ class Settling:
         elif freed.device_id is not None:
             ended = await DeviceStore(self._tx).forget(tenant, member_id, freed.device_id, at=self._now, by=by)
             self._ended = ended or ()
+        elif freed.merged_id is not None:
+            await self._merge(challenge, freed.merged_id)
+
+    async def _merge(self, challenge: Challenge, old_id: UUID) -> None:
+        """Make the device that asks part of the one that the member says it is. Raises GuardError(CONFLICT) when it cannot be."""
+        tenant, member_id = self._policy.tenant, challenge.member_id
+        sighted = {each.id: each for each in await DeviceStore(self._tx).sighted(tenant, member_id)}
+        me, old = sighted.get(challenge.device_id or old_id), sighted.get(old_id)
+        if me is None or old is None or not may_be(me, old):
+            problem = Problem(pointer="/merge_device_id", detail="does not agree with the device that asks")
+            raise _conflict("The two cannot be one device.", problem)
+        pair = await pair_of(MergeStore(self._tx), tenant, member_id, me.id, old.id)
+        if pair is None:
+            return
+        act = Act(
+            tenant=tenant,
+            actor=self._call.actor,
+            action="device.merge",
+            target=str(me.id),
+            reason=SAID_BY_MEMBER,
+            at=self._now,
+        )
+        await merged(self._tx, act, member_id, *pair, rules=self._policy.rules, entry_id=self._call.entry_id)
 
     @property
     def _freed(self) -> tuple[EndedSession, ...]:
@@ -262,11 +303,13 @@ def _rule(policy: Policy, challenge: Challenge) -> Rule | None:
 
 
 def _among(freed: Freed, finding: Finding) -> bool:
-    return freed.session_id in finding.sessions or freed.device_id in finding.devices
+    devices = {freed.device_id, freed.merged_id} - {None}
+    return freed.session_id in finding.sessions or not devices.isdisjoint(finding.devices)
 
 
 def _pointer(freed: Freed) -> Problem:
     name = "end_session_id" if freed.session_id is not None else "forget_device_id"
+    name = name if freed.merged_id is None else "merge_device_id"
     return Problem(pointer=f"/{name}", detail="is not among the choices")
 
 

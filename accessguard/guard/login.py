@@ -19,6 +19,7 @@ from accessguard.database import Database
 from accessguard.devices.browser import Browser, tidy
 from accessguard.devices.cookie import DeviceTokens, matches, new_secret
 from accessguard.devices.recogniser import Recogniser
+from accessguard.devices.store import DeviceStore
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.geo import Geo
 from accessguard.guard.changes import Changes
@@ -26,6 +27,7 @@ from accessguard.guard.crowds import AT_ONCE, Crowd, Crowds
 from accessguard.guard.facts import from_ms
 from accessguard.guard.failed import failure, failures_reach
 from accessguard.guard.gathering import Together
+from accessguard.guard.kin import may_offer, offering
 from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict, Method
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
@@ -103,6 +105,7 @@ class Logins:
         seconds: Callable[[], float],
     ) -> None:
         self._db = db
+        self._devices = DeviceStore(db)
         self._live = live
         self._book = book
         self._changes = changes
@@ -202,7 +205,10 @@ class Logins:
         if opening is None or visit.asked.outcome is LoginOutcome.FAILURE:
             return failure(asked.tenant, opening, policy, visit, failures=failures)
         live_ms = await self._live_ms(policy, opening.snapshot)
-        return plan(opening, policy, visit, live_ms=live_ms, failures=failures)
+        planned = plan(opening, policy, visit, live_ms=live_ms, failures=failures)
+        if not may_offer(planned):
+            return planned
+        return offering(planned, visit, await self._devices.sighted(asked.tenant, opening.snapshot.member_id))
 
     async def _failed(self, asked: Asked) -> Done | Replay:
         """An attempt that the platform refused; one that rules count takes its turn, one that a rule refuses waits for nobody."""

@@ -66,12 +66,16 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that takes up a place and could be closed: a `device` or a `session`."""
+    """Something that takes up a place and could be closed: a `device` or a `session`.
+
+    `same`: the device that asks seems to be this one without its cookie.
+    """
 
     kind: str
     id: str
     label: str
     last_activity_at: datetime
+    same: bool = False
 
 
 class TraceStep(msgspec.Struct, frozen=True, kw_only=True, gc=False):

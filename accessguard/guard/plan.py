@@ -11,6 +11,8 @@ import msgspec
 
 from accessguard.devices.browser import Browser, same
 from accessguard.devices.cookie import secret_hash
+from accessguard.devices.hints import screen
+from accessguard.devices.kinship import HANDHELD
 from accessguard.guard.facts import Case, cases, counts, gather
 from accessguard.guard.model import Method, Verdict
 from accessguard.guard.verdicts import verdict_of
@@ -187,6 +189,7 @@ def _device_row(
         last_seen_at=now if allowed or device is None else device.last_seen_at,
         last_ip=visit.address.text if visit.address else None,
         admitted_at=_admitted(device, policy, now, allowed=allowed),
+        screen=screen(visit.asked.client_hints, handheld=browser.device_class in HANDHELD),
     )
 
 

@@ -135,7 +135,7 @@ def card(member: Member, *, enrolments: Sequence[Enrolment], passes: Sequence[Pa
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What the platform knows of a student; None where it does not say."""
+    """What the platform knows of a student; None where it does not say. `phone_e164` is `phone` written one way."""
 
     name: str
     email: str | None
@@ -144,6 +144,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     locale: str | None
     time_zone: str | None
     staff: bool
+    phone_e164: str | None = None
 
 
 class MemberFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Final
 from accessguard.database import Database, Row
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile, Standing
+from accessguard.members.phone import e164
 
 ENSURE: Final = """
     INSERT INTO member (tenant, id, created_at) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING
@@ -19,11 +20,11 @@ UPSERT: Final = """
     WITH before AS (
         SELECT email FROM member WHERE tenant = $1 AND id = $2
     ), kept AS (
-        INSERT INTO member AS m (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        INSERT INTO member AS m (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at, phone_e164)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             ON CONFLICT (tenant, id) DO UPDATE
            SET name = excluded.name, email = excluded.email, phone = excluded.phone, tags = excluded.tags,
-               locale = excluded.locale, time_zone = excluded.time_zone, staff = excluded.staff,
+               locale = excluded.locale, time_zone = excluded.time_zone, staff = excluded.staff, phone_e164 = excluded.phone_e164,
                generation = nextval('generation')
         RETURNING m.id
     )
@@ -128,6 +129,24 @@ ANNOTATE: Final = """
 EXISTS: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2"
 
 
+PHONE: Final = "SELECT phone FROM member WHERE tenant = $1 AND id = $2"
+
+# Numbers of members that were stored by a release before, a few at a time.
+UNREAD_PHONES: Final = """
+    SELECT m.tenant, m.id, m.phone, t.settings ->> 'country' AS country
+      FROM (SELECT tenant, id, phone FROM member WHERE phone IS NOT NULL AND phone_e164 IS NULL
+             ORDER BY tenant, id LIMIT $1) m
+      JOIN tenant t ON t.id = m.tenant
+"""
+
+# Only where the number is still the one that was read.
+READ_PHONES: Final = """
+    UPDATE member m SET phone_e164 = r.phone_e164
+      FROM jsonb_to_recordset($1) AS r(tenant text, id text, phone text, phone_e164 text)
+     WHERE m.tenant = r.tenant AND m.id = r.id AND m.phone = r.phone AND m.phone_e164 IS NULL
+"""
+
+
 class MemberStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -142,7 +161,18 @@ class MemberStore:
         """Make the member, or replace what the platform knows of it."""
         p = profile
         await self._db.row(
-            UPSERT, tenant, member_id, p.name, p.email, p.phone, list(p.tags), p.locale, p.time_zone, p.staff, at
+            UPSERT,
+            tenant,
+            member_id,
+            p.name,
+            p.email,
+            p.phone,
+            list(p.tags),
+            p.locale,
+            p.time_zone,
+            p.staff,
+            at,
+            p.phone_e164,
         )
 
     async def one(self, tenant: str, member_id: str, *, reader: str, now: datetime) -> Member | None:
@@ -153,6 +183,27 @@ class MemberStore:
     async def exists(self, tenant: str, member_id: str) -> bool:
         """Whether the tenant has this member."""
         return await self._db.row(EXISTS, tenant, member_id) is not None
+
+    async def phone(self, tenant: str, member_id: str) -> str | None:
+        """The member's number as the platform wrote it; None when it has none, or is unknown."""
+        found: str | None = await self._db.value(PHONE, tenant, member_id)
+        return found
+
+    async def read_phones(self, *, most: int) -> int:
+        """Write at most so many numbers one way that are not yet; how many there were."""
+        rows = await self._db.fetch(UNREAD_PHONES, most)
+        read = [
+            {
+                "tenant": row["tenant"],
+                "id": row["id"],
+                "phone": row["phone"],
+                "phone_e164": e164(row["phone"], row["country"]),
+            }
+            for row in rows
+        ]
+        if read:
+            await self._db.row(READ_PHONES, read)
+        return len(read)
 
     async def lock(self, tenant: str, member_id: str) -> bool:
         """Hold the member's row until the transaction ends; False when unknown."""

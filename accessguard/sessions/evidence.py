@@ -62,6 +62,7 @@ PARTS: Final = """
                        'first_admitted_at', f.first_admitted_at, 'last_seen_at', f.last_seen_at)), '[]')
               FROM (SELECT * FROM device
                      WHERE tenant = $1 AND member_id = m.id AND forgotten_at IS NOT NULL AND first_admitted_at IS NOT NULL
+                       AND merged_into IS NULL
                      ORDER BY last_seen_at DESC, id LIMIT 200) f) ELSE '[]' END
 """.replace("<passes>", PASSES)
 

@@ -32,7 +32,10 @@ ASKED: Final = """
                                      'previous_hash', encode(c.previous_hash, 'base64'),
                                      'older_hashes', coalesce(encode(c.older_hashes, 'base64'), ''),
                                      'seed', encode(c.secret_seed, 'base64'), 'shown', c.shown_at IS NOT NULL,
-                                     'forgotten', c.forgotten_at IS NOT NULL)
+                                     'forgotten', CASE WHEN c.merged_into IS NULL THEN c.forgotten_at IS NOT NULL
+                                                       ELSE NOT EXISTS (SELECT FROM device s
+                                                                         WHERE s.tenant = c.tenant AND s.id = c.merged_into
+                                                                           AND s.forgotten_at IS NULL) END)
               FROM device c WHERE c.tenant = a.tenant AND c.id = CASE WHEN a.twin_since IS NULL THEN a.device_id ELSE (
                     SELECT t.id FROM device t
                      WHERE t.tenant = a.tenant AND t.member_id = a.member_id AND t.last_seen_at >= a.twin_since
@@ -112,10 +115,10 @@ RECORD: Final = f"""
     ), recognised AS (
         INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
                                  device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at,
-                                 secret_seed, previous_hash)
+                                 secret_seed, previous_hash, screen)
         SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
                r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at,
-               r.secret_seed, r.previous_hash
+               r.secret_seed, r.previous_hash, r.screen
           FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
             ON CONFLICT (tenant, id) DO UPDATE
            -- the same secret again: several logins at once, and the token stays what it is
@@ -128,7 +131,7 @@ RECORD: Final = f"""
                shown_at = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.shown_at END,
                secret_hash = excluded.secret_hash, secret_seed = excluded.secret_seed,
                label = excluded.label, browser = excluded.browser, browser_version = excluded.browser_version, os = excluded.os,
-               device_class = excluded.device_class, model = coalesce(excluded.model, d.model),
+               device_class = excluded.device_class, model = coalesce(excluded.model, d.model), screen = coalesce(excluded.screen, d.screen),
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
                admitted_at = excluded.admitted_at,
                first_admitted_at = coalesce(d.first_admitted_at, d.admitted_at, excluded.admitted_at)

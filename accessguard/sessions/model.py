@@ -45,7 +45,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
 
     `marks` are the beginnings (8 bytes each) of the hashes of its token's
     secret and of those before, newest first; `rotated_at` is since when it
-    has the present one, `shown` whether anybody has come with that since.
+    has the present one, `shown` whether anybody has come with that since;
+    `merged_ids` are the devices that became part of it.
     """
 
     id: UUID
@@ -61,6 +62,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=
     marks: bytes = b""
     rotated_at: datetime | None = None
     shown: bool = False
+    merged_ids: tuple[UUID, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -113,8 +115,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return next((session for session in self.sessions if session.id == session_id), None)
 
     def device(self, device_id: UUID | None) -> Device | None:
-        """The member's device of that id; None when unknown or forgotten."""
-        return next((device for device in self.devices if device.id == device_id), None)
+        """The member's device of that id, or the one that it was merged into; None when unknown or forgotten."""
+        found = (device for device in self.devices if device.id == device_id or device_id in device.merged_ids)
+        return next(found, None)
 
 
 class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -260,6 +263,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     admitted_at: datetime | None
     secret_seed: str | None = None
     previous_hash: str | None = None
+    screen: str | None = None
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

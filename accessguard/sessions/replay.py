@@ -51,7 +51,7 @@ PEOPLE: Final = """
                        'id', d.id, 'access', d.access, 'access_at', d.access_at, 'forgotten_at', d.forgotten_at, 'browser', d.browser,
                        'os', d.os, 'device_class', d.device_class, 'first_seen_at', d.first_seen_at, 'last_seen_at', d.last_seen_at,
                        'first_admitted_at', coalesce(d.first_admitted_at, d.admitted_at))), '[]')
-              FROM (SELECT * FROM device WHERE tenant = $1 AND member_id = m.id
+              FROM (SELECT * FROM device WHERE tenant = $1 AND member_id = m.id AND merged_into IS NULL
                      ORDER BY last_seen_at DESC, id LIMIT 1000) d) AS devices, (
             SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'ip', host(n.ip), 'session_id', nullif(n.session_id, ''), 'device_id', n.device_id, 'first_at', n.first_at,

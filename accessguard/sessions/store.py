@@ -35,7 +35,7 @@ MEMBER: Final = """
                        'first_admitted_at', d.first_admitted_at, 'last_seen_at', d.last_seen_at,
                        'rotated_at', d.rotated_at, 'shown', d.shown_at IS NOT NULL, 'marks', replace(encode(
                            substr(d.secret_hash, 1, 8) || coalesce(substr(d.previous_hash, 1, 8), '\\x0000000000000000')
-                           || coalesce(d.older_hashes, ''), 'base64'), chr(10), ''))), '[]')
+                           || coalesce(d.older_hashes, ''), 'base64'), chr(10), ''), 'merged_ids', d.merged_ids)), '[]')
               FROM (SELECT * FROM device
                      WHERE tenant = $1 AND member_id = m.id AND forgotten_at IS NULL
                      ORDER BY last_seen_at DESC, id LIMIT 1000) d),

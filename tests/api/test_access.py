@@ -38,6 +38,9 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/members/{member_id}/sessions", S),
     ("GET", "/v1/members/{member_id}/activity", S),
     ("GET", "/v1/members/{member_id}/devices", S),
+    ("GET", "/v1/members/{member_id}/related", S),
+    ("GET", "/v1/reports/sharing", S),
+    ("POST", "/v1/members/{member_id}/devices/{device_id}/merge", S),
     ("GET", "/v1/members/{member_id}/violations", S),
     ("PATCH", "/v1/members/{member_id}/devices/{device_id}", S),
     ("DELETE", "/v1/members/{member_id}/devices/{device_id}", S),
@@ -242,9 +245,10 @@ def foreign(estate: Estate) -> list[tuple[str, str, Any, str]]:
         ("PATCH", "/v1/members/ana", {"checks_enabled": False}, "supervisor"),
         *(
             ("GET", f"/v1/members/ana/{what}", None, "supervisor")
-            for what in ("logins", "sessions", "activity", "devices", "violations")
+            for what in ("logins", "sessions", "activity", "devices", "violations", "related")
         ),
         ("PATCH", f"/v1/members/ana/devices/{device}", {"access": "blocked"}, "supervisor"),
+        ("POST", f"/v1/members/ana/devices/{device}/merge", {"into": str(uuid4())}, "supervisor"),
         ("DELETE", f"/v1/members/ana/devices/{device}", None, "supervisor"),
         ("POST", "/v1/members/ana/sessions/end", {}, "supervisor"),
         ("PATCH", f"/v1/violations/{estate.case['id']}", {"resolution": "confirmed"}, "supervisor"),
