@@ -100,7 +100,7 @@ class Parts:
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
-        self.geo = Geo(config.geo.files)
+        self.geo = Geo(config.geo.files, now_s=lambda: now_ms() / 1000, on_change=self.changes.places)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()

@@ -107,7 +107,7 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (BEATS, ("moved", "early")),
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
-        (GEO_FILES, ("loaded", "missing", "damaged")),
+        (GEO_FILES, ("loaded", "old", "damaged", "missing")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )
     for metric, values in closed_sets:

@@ -7,7 +7,7 @@ from typing import Final
 
 from accessguard.database import Database
 from accessguard.errors import GuardError
-from accessguard.geo import Geo
+from accessguard.geo import FileState, Geo
 from accessguard.guard.memory import Memory
 from accessguard.guard.tally import Tally
 from accessguard.metrics import CHANNEL_UP, HELD, POOL
@@ -31,13 +31,12 @@ class Ready:
         self._now_ms = now_ms
 
     async def parts(self) -> dict[str, str]:
-        """Each part and `up` or `down`; `geo` only where files are configured, and down when one of them is not in use."""
-        geo = {} if self._geo.up is None else {"geo": "up" if self._geo.up else "down"}
+        """Each part and `up` or `down`; `geo` only where files are configured, and how the worst of them stands."""
         return {
             "postgres": await self._postgres(),
             "valkey": await self._valkey(),
             "channel": "up" if self._memory.trusted else "down",
-            **geo,
+            **self._places(),
         }
 
     def measure(self) -> None:
@@ -48,6 +47,10 @@ class Ready:
         CHANNEL_UP.set(self._memory.trusted)
         POOL.labels("idle").set(self._db.idle)
         POOL.labels("used").set(self._db.size - self._db.idle)
+
+    def _places(self) -> dict[str, str]:
+        state = self._geo.state
+        return {} if state is None else {"geo": "up" if state is FileState.LOADED else state.value}
 
     async def _postgres(self) -> str:
         try:
