@@ -175,6 +175,7 @@ class Parts:
             geo=self.geo,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
+            trust_unix=config.server.trust_unix_socket,
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
             new_id=uuid7,
             now_ms=now_ms,

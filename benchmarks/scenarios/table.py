@@ -8,7 +8,7 @@ import msgspec
 
 from benchmarks.bench import Bench
 from benchmarks.model import Figure
-from benchmarks.scenarios import beat, block, growth, judging, latency, login, memory, mixed, simulate, stores
+from benchmarks.scenarios import beat, block, growth, judging, latency, login, memory, mixed, places, simulate, stores
 from benchmarks.scenarios.races import RACES
 
 
@@ -28,6 +28,7 @@ SCENARIOS = (
     Scenario(name=login.NAME, about="a new session on a known device", run=login.run),
     Scenario(name=mixed.NAME, about="activity, beats, 1 % denials, 0.1 % logins, blocks now and then", run=mixed.run),
     Scenario(name=judging.NAME, about="one check judged by every kind of rule, in process", run=judging.run),
+    Scenario(name=places.NAME, about="an address placed, a forwarded chain resolved, in process", run=places.run),
     Scenario(name=block.NAME, about="a block on one worker, refused on another", run=block.run),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),

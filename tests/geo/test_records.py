@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from accessguard.geo.model import UNKNOWN, Where
 from accessguard.geo.records import LARGEST_ASN, LONGEST_NAME, where
 from accessguard.rules.model import Place
+from tests.fuzz import examples
 
-PARIS = {"latitude": 48.85, "longitude": 2.35}
+PARIS: dict[str, Any] = {"latitude": 48.85, "longitude": 2.35}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_both_shapes_are_read(record, found):
 
 def test_the_operator_is_named_by_the_record_that_has_its_number():
     """Two files must not make one operator of two."""
-    records = [{"asn": 64500}, {"asn": 64501, "as_name": "Another"}, {"as_name": "A third"}]
+    records: list[dict[str, Any]] = [{"asn": 64500}, {"asn": 64501, "as_name": "Another"}, {"as_name": "A third"}]
 
     found = where(records)
 
@@ -156,6 +157,7 @@ VALUES = st.recursive(
 RECORDS = st.dictionaries(KEYS, VALUES, max_size=6)
 
 
+@examples(1_000)
 @given(st.lists(RECORDS, max_size=3))
 def test_a_record_of_any_shape_gives_a_place_that_can_be_stored(records):
     """Whatever stands where: nothing is raised, and every field is of its kind and within its bounds."""
