@@ -31,7 +31,6 @@ NOT_ONE = [
     pytest.param("203.0.113.9, 10.0.0.1", id="a chain, which is the platform's to read"),
     pytest.param("010.0.0.1", id="a leading zero, octal to some"),
     pytest.param("3405803785", id="a number"),
-    pytest.param("203.0.113.9\0", id="NUL"),
     pytest.param("203.0.113.9/32", id="a network"),
     pytest.param("fe80::1%eth0%eth1", id="two zones"),
 ]
@@ -170,7 +169,7 @@ async def test_a_peer_on_ipv6_is_read(tenant: Tenant):
     """Its socket names it in four parts instead of two."""
     await tenant.login()
     async with listening(tenant.service.context, lambda runner: web.TCPSite(runner, "::1", 0)) as site:
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr, attr-defined]
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
         async with ClientSession() as http:
             found = [await saved(tenant, http, f"http://[::1]:{port}", denied) for denied in ("::1", "::2")]
 
