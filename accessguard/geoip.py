@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from accessguard.geo import FileState, Geo, Where
 from accessguard.rules.networks import Address, address
 
 DAY_S: Final = 86_400
+ERROR: Final = 40
 NOTHING: Final = (
     "No geo files are configured: rules on places refuse nobody, and answers say that they are degraded.\n"
     "Name files under [geo] in the configuration; docs/places.md tells where to get them."
@@ -30,6 +32,8 @@ def run(paths: Sequence[str], hosts: Sequence[str], *, now_s: float) -> bool:
     if not paths:
         console.print(NOTHING)
         return True
+    # The table says what the log would.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(ERROR))
     geo = Geo(paths, now_s=lambda: now_s)
     console.print(_files(geo, now_s))
     if asked:

@@ -104,6 +104,7 @@ def test_a_file_that_is_not_good_is_told_apart_and_is_exit_code_1(tmp_path, file
 
     assert answer.returncode == 1
     assert row(answer.stdout, "third.mmdb")[1] == state
+    assert "geo_file" not in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
 
 
