@@ -14,7 +14,7 @@ DEVELOPMENT := $(VENV)/.development-$(VERSION)
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: run setup test check bench lint format lock clean
+.PHONY: run setup test fuzz check bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -24,6 +24,9 @@ setup: $(DEVELOPMENT)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(DEVELOPMENT)
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m hypothesis -o timeout=0 $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .

@@ -129,6 +129,26 @@ def simulate(tenant: str, rule: BinaryIO, since: datetime, until: datetime | Non
     complete_run(trial.run(load(), tenant, body, since=begin, until=end, as_json=as_json))
 
 
+@main.group()
+def geoip() -> None:
+    """Look at the files that say where addresses are."""
+
+
+@geoip.command()
+@click.argument("addresses", nargs=-1)
+def check(addresses: tuple[str, ...]) -> None:
+    """Tell which geo files are loaded, and what they know of ADDRESSES.
+
+    Exit code 1 when a configured file is missing, damaged or older than 60 days.
+    """
+    from accessguard import geoip as files  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        good = files.run(load().geo.files, addresses, now_s=datetime.now(UTC).timestamp())
+    if not good:
+        sys.exit(1)
+
+
 @main.command()
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service answers.")
 @click.option("--tenant", default=dev.TENANT, show_default=True)

@@ -110,7 +110,7 @@ class Parts:
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
-        self.geo = Geo(config.geo.files)
+        self.geo = Geo(config.geo.files, now_s=lambda: now_ms() / 1000, on_change=self.changes.places)
         self.recogniser = Recogniser(
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
@@ -197,6 +197,7 @@ class Parts:
             geo=self.geo,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
+            trust_unix=config.server.trust_unix_socket,
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
             new_id=uuid7,
             now_ms=now_ms,

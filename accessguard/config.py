@@ -1,6 +1,5 @@
 """The configuration: one TOML file and the environment, read once into frozen structs."""
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -11,6 +10,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from accessguard.rules.networks import NetworkError
+from accessguard.rules.networks import networks as read_networks
 from accessguard.signing import MIN_SECRET_BYTES, SigningKey
 
 DEFAULT_FILE: Final = Path("config/accessguard.toml")
@@ -47,7 +48,11 @@ class Hidden(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Where the service listens; `unix_socket` is a path, None for none; `trusted_networks` are its own proxies."""
+    """Where the service listens; `unix_socket` is a path, None for none.
+
+    `trusted_networks` are its own proxies; with `trust_unix_socket` so is
+    whoever may connect to the socket.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -56,6 +61,7 @@ class Server(Section, frozen=True, kw_only=True):
     unix_socket: str | None = None
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
+    trust_unix_socket: bool = False
     shutdown_s: NotNegative = 10
 
 
@@ -309,9 +315,10 @@ def check_strength(config: Config) -> None:
 
 
 def check_networks(networks: tuple[str, ...]) -> None:
-    """Raise ConfigError when one is neither an address nor a network."""
+    """Raise ConfigError when one is neither an address nor a network, read as rules read theirs."""
     for network in networks:
         try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            raise ConfigError(f"`{network}` in server.trusted_networks is no address and no network.") from None
+            read_networks([network])
+        except NetworkError as error:
+            what = f"`{network}` in server.trusted_networks is no address and no network"
+            raise ConfigError(f"{what}: {error.detail}.") from None

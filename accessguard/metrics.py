@@ -123,7 +123,7 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (BEATS, ("moved", "early")),
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
-        (GEO_FILES, ("loaded", "missing", "damaged")),
+        (GEO_FILES, ("loaded", "old", "damaged", "missing")),
         (KEY_FILES, ("loaded", "missing", "damaged")),
         (RECOGNITIONS, ("memory", "database", "provisional")),
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),

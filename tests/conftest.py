@@ -1,18 +1,21 @@
 """What every test may ask for: a real PostgreSQL and a real Valkey, started once a run."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from accessguard.app import migrate
 from accessguard.embedded import Embedded
+from tests.fuzz import MANY, NIGHTLY
 from tests.service import Service, Tenant, running
 
-settings.register_profile("nightly", max_examples=2000, deadline=None)
-"""`pytest --hypothesis-profile=nightly`: twenty times as many examples as in a usual run."""
+settings.register_profile(NIGHTLY, max_examples=MANY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+"""`make fuzz` chooses `nightly`: a thousand times as many examples as in a usual run. Tests that need fewer say so by `tests.fuzz`."""
 
 
 @pytest.fixture(scope="session")

@@ -41,12 +41,20 @@ def mmdb(
     return tree + bytes(16) + data + METADATA_MARK + _value(metadata)
 
 
-def city(country: str, name: str, latitude: float, longitude: float, *, region: str | None = None) -> dict[str, Any]:
+def city(
+    country: str,
+    name: str,
+    latitude: float,
+    longitude: float,
+    *,
+    region: str | None = None,
+    time_zone: str = "Europe/Rome",
+) -> dict[str, Any]:
     """A record as a city file has it."""
     found: dict[str, Any] = {
         "country": {"iso_code": country, "names": {"en": country}},
         "city": {"names": {"en": name, "ru": "?"}},
-        "location": {"latitude": latitude, "longitude": longitude, "time_zone": "Europe/Rome"},
+        "location": {"latitude": latitude, "longitude": longitude, "time_zone": time_zone},
     }
     return found | ({"subdivisions": [{"names": {"en": region}}]} if region else {})
 

@@ -148,6 +148,9 @@ def test_a_weak_secret_is_refused_and_not_repeated(name):
         pytest.param("[server]\nport = 70000", "`server.port` .* wrong", id="out of range"),
         pytest.param('[tokens]\nalgorithms = ["none"]', "`tokens.algorithms", id="algorithm none"),
         pytest.param('[server]\ntrusted_networks = ["10.0.0.0/33"]', "`10.0.0.0/33`", id="no network"),
+        pytest.param(
+            '[server]\ntrusted_networks = ["10.0.0.1/8"]', "the network is 10.0.0.0/8", id="bits behind a prefix"
+        ),
         pytest.param("[server", "is not TOML", id="no TOML"),
         pytest.param(f'[tokens]\nsecrets = ["{SECRET}"]', "holds secrets", id="secrets in the file"),
         pytest.param(f'[keys]\nidentifier = "{SECRET}"', "holds secrets", id="keys in the file"),

@@ -75,6 +75,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     keyring: Keyring
     trusted: Networks
+    trust_unix: bool
     provision_tenants: bool
     idempotency: IdempotencyStore
     new_id: Callable[[], UUID]
@@ -114,4 +115,5 @@ def origin(request: web.Request) -> Address | None:
         request.headers.getall("X-Forwarded-For", []),
         request.headers.getall("Forwarded", []),
         context(request).trusted,
+        trust_unix=context(request).trust_unix,
     )

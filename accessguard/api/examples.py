@@ -192,7 +192,15 @@ WHOLE: Final[Mapping[str, Any]] = {
     "AddressUse": {
         "ip": "203.0.113.9",
         "network": "203.0.113.9",
-        "place": {"country": "BR", "asn": 64500, "city": "São Paulo", "latitude": -23.55, "longitude": -46.63},
+        "place": {
+            "country": "BR",
+            "asn": 64500,
+            "city": "São Paulo",
+            "latitude": -23.55,
+            "longitude": -46.63,
+            "operator": "Example Telecom",
+            "time_zone": "America/Sao_Paulo",
+        },
         "members": 3,
         "network_members": 3,
         "members_today": 1,

@@ -235,6 +235,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "place": "Where the address is, as far as the installed geo files say.",
     "asn": "The number of the network operator (autonomous system); null when unknown.",
     "city": "The city, and its region; null when unknown.",
+    "operator": "The network operator's name; null when unknown.",
+    "AddressPlace.time_zone": "The time zone there (IANA); null when unknown.",
     "latitude": "The latitude of its centre in degrees; null when unknown.",
     "longitude": "The longitude of its centre in degrees; null when unknown.",
     "members": "How many members were seen at the address in the last 30 days.",
@@ -389,7 +391,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "TenantReply.name": "The tenant's name.",
     "TenantRequest.name": "The tenant's name; left out, its id.",
     "Health.status": "Whether it may serve.",
-    "parts": "Each part by name, `up` or `down`.",
+    "parts": "Each part by name, `up` or `down`; `geo` also `old`, `damaged` or `missing`, which makes nobody unready.",
     # RFC 9457
     "type": "The kind of problem, for machines.",
     "title": "The kind of problem, for people.",

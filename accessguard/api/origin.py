@@ -1,8 +1,9 @@
 """Where a request comes from, when proxies stand between."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from accessguard.rules.networks import Address, Networks, address
 
@@ -11,6 +12,13 @@ _FOR: Final = re.compile(r'\s*for=(?:"([^"\\]*)"|([^\s"]+))\s*', re.ASCII | re.I
 _OTHER: Final = re.compile(
     r'\s*(?!for=)[\w!#$%&\'*+.^`|~-]+=(?:"(?:[^"\\]|\\.)*"|[^\s"]+)\s*', re.ASCII | re.IGNORECASE
 )
+
+# Chains come back with the next request of the same client: those of a usual length, about 3 MB when full.
+REMEMBERED: Final = 4096
+SHORT: Final = 256
+
+Lines: TypeAlias = tuple[str, ...]
+"""A header's lines, in the order in which they came."""
 
 # A port that its proxy keeps to itself (RFC 7239, section 6.3).
 _HIDDEN_PORT: Final = re.compile(r":_[\w.-]+\Z", re.ASCII)
@@ -35,44 +43,47 @@ def client_address(
     disagree: one of them is the client's own. Headers of other peers are not
     looked at.
     """
+    listed, standard = tuple(forwarded_for), tuple(forwarded)
+    short = sum(map(len, listed)) + sum(map(len, standard)) <= SHORT
+    resolve = _remembered if short else _resolved
+    return resolve(peer, listed, standard, trusted, trust_unix=trust_unix)
+
+
+def _resolved(
+    peer: str | None, forwarded_for: Lines, forwarded: Lines, trusted: Networks, *, trust_unix: bool
+) -> Address | None:
     nearest = address(peer)
     behind_proxy = nearest in trusted if nearest is not None else trust_unix and not peer
     if not behind_proxy:
         return nearest
-    chains = [_forwarded_for_hops(forwarded_for), _forwarded_hops(forwarded)]
-    lines = [forwarded_for, forwarded]
-    found = [_furthest(hops, trusted) for hops, given in zip(chains, lines, strict=True) if any(map(str.strip, given))]
+    found = [
+        _furthest(lines, read, trusted)
+        for lines, read in ((forwarded_for, address), (forwarded, _node))
+        if any(map(str.strip, lines))
+    ]
     if not found:
         return nearest
     return found[0] if found[0] == found[-1] else None
 
 
-def _furthest(hops: Iterable[Address | None], trusted: Networks) -> Address | None:
-    """Walk away from the service until a hop is not trusted, or not an address."""
-    furthest = None
-    for furthest in hops:
-        if furthest is None or furthest not in trusted:
-            break
-    return furthest
+_remembered: Final = lru_cache(maxsize=REMEMBERED)(_resolved)
 
 
-def _from_the_right(lines: Sequence[str]) -> Iterator[str]:
-    for line in reversed(lines):
-        if line.strip():
-            yield from reversed(line.split(","))
+def _furthest(lines: Lines, read: Callable[[str], Address | None], trusted: Networks) -> Address | None:
+    """Walk away from the service until a hop is not trusted, or not an address.
 
-
-def _forwarded_for_hops(lines: Sequence[str]) -> Iterator[Address | None]:
-    return (address(hop) for hop in _from_the_right(lines))
-
-
-def _forwarded_hops(lines: Sequence[str]) -> Iterator[Address | None]:
-    """Read hops as RFC 7239 writes them.
-
-    A comma always ends a hop, even in quotes: no address holds one, and a
-    client that opens a quote must not swallow what the proxy adds.
+    A comma always ends a hop, even in the quotes of RFC 7239: no address holds
+    one, and a client that opens a quote must not swallow what the proxy adds.
     """
-    return (_node(hop) for hop in _from_the_right(lines))
+    furthest = None
+    for line in reversed(lines):
+        rest, more = line, line.strip()
+        while more:
+            rest, more, hop = rest.rpartition(",")
+            furthest = read(hop)
+            if furthest is None or furthest not in trusted:
+                return furthest
+    return furthest
 
 
 def _node(hop: str) -> Address | None:

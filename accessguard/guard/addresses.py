@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.geo import Geo
+from accessguard.geo import Geo, Where
 from accessguard.guard.facts import from_ms
 from accessguard.policies.model import RuleRecord, parse
 from accessguard.policies.store import PolicyStore
@@ -29,12 +29,19 @@ class Naming(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
 
 
+class AddressPlace(Place, frozen=True, kw_only=True, gc=False):
+    """A place as people read it: with the operator's name, and the time zone (IANA) there; None is unknown."""
+
+    operator: str | None = None
+    time_zone: str | None = None
+
+
 class AddressUse(msgspec.Struct, frozen=True, kw_only=True):
     """An address and who was seen there in the last 30 days; `network` is the unit in which places are compared."""
 
     ip: str
     network: str
-    place: Place
+    place: AddressPlace
     members: int
     network_members: int
     members_today: int
@@ -54,17 +61,17 @@ class Addresses:
         """Everything of one address, for the tenant that asks."""
         now = from_ms(now_ms)
         found = await self._networks.use(tenant, address, since=now - LATELY, today=now - TODAY)
-        place = self._geo.lookup(address)
+        where = self._geo.where(address)
         records = await self._policies.rules(tenant)
         return AddressUse(
             ip=address.text,
             network=address.place,
-            place=place,
+            place=_in_full(where),
             members=found.members,
             network_members=found.place_members,
             members_today=found.members_today,
             last=found.last,
-            rules=tuple(_naming(record) for record in records if names(_rule(record), address, place)),
+            rules=tuple(_naming(record) for record in records if names(_rule(record), address, where.place)),
         )
 
 
@@ -79,6 +86,11 @@ def names(rule: Rule, address: Address, place: Place) -> bool:
             return place.asn in asns
         case _:
             return False
+
+
+def _in_full(where: Where) -> AddressPlace:
+    known = msgspec.structs.asdict(where.place)
+    return AddressPlace(**known, operator=where.operator, time_zone=where.time_zone)
 
 
 def _rule(record: RuleRecord) -> Rule:

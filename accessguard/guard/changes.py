@@ -55,6 +55,10 @@ class Changes:
         else:
             self._memory.drop(change.tenant, change.member_id, change.session_ids)
 
+    def places(self) -> None:
+        """Hear that other geo files came into use: rules on places are judged anew."""
+        self._book.renew_placed()
+
     def channel(self, up: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
         """Hear whether pushed changes arrive; without them nothing held is trusted."""
         if up and not self._memory.trusted:

@@ -7,7 +7,7 @@ from typing import Final
 
 from accessguard.database import Database
 from accessguard.errors import GuardError
-from accessguard.geo import Geo
+from accessguard.geo import FileState, Geo
 from accessguard.guard.memory import Memory
 from accessguard.guard.tally import Tally
 from accessguard.keyfiles import KeyFiles
@@ -41,14 +41,13 @@ class Ready:
         self._now_ms = now_ms
 
     async def parts(self) -> dict[str, str]:
-        """Each part and `up` or `down`; `geo` and `keys` only where files are configured, down when one is not in use."""
-        files = {"geo": self._geo.up, "keys": self._keys.up}
-        known = {name: "up" if up else "down" for name, up in files.items() if up is not None}
+        """Each part and `up` or `down`; `geo` and `keys` only where files are configured, `geo` with how the worst of them stands."""
         return {
             "postgres": await self._postgres(),
             "valkey": await self._valkey(),
             "channel": "up" if self._memory.trusted else "down",
-            **known,
+            **self._places(),
+            **self._secrets(),
         }
 
     def measure(self) -> None:
@@ -60,6 +59,13 @@ class Ready:
         CHANNEL_UP.set(self._memory.trusted)
         POOL.labels("idle").set(self._db.idle)
         POOL.labels("used").set(self._db.size - self._db.idle)
+
+    def _places(self) -> dict[str, str]:
+        state = self._geo.state
+        return {} if state is None else {"geo": "up" if state is FileState.LOADED else state.value}
+
+    def _secrets(self) -> dict[str, str]:
+        return {} if self._keys.up is None else {"keys": "up" if self._keys.up else "down"}
 
     async def _postgres(self) -> str:
         try:

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from accessguard.policies.model import Policy
 from accessguard.policies.store import PolicyStore
+from accessguard.rules.needs import Need
 
 MOST_HELD: Final = 10_000
 
@@ -38,6 +41,15 @@ class PolicyBook:
         """Forget everything."""
         self._held.clear()
         self._loading.clear()
+
+    def renew_placed(self) -> None:
+        """Part with every verdict that was made under rules on places; the rules themselves stay as they are held.
+
+        A verdict is good for the very policy that it was made under, so an equal one is put in its place.
+        """
+        for tenant, held in self._held.items():
+            if held.needs & Need.PLACE:
+                self._held[tenant] = msgspec.structs.replace(held)
 
     async def _load(self, tenant: str) -> Policy | None:
         loading = self._loading.get(tenant)

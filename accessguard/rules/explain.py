@@ -24,6 +24,7 @@ from accessguard.rules.model import (
     NetworkLimit,
     Rule,
     SessionLimit,
+    Signal,
     Stage,
     Unit,
 )
@@ -75,8 +76,11 @@ def _sees_all(facts: Facts) -> bool:
 def _blind(rule: Rule, facts: Facts) -> bool:  # noqa: C901, PLR0911 - one line for each kind
     place = facts.place
     match rule.params:
-        case SessionLimit() | DeviceLimit() | DeviceChurn() | CopiedSession():
+        case SessionLimit() | DeviceLimit() | DeviceChurn():
             return False
+        case CopiedSession(signal=signal):
+            networks = signal is not Signal.BROWSER
+            return networks and facts.address is None and facts.stage is Stage.CHECK
         case AddressList():
             return facts.address is None
         case CountryList():

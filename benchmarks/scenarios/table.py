@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     login,
     memory,
     mixed,
+    places,
     recognition,
     simulate,
     stores,
@@ -43,6 +44,7 @@ SCENARIOS = (
     Scenario(
         name=recognition.NAME, about="a browser recognised, in process, beside user_agents.parse", run=recognition.run
     ),
+    Scenario(name=places.NAME, about="an address placed, a forwarded chain resolved, in process", run=places.run),
     Scenario(name=block.NAME, about="a block on one worker, refused on another", run=block.run),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),

@@ -30,7 +30,10 @@ def networks(service: Service) -> NetworkStore:
 def places(service: Service, tmp_path: Path) -> Iterator[None]:
     """The service knows where 203.0.113.0/24 is."""
     path = tmp_path / "city.mmdb"
-    record = city("BR", "Recife", -8.05, -34.88) | {"autonomous_system_number": 64500}
+    record = city("BR", "Recife", -8.05, -34.88, time_zone="America/Recife") | {
+        "autonomous_system_number": 64500,
+        "autonomous_system_organization": "Example Telecom",
+    }
     path.write_bytes(mmdb({"203.0.113.0/24": record}))
     addresses = service.context.addresses
     before, addresses._geo = addresses._geo, Geo([path])
@@ -138,7 +141,15 @@ async def test_an_address_tells_where_it_is_and_which_rules_name_it(tenant: Tena
 
     found = await tenant.see("/v1/addresses/203.0.113.9")
 
-    assert found["place"] == {"country": "BR", "asn": 64500, "city": "Recife", "latitude": -8.05, "longitude": -34.88}
+    assert found["place"] == {
+        "country": "BR",
+        "asn": 64500,
+        "city": "Recife",
+        "latitude": -8.05,
+        "longitude": -34.88,
+        "operator": "Example Telecom",
+        "time_zone": "America/Recife",
+    }
     assert [each["id"] for each in found["rules"]] == named
     assert [each["kind"] for each in found["rules"]] == ["ip_deny", "ip_allow_only"]
 

@@ -10,11 +10,12 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
 from accessguard.api.read import to_cursor
+from tests.fuzz import examples
 from tests.service import CHROME, LAPTOP, Answer, Tenant, items, token
 
 LOGIN = {"member_id": "ana", "outcome": "success", "ip": LAPTOP, "user_agent": CHROME.format(142)}
@@ -417,7 +418,7 @@ NAMES = st.sampled_from(
 
 
 @given(st.dictionaries(NAMES, VALUES | WORDS, max_size=4), st.sampled_from(["/v1/logins", "/v1/check"]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, 20_000)
 async def test_whatever_is_sent_is_answered_and_never_with_a_500(tenant: Tenant, fields, path):
     """A value of any shape in any field."""
     answer = await send(tenant, path, json.dumps(LOGIN | {"session_id": "s"} | fields).encode())
@@ -426,7 +427,7 @@ async def test_whatever_is_sent_is_answered_and_never_with_a_500(tenant: Tenant,
 
 
 @given(WORDS, st.sampled_from(["last_activity", "name", "unread"]))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, 5_000)
 async def test_whatever_is_searched_for_is_answered_and_never_with_a_500(tenant: Tenant, words, sort):
     """It is a text to find, never a pattern or a statement."""
     answer = await tenant.call("GET", "/v1/members", role="attendant", params={"q": words, "sort": sort})

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.lanes import LAST, Lanes, Talk, lanes, question, same
+from tests.fuzz import examples
 from tests.service import LAPTOP, Service, token
 
 pytestmark = pytest.mark.timeout(1200)
-EXAMPLES = 2 * settings().max_examples
 QUIET_S = 0.05
 
 
@@ -236,11 +236,7 @@ def alike(mine: Talk, other: Talk) -> bool:
     return True
 
 
-fuzz = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+fuzz = examples(200, 4_000)
 
 
 @fuzz

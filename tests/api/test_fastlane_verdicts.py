@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from tests.api.lanes import Lanes, lanes, one, question, request
+from tests.fuzz import examples
 from tests.service import CHROME, FIREFOX, LAPTOP, Answer, Service, Tenant, items, running
 from tests.sessions.own import own_valkey, until
 
@@ -423,11 +424,7 @@ class World:
         return answer["decision"], (answer["reason"] or {}).get("code"), answer["exempt"]
 
 
-@settings(
-    max_examples=max(8, settings().max_examples // 8),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(12, 250)
 @given(steps=steps)
 async def test_no_verdict_outlives_what_it_depends_on(service, second, steps):
     """After any sequence of changes, the fast lane says what a worker says that asks PostgreSQL each time.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accessguard.api import head as room
 from accessguard.api.head import Head, Heads, field, plain_start, shape
 from tests.api.lanes import head
+from tests.fuzz import examples
 from tests.service import TOKEN_S, Service, token
 
 START = "POST /v1/check HTTP/1.1"
@@ -131,7 +132,7 @@ values = st.one_of(
 lists = st.lists(st.tuples(names, values), max_size=6)
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(400)
 @given(lists=st.lists(lists, min_size=3, max_size=3), good=st.booleans(), data=st.data())
 def test_a_shape_says_of_a_head_what_reading_it_says(heads, bearer, lists, good, data):
     """Or nothing at all: for any three heads, of which the first two made the shape."""

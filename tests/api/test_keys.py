@@ -9,13 +9,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from accessguard.api import keys
 from accessguard.api.keys import Caller, Keyring, Role
 from accessguard.errors import ErrorCode, GuardError
+from tests.fuzz import examples
 
 NOW = 1_795_287_300
 SECRET = "s" * 32
@@ -184,7 +185,7 @@ def test_any_other_token_is_unauthenticated_and_the_answer_says_no_more(text):
     assert refused.value.__cause__ is None
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text(max_size=200) | st.from_regex(r"eyJ[\w=-]{0,40}\.[\w=-]{0,40}\.[\w=-]{0,40}", fullmatch=True))
 def test_no_text_breaks_the_reading_of_a_token(text):
     """Whatever a caller sends is unauthenticated."""

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from accessguard.api.origin import client_address
 from accessguard.rules.networks import networks
+from tests.fuzz import examples
 
 TRUSTED = networks(["10.0.0.0/8", "127.0.0.1", "2001:db8:aaaa::/48"])
 
@@ -106,9 +107,16 @@ def test_a_peer_without_an_address_is_not_a_unix_socket():
     assert found("nonsense", xff=["203.0.113.9"], trust_unix=True) is None
 
 
-ANYTHING = st.lists(st.text(max_size=60) | st.text(alphabet='for=203.0.113.9:[]";, _', max_size=60), max_size=3)
+HOPS = st.ip_addresses().map(str) | st.sampled_from(
+    ["unknown", "_hidden", "", '"', "[", "for=", "10.0.0.2:", "::ffff:10.0.0.3"]
+)
+CHAINS = st.lists(HOPS | st.builds("{}:{}".format, HOPS, st.integers(0, 99_999)) | st.text(max_size=8), max_size=8)
+ANYTHING = st.lists(
+    CHAINS.map(", ".join) | CHAINS.map(lambda hops: ",".join(f'for="{hop}"' for hop in hops)), max_size=3
+) | st.lists(st.text(max_size=60) | st.text(alphabet='for=203.0.113.9:[]";, _', max_size=60), max_size=3)
 
 
+@examples(500)
 @given(ANYTHING, ANYTHING)
 def test_no_header_breaks_the_reading(xff, forwarded):
     """Whatever a header holds, the answer is an address or None."""
@@ -117,12 +125,14 @@ def test_no_header_breaks_the_reading(xff, forwarded):
     assert client is None or client.version in {4, 6}
 
 
+@examples(500)
 @given(ANYTHING, ANYTHING)
 def test_no_header_moves_a_client_that_is_not_trusted(xff, forwarded):
     """A stranger's headers change nothing at all."""
     assert found("203.0.113.9", xff=xff, forwarded=forwarded) == "203.0.113.9"
 
 
+@examples(500)
 @given(st.lists(st.ip_addresses(v=4).map(str) | st.text(alphabet='0123456789.",:; fornk=', max_size=20), max_size=5))
 def test_nothing_put_before_the_proxys_own_hop_counts(before):
     """A trusted proxy appends what it saw, and that is the answer in either header."""
@@ -130,3 +140,14 @@ def test_nothing_put_before_the_proxys_own_hop_counts(before):
     forwarded = ", ".join([*(f"for={hop}" for hop in before), "for=203.0.113.9"])
 
     assert found("10.0.0.1", xff=[xff]) == found("10.0.0.1", forwarded=[forwarded]) == "203.0.113.9"
+
+
+@examples(500)
+@given(CHAINS, st.integers(0, 6))
+def test_the_client_is_the_nearest_hop_that_no_trusted_network_holds(before, proxies):
+    """Whatever stands before it, and however many proxies of ours behind it."""
+    ours = [f"10.0.{number}.1" for number in range(proxies)]
+    chain = ", ".join([*before, "203.0.113.9", *ours])
+
+    assert found("10.0.0.1", xff=[chain]) == "203.0.113.9"
+    assert found("10.0.0.1", xff=chain.split(", ")) == "203.0.113.9"

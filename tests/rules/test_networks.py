@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accessguard.rules.networks import MAX_NETWORKS, Address, NetworkError, Networks, address, networks
+from tests.fuzz import examples
 
 
 def host(text: str) -> Address:
@@ -103,6 +104,7 @@ def test_an_ipv4_address_is_the_same_in_its_mapped_form(oracle):
     assert host(f"::ffff:{oracle}") == host(str(oracle)) == host(f"[::ffff:{oracle}]:80")
 
 
+@examples(500)
 @given(st.text(max_size=100) | st.text(alphabet="0123456789abcf.:[]%/ -*", max_size=60))
 def test_no_text_breaks_the_reading_of_an_address(text):
     """Anything at all is an address or None."""

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from accessguard.geo import FileState, Geo, place
+from accessguard.geo import FileState, Geo
 from accessguard.metrics import REGISTRY
 from accessguard.rules.model import Place
 from tests.build import host
@@ -17,6 +18,9 @@ from tests.service import Service
 MILAN = city("IT", "Milan", 45.46, 9.19, region="Lombardy")
 LISBON = city("PT", "Lisbon", 38.72, -9.14)
 V4 = "203.0.113.0/24"
+DAY_S = 86_400
+NOW_S = 1_790_000_000 + DAY_S
+"""A day after the files were built, where nothing else is said."""
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -54,7 +58,7 @@ def test_without_files_every_place_is_unknown():
     """Nothing configured is no fault."""
     geo = Geo([])
 
-    assert (geo.lookup(host("203.0.113.9")), geo.lookup(None), geo.up) == (Place(), Place(), None)
+    assert (geo.lookup(host("203.0.113.9")), geo.lookup(None), geo.state) == (Place(), Place(), None)
 
 
 def test_several_files_complete_each_other(tmp_path, path):
@@ -104,31 +108,31 @@ async def test_a_file_that_did_not_change_is_left_alone(path):
 )
 async def test_a_bad_file_leaves_the_last_good_one_in_use(path, spoil, state):
     """It is said, and no lookup fails; a good one is taken up again."""
-    geo = Geo([path])
+    geo = Geo([path], now_s=lambda: NOW_S)
     good = path.read_bytes()
     spoil(path)
 
     await geo.refresh()
-    during = (geo.files[0].state, geo.up, geo.lookup(host("203.0.113.9")).country)
+    during = (geo.files[0].state, geo.state, geo.lookup(host("203.0.113.9")).country)
     if path.is_dir():
         path.rmdir()
     written(path, good)
     await geo.refresh()
 
-    assert during == (state, False, "IT")
-    assert (geo.files[0].state, geo.up) == (FileState.LOADED, True)
+    assert during == (state, state, "IT")
+    assert (geo.files[0].state, geo.state) == (FileState.LOADED, FileState.LOADED)
 
 
 async def test_a_file_may_come_later(tmp_path):
     """The service starts without it, and says so."""
-    geo = Geo([tmp_path / "later.mmdb"])
-    before = (geo.files[0].state, geo.up, geo.lookup(host("203.0.113.9")))
+    geo = Geo([tmp_path / "later.mmdb"], now_s=lambda: NOW_S)
+    before = (geo.files[0].state, geo.state, geo.lookup(host("203.0.113.9")))
     written(tmp_path / "later.mmdb", mmdb({V4: MILAN}))
 
     await geo.refresh()
 
-    assert before == (FileState.MISSING, False, Place())
-    assert (geo.up, geo.lookup(host("203.0.113.9")).country) == (True, "IT")
+    assert before == (FileState.MISSING, FileState.MISSING, Place())
+    assert (geo.state, geo.lookup(host("203.0.113.9")).country) == (FileState.LOADED, "IT")
 
 
 @pytest.mark.parametrize("damaged", range(8))
@@ -143,25 +147,6 @@ def test_no_damage_inside_a_file_reaches_a_caller(tmp_path, damaged):
     assert isinstance(geo.lookup(host("203.0.113.9")), Place)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        pytest.param({"country": "IT"}, id="country is a text"),
-        pytest.param({"country": {"iso_code": 7}}, id="code is a number"),
-        pytest.param({"country": {"iso_code": "ITA"}}, id="code of three letters"),
-        pytest.param({"autonomous_system_number": "AS64500"}, id="number is a text"),
-        pytest.param({"autonomous_system_number": 2**32}, id="number too large"),
-        pytest.param({"city": {"names": ["Milan"]}}, id="names are a list"),
-        pytest.param({"location": {"latitude": 91.0, "longitude": 0.0}}, id="beyond the pole"),
-        pytest.param({"location": {"latitude": 45.0}}, id="half a place"),
-        pytest.param({"location": {"latitude": float("nan"), "longitude": 0.0}}, id="not a number"),
-    ],
-)
-def test_what_has_another_shape_is_unknown(record):
-    """A file of somebody else's making is read as far as it goes."""
-    assert place([record]) == Place()
-
-
 def test_a_file_that_is_replaced_in_place_with_the_same_time_is_noticed(path):
     """Size and inode count as well."""
     geo = Geo([path])
@@ -174,22 +159,86 @@ def test_a_file_that_is_replaced_in_place_with_the_same_time_is_noticed(path):
     assert geo.files[0].mark != again.files[0].mark
 
 
-async def test_readiness_and_metrics_say_how_the_files_stand(service: Service, path, tmp_path):
-    """A file that is not in use is down, and makes nobody unready; without files nothing is said."""
+async def said(service: Service, geo: Geo) -> tuple[int, str | None]:
+    """What /readyz says of these files."""
     ready = service.context.ready
-    before, geo = ready._geo, Geo([path, tmp_path / "none.mmdb"])
-    silent = await ready.parts()
+    before, ready._geo = ready._geo, geo
     try:
-        ready._geo = geo
         async with service.http.get(f"{service.url}/readyz") as response:
-            answered = (response.status, (await response.json())["parts"]["geo"])
+            return response.status, (await response.json())["parts"].get("geo")
     finally:
         ready._geo = before
 
-    geo.measure(1_790_000_000 + 86_400)
+
+def built(path: Path, *, days_ago: float) -> Path:
+    """A file that was built so many days before NOW."""
+    return written(path, mmdb({V4: MILAN}, built_at_s=int(NOW_S - days_ago * DAY_S)))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        pytest.param(lambda path: None, "missing", id="not there"),
+        pytest.param(lambda path: written(path, b"no such format" * 100), "damaged", id="something else"),
+        pytest.param(lambda path: built(path, days_ago=60.1), "old", id="older than 60 days"),
+        pytest.param(lambda path: built(path, days_ago=59.9), "up", id="not quite 60 days old"),
+        pytest.param(lambda path: built(path, days_ago=-3), "up", id="built tomorrow, by a clock that is wrong"),
+    ],
+)
+async def test_readiness_says_how_the_worst_file_stands_and_serves(service: Service, tmp_path, content, word):
+    """A fault of a geo file makes nobody unready."""
+    content(tmp_path / "tried.mmdb")
+    good = built(tmp_path / "good.mmdb", days_ago=1)
+
+    status, found = await said(service, Geo([good, tmp_path / "tried.mmdb"], now_s=lambda: NOW_S))
+
+    assert (status, found) == (200, word)
+
+
+async def test_readiness_says_nothing_of_files_that_nobody_configured(service: Service):
+    """Places are a choice."""
+    assert await said(service, Geo([])) == (200, None)
+
+
+def test_metrics_count_the_files_by_state_and_say_the_age_of_the_oldest(tmp_path, path):
+    """By its own date of build; every state is there, at zero too."""
+    built(tmp_path / "old.mmdb", days_ago=61)
+    geo = Geo([built(path, days_ago=1), tmp_path / "old.mmdb", tmp_path / "none.mmdb"])
+
+    geo.measure(NOW_S)
 
     counted = {state: REGISTRY.get_sample_value("accessguard_geo_files", {"state": state}) for state in FileState}
-    assert "geo" not in silent
-    assert answered == (200, "down")
-    assert counted == {FileState.LOADED: 1, FileState.MISSING: 1, FileState.DAMAGED: 0}
-    assert REGISTRY.get_sample_value("accessguard_geo_age_seconds") == 86_400
+    assert counted == {FileState.LOADED: 1, FileState.OLD: 1, FileState.DAMAGED: 0, FileState.MISSING: 1}
+    assert REGISTRY.get_sample_value("accessguard_geo_age_seconds") == 61 * DAY_S
+
+
+async def test_a_file_that_comes_to_stand_worse_is_logged_once(path):
+    """By its place in the configuration, never by its path; a file that is good again says nothing."""
+    now = [NOW_S]
+    with capture_logs() as logs:
+        geo = Geo([built(path, days_ago=59)], now_s=lambda: now[0])
+        for days in (0, 2, 3):
+            now[0] = NOW_S + days * DAY_S
+            await geo.refresh()
+        path.unlink()
+        await geo.refresh()
+        await geo.refresh()
+        built(path, days_ago=-3)
+        await geo.refresh()
+
+    assert [(each["event"], each["state"], each["file"]) for each in logs] == [
+        ("geo_file_old", "old", 1),
+        ("geo_file_unusable", "missing", 1),
+    ]
+
+
+async def test_other_contents_are_told_once_they_are_in_use(path):
+    """Whoever holds what came of the old ones can part with it."""
+    told: list[str | None] = []
+    geo = Geo([path], on_change=lambda: told.append(geo.lookup(host("203.0.113.9")).country))
+    first = list(told)
+    written(path, mmdb({V4: LISBON}))
+    await geo.refresh()
+    await geo.refresh()
+
+    assert (first, told) == ([], ["PT"])
