@@ -47,7 +47,10 @@ class Hidden(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Where the service listens; `unix_socket` is a path, None for none; `trusted_networks` are its own proxies."""
+    """Where the service listens, and with how many worker processes.
+
+    `unix_socket` is a path, None for none; `trusted_networks` are its own proxies.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -57,6 +60,8 @@ class Server(Section, frozen=True, kw_only=True):
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
     shutdown_s: NotNegative = 10
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    drain_s: NotNegative = 30
 
 
 class Database(Hidden, frozen=True, kw_only=True):
@@ -133,6 +138,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "PORT": ("server", "port"),
     "ADMIN_HOST": ("server", "admin_host"),
     "ADMIN_PORT": ("server", "admin_port"),
+    "WORKERS": ("server", "workers"),
     "DATABASE_URL": ("database", "url"),
     "REDIS_URL": ("redis", "url"),
     "TOKEN_SECRETS": ("tokens", "secrets"),
@@ -181,6 +187,13 @@ def complete(config: Config) -> Config:
     return config
 
 
+def with_workers(config: Config, workers: int | None) -> Config:
+    """Return `config` with so many worker processes; None for as many as it says."""
+    if workers is None:
+        return config
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, workers=workers))
+
+
 def read_file(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of the configuration file, empty when there is none and none was named."""
     named = environ.get(f"{PREFIX}CONFIG")
@@ -225,6 +238,10 @@ def parse(name: str, text: str) -> object:
     if name.endswith("PORT"):
         if not text.isdecimal():
             raise ConfigError(f"{name} is a number from 0 to 65535.")
+        return int(text)
+    if name.endswith("WORKERS"):
+        if not text.isdecimal():
+            raise ConfigError(f"{name} is a number from 1 to 256.")
         return int(text)
     if name.endswith("SECRETS"):
         return items(text)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from accessguard.database import Database
 from accessguard.guard.facts import to_ms
 from accessguard.guard.upkeep import Upkeep
-from accessguard.sessions.store import SessionStore
 from tests.service import Service, Tenant
 
 PARTITIONS = """
@@ -22,7 +21,7 @@ async def test_three_months_of_partitions_are_made_and_making_them_again_changes
     """The month of the time given and the next two, over the end of a year, for each of the three tables."""
     db = await Database.connect(database_url, size=1)
     at_ms = to_ms(datetime(2031, 11, 30, 23, 59, tzinfo=UTC))
-    upkeep = Upkeep(sessions=SessionStore(db), now_ms=lambda: at_ms)
+    upkeep = Upkeep(db, now_ms=lambda: at_ms)
 
     for _ in range(2):
         await upkeep.once()
