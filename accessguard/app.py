@@ -35,6 +35,7 @@ from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.clock import Clock
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
@@ -74,6 +75,7 @@ class Parts:
 
     def __init__(self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int]) -> None:
         memory = Memory()
+        now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
         seconds = time.perf_counter

@@ -94,6 +94,9 @@ GEO_FAULTS: Final = Counter("accessguard_geo_faults", "Lookups that a damaged ge
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
+CLOCK_STEPS: Final = Counter(
+    "accessguard_clock_steps", "Steps back of the system's clock, by more than a second.", registry=REGISTRY
+)
 UPKEEP_RUNS: Final = Counter(
     "accessguard_upkeep_runs",
     "Runs of upkeep on this worker by job and result: done, cut (more is left than one run may take), failed.",

@@ -66,7 +66,7 @@ EXPIRE: Final = """
               FROM tenant t CROSS JOIN LATERAL (
                    SELECT c.ctid FROM challenge c
                     WHERE (c.tenant || '') = t.id
-                      AND c.created_at < $1 - make_interval(days => coalesce((t.settings #>> '{retention,violations_days}')::int, $3))
+                      AND c.created_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,violations_days}')::int, $3))
                       AND c.expires_at < $1 AND (c.good_until IS NULL OR c.good_until < $1)
                     ORDER BY c.created_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
              LIMIT $2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -31,6 +32,8 @@ from accessguard.rules.model import Decision, Outcome, Stage
 from accessguard.sessions.failures import Failures
 from accessguard.sessions.model import Device, DeviceRow, Ended, LoginRows, Opening, SessionRow, Snapshot
 from accessguard.violations.model import Found
+
+AFTER: Final = timedelta(milliseconds=1)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +66,13 @@ def plan(
     replaced = _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
+    begins = begins_at(snapshot, visit.now)
     facts = gather(
         snapshot,
         policy,
         now=visit.now,
         stage=Stage.LOGIN,
-        session=session_of(visit, device_id),
+        session=session_of(visit, device_id, begins),
         device=fact,
         seen=seen_of(visit),
         live_ms=live_ms,
@@ -98,7 +102,7 @@ def plan(
             token=token_state(opening.claimed, visit),
         ),
         device=None if device_id is None else _device_row(opening, policy, visit, device, device_id, allowed=allowed),
-        session=_session_row(visit, policy, snapshot, device_id) if allowed else None,
+        session=_session_row(visit, policy, snapshot, device_id, begins) if allowed else None,
         ended=ended if allowed else (),
         violations=found,
         key=None,
@@ -178,7 +182,18 @@ def _admitted(device: Device | None, policy: Policy, now: datetime, *, allowed: 
     return place_since(held, last_seen, policy.rules, now)
 
 
-def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None) -> SessionRow:
+def begins_at(snapshot: Snapshot, now: datetime) -> datetime:
+    """When a session begins that is opened now: after all that the member has, though they were opened by a clock that was ahead.
+
+    Places are given by rank, and rank is the order of logins.
+    """
+    newest = max((session.started_at for session in snapshot.sessions), default=now)
+    return now if newest <= now else newest + AFTER
+
+
+def _session_row(
+    visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None, begins: datetime
+) -> SessionRow:
     return SessionRow(
         id=visit.session_id,
         member_id=snapshot.member_id,
@@ -189,6 +204,6 @@ def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UU
         method=visit.asked.method,
         ip=visit.address.text if visit.address else None,
         user_agent=visit.user_agent,
-        started_at=visit.now,
+        started_at=begins,
         expires_at=visit.now + timedelta(seconds=policy.settings.session.absolute_ttl_s),
     )

@@ -97,12 +97,12 @@ class Upkeep:
     def __init__(self, db: Database, *, now_ms: Callable[[], int], chores: Sequence[Chore] | None = None) -> None:
         self._db = db
         self._now_ms = now_ms
-        self._chores = self._usual() if chores is None else chores
+        self.chores = self._usual() if chores is None else chores
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for chore in self._chores:
+            for chore in self.chores:
                 group.create_task(self._keep(chore))
 
     async def attempt(self, chore: Chore) -> float:

@@ -61,8 +61,8 @@ EXPIRE: Final = """
               FROM tenant t CROSS JOIN LATERAL (
                    SELECT n.ctid FROM member_network n
                     WHERE (n.tenant || '') = t.id
-                      AND n.first_at < $1 - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
-                      AND n.last_at < $1 - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
+                      AND n.first_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
+                      AND n.last_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
                     ORDER BY n.first_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
              LIMIT $2))
         RETURNING 1

@@ -151,7 +151,7 @@ async def test_a_worker_that_dies_is_replaced_and_nobody_new_waits_for_it(servic
 async def test_workers_are_renewed_under_load_without_a_failed_request(service, tenant, stores, tmp_path):
     """Each connection hears `Connection: close` with an answer before it is closed; every check is counted once."""
     platform = token(tenant.name, "platform")
-    async with crew(tmp_path, stores) as two:
+    async with crew(tmp_path, stores, config="[server]\ndrain_s = 5\n") as two:
         _, told = await call(two.http, "POST", f"{two.url}/v1/logins", platform, attempt("ana"))
         callers = [Caller(two.url, platform, told["session"]["id"]) for _ in range(8)]
         before, stop = two.workers(), asyncio.Event()
