@@ -92,17 +92,17 @@ async def test_a_beat_of_a_worker_whose_clock_is_ahead_keeps_no_verdict_of_anoth
 
 async def test_the_newest_login_keeps_its_place_though_the_clock_went_back(own):
     """Evicting ends the session that was opened before, by the order of logins, not by what clocks said."""
-    await own.rule("session_limit", "evict_oldest", max=1)
-    first = await own.login()
+    await own.rule("session_limit", "evict_oldest", max=2)
+    logins = [await own.login()]
     own.service.clock.forward(-HOUR_MS)
 
-    second = await own.login(user_agent=FIREFOX)
-    answers = [await own.check(each) for each in (first, second)]
+    logins += [await own.login(user_agent=agent) for agent in (FIREFOX, FIREFOX.replace("144", "145"))]
+    answers = [await own.check(each) for each in logins]
     own.service.clock.forward(HOUR_MS)
-    later = [await own.check(each) for each in (first, second)]
+    later = [await own.check(each) for each in logins]
 
     for said in (answers, later):
-        assert [each["decision"] for each in said] == ["deny", "allow"]
+        assert [each["decision"] for each in said] == ["deny", "allow", "allow"]
         assert said[0]["reason"]["end_reason"] == "session_limit"
 
 
