@@ -1,6 +1,7 @@
 """The command line: `accessguard` or `python -m accessguard`."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -9,18 +10,22 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 import click
+import msgspec
 import uvloop
 
 from accessguard import __version__, dev
 from accessguard.api.keys import Role
-from accessguard.config import ConfigError, complete, load
+from accessguard.config import ConfigError, complete, load, with_workers
 from accessguard.embedded import EmbeddedError
-from accessguard.errors import GuardError
+from accessguard.errors import GuardError, StartError
 
 DATES: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 INTERRUPTED: Final = 130  # as a shell says of a command that Ctrl-C ended
 
 tenant_option = click.option("--tenant", required=True, help="The tenant the token is for; * for all of them.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 256), help="Worker processes, instead of what the configuration says."
+)
 role_option = click.option("--role", required=True, type=click.Choice([role.value for role in Role]))
 
 
@@ -35,8 +40,6 @@ def sentences() -> Iterator[None]:
 
 def complete_run(work: Coroutine[object, object, None]) -> None:
     """Run `work` on uvloop to its end; a signal that ends it is no error worth a trace."""
-    from accessguard.app import StartError  # noqa: PLC0415 -- `token` needs none of the service
-
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             with sentences():
@@ -55,20 +58,36 @@ def main() -> None:
 
 @main.command("dev")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of on the configured port.")
-def develop(port: int | None) -> None:
+@workers_option
+def develop(port: int | None, workers: int | None) -> None:
     """Serve on this machine alone, with a PostgreSQL and a Valkey of its own and a tenant to try."""
     program = ".venv/bin/accessguard" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
-    complete_run(dev.run(say=click.echo, command=program, port=port))
+    complete_run(dev.run(say=click.echo, command=program, port=port, workers=workers))
 
 
 @main.command()
-def serve() -> None:
+@workers_option
+def serve(workers: int | None) -> None:
     """Serve on the PostgreSQL and the Valkey (or Redis) of the configuration."""
-    from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
+    from accessguard import supervisor  # noqa: PLC0415 -- `token` needs none of the service
+
+    with sentences():
+        config = with_workers(complete(load()), workers)
+    complete_run(
+        supervisor.serve(config, os.environ, on_ready=lambda address: click.echo(f"AccessGuard answers at {address}"))
+    )
+
+
+@main.command(hidden=True)
+@click.argument("berth")
+def worker(berth: str) -> None:
+    """Be one of the workers of a supervisor, which starts this and no person."""
+    from accessguard import worker as one  # noqa: PLC0415 -- `token` needs none of the service
+    from accessguard.control import Berth  # noqa: PLC0415
 
     with sentences():
         config = complete(load())
-    complete_run(app.serve(config, on_ready=lambda address: click.echo(f"AccessGuard answers at {address}")))
+    complete_run(one.work(config, msgspec.json.decode(berth, type=Berth)))
 
 
 @main.command()

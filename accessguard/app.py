@@ -4,44 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import logging
-import platform
-import signal
-import sys
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 from aiohttp import web
 from uuid_utils.compat import uuid7
 
-from accessguard import __version__, migrations
+from accessguard import migrations
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
-from accessguard.api.fastlane import FastLane, protocol
 from accessguard.api.keys import Keyring
-from accessguard.api.lane import Lane
 from accessguard.api.middleware import boundary
-from accessguard.api.reply import time_text
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision, read_keys
 from accessguard.database import Database
-from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.devices.inquiry import Inquiry
 from accessguard.devices.recogniser import Recogniser
 from accessguard.devices.recognitions import RecognitionStore
 from accessguard.devices.refinement import recogniser as recogniser_version
 from accessguard.devices.store import DeviceStore
-from accessguard.errors import GuardError
+from accessguard.errors import GuardError, StartError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
@@ -50,6 +39,7 @@ from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.clock import Clock
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
@@ -59,8 +49,8 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
-from accessguard.guard.shown import Shown
 from accessguard.guard.sharing import Sharing
+from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
@@ -72,12 +62,10 @@ from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
-from accessguard.metrics import BUILD, present_at_zero
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import RuleBody
 from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
-from accessguard.rules.model import Code, Effect, Outcome
 from accessguard.rules.networks import networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
@@ -89,13 +77,7 @@ from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
 
 FLUSH_S: Final = 1.0
-BACKLOG: Final = 1024
-KEEPALIVE_S: Final = 75.0
 LOG: Final = structlog.get_logger("accessguard")
-
-
-class StartError(Exception):
-    """The service cannot start; the text is one sentence that says why."""
 
 
 class Parts:
@@ -103,6 +85,7 @@ class Parts:
 
     def __init__(self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int]) -> None:
         memory = Memory()
+        now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
         seconds = time.perf_counter
@@ -114,7 +97,7 @@ class Parts:
         self.recogniser = Recogniser(
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
-        self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
+        self.upkeep = Upkeep(db, now_ms=now_ms)
         self.sharing = Sharing(db=db, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
@@ -287,37 +270,6 @@ async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None)
     return Parts(config, db, live, now_ms=now_ms or clock_ms)
 
 
-async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is under way.
-
-    `on_ready` is told the address once requests are answered. Raises
-    StartError for a port in use or a store out of reach.
-    """
-    _set_up(config)
-    parts = await open_parts(config)
-    stop = asyncio.Event()
-    with _signals(stop):
-        async with parts.running() as context:
-            runner = _runner(service(context, body_limit_bytes=config.server.body_limit_bytes), config)
-            watching = _runner(admin(context), config)
-            listening: list[asyncio.Server] = []
-            try:
-                await _listen_admin(watching, config)
-                listening = await _listen(runner, context, config)
-                port = listening[0].sockets[0].getsockname()[1]
-                if on_ready is not None:
-                    on_ready(f"http://{config.server.host}:{port}")
-                _calm_collector()
-                LOG.info("serving", version=__version__)
-                await stop.wait()
-                LOG.info("stopping")
-            finally:
-                for each in listening:
-                    each.close()
-                await runner.cleanup()
-                await watching.cleanup()
-
-
 async def migrate(database_url: str) -> None:
     """Bring the schema to this release's. Raises StartError when PostgreSQL is out of reach."""
     try:
@@ -374,41 +326,6 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _calm_collector() -> None:
-    """Keep full collections away from requests: none looks at what is there now, and they become rare.
-
-    What a worker holds is hardly ever part of a cycle, but a full collection looks at
-    all of it: 30 ms with ten thousand sessions in memory, in which no request is
-    answered. It comes a hundred times as seldom as Python would do it by itself;
-    the young generations are collected as ever.
-    """
-    gc.collect()
-    gc.freeze()
-    youngest, young, old = gc.get_threshold()
-    gc.set_threshold(youngest, young, 100 * old)
-
-
-def _set_up(config: Config) -> None:
-    levels = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _where,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(levels[config.log.level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(handlers=[handler], level=max(levels[config.log.level], logging.WARNING), force=True)
-    BUILD.info({"version": __version__, "python": platform.python_version()})
-    present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
-    recognise("")  # loads the recogniser's tables before the first request needs them
-
-
 async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a job until cancelled; one that fails for a reason nobody thought of is logged and begun again."""
     while True:
@@ -417,31 +334,6 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         except Exception as error:
             LOG.exception("job_failed", job=name, exc_info=error)
         await asyncio.sleep(FLUSH_S)
-
-
-class JsonLines(logging.Formatter):
-    """What libraries log, as one line of JSON: their sentence without its values, which may be personal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line."""
-        line: MutableMapping[str, Any] = {
-            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
-            "logger": record.name,
-            "level": record.levelname.lower(),
-            "timestamp": time_text(from_ms(int(record.created * 1000))),
-            "exc_info": record.exc_info[1] if record.exc_info else None,
-        }
-        return msgspec.json.encode(_where(None, "", line)).decode()
-
-
-def _where(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Say where an error arose, without its message and values: they may be personal."""
-    error = event.pop("exc_info", None)
-    if isinstance(error, BaseException):
-        frames = traceback.extract_tb(error.__traceback__)
-        event["error"] = type(error).__name__
-        event["frames"] = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
-    return event
 
 
 def _keyring(config: Config) -> Keyring:
@@ -465,61 +357,3 @@ async def _check_schema(database_url: str) -> None:
         raise StartError(
             f"The schema is at {found or 'nothing'}, this release needs {needed}: run `accessguard migrate`."
         )
-
-
-def _runner(app: web.Application, config: Config) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=config.server.shutdown_s,
-        keepalive_timeout=KEEPALIVE_S,
-    )
-
-
-async def _listen(runner: web.AppRunner, context: Context, config: Config) -> list[asyncio.Server]:
-    """The service's sockets, with the fast lane in front of the application."""
-    server = config.server
-    await runner.setup()
-    factory = lane_protocol(runner, context, body_limit_bytes=server.body_limit_bytes)
-    loop = asyncio.get_running_loop()
-    place = f"{server.host}:{server.port}"
-    try:
-        listening = [await loop.create_server(factory, server.host, server.port, backlog=BACKLOG)]
-        if server.unix_socket is not None:
-            place = server.unix_socket
-            listening.append(await loop.create_unix_server(factory, place, backlog=BACKLOG))
-    except OSError as error:
-        raise StartError(f"Cannot listen on {place}: {error.strerror or error}.") from error
-    return listening
-
-
-def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: int) -> Callable[[], FastLane]:
-    """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
-    if runner.server is None:
-        raise RuntimeError("the runner is not set up")
-    lane = Lane(context, body_limit_bytes=body_limit_bytes, keepalive_s=KEEPALIVE_S)
-    return protocol(runner.server, lane, access_log=None)
-
-
-async def _listen_admin(runner: web.AppRunner, config: Config) -> None:
-    server = config.server
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, server.admin_host, server.admin_port, backlog=BACKLOG).start()
-    except OSError as error:
-        place = f"{server.admin_host}:{server.admin_port}"
-        raise StartError(f"Cannot listen on {place}: {error.strerror or error}.") from error
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Any:
-    loop = asyncio.get_running_loop()
-    endings = (signal.SIGINT, signal.SIGTERM)
-    for each in endings:
-        loop.add_signal_handler(each, stop.set)
-    try:
-        yield
-    finally:
-        for each in endings:
-            loop.remove_signal_handler(each)

@@ -48,10 +48,10 @@ class Hidden(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Where the service listens; `unix_socket` is a path, None for none.
+    """Where the service listens, and with how many worker processes.
 
-    `trusted_networks` are its own proxies; with `trust_unix_socket` so is
-    whoever may connect to the socket.
+    `unix_socket` is a path, None for none. `trusted_networks` are its own
+    proxies; with `trust_unix_socket` so is whoever may connect to the socket.
     """
 
     host: str = "127.0.0.1"
@@ -63,6 +63,8 @@ class Server(Section, frozen=True, kw_only=True):
     trusted_networks: tuple[str, ...] = ()
     trust_unix_socket: bool = False
     shutdown_s: NotNegative = 10
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    drain_s: NotNegative = 30
 
 
 class Database(Hidden, frozen=True, kw_only=True):
@@ -143,6 +145,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "PORT": ("server", "port"),
     "ADMIN_HOST": ("server", "admin_host"),
     "ADMIN_PORT": ("server", "admin_port"),
+    "WORKERS": ("server", "workers"),
     "DATABASE_URL": ("database", "url"),
     "REDIS_URL": ("redis", "url"),
     "TOKEN_SECRETS": ("tokens", "secrets"),
@@ -200,6 +203,13 @@ def complete(config: Config) -> Config:
     return config
 
 
+def with_workers(config: Config, workers: int | None) -> Config:
+    """Return `config` with so many worker processes; None for as many as it says."""
+    if workers is None:
+        return config
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, workers=workers))
+
+
 def read_file(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of the configuration file, empty when there is none and none was named."""
     named = environ.get(f"{PREFIX}CONFIG")
@@ -244,6 +254,10 @@ def parse(name: str, text: str) -> object:
     if name.endswith("PORT"):
         if not text.isdecimal():
             raise ConfigError(f"{name} is a number from 0 to 65535.")
+        return int(text)
+    if name.endswith("WORKERS"):
+        if not text.isdecimal():
+            raise ConfigError(f"{name} is a number from 1 to 256.")
         return int(text)
     if name.endswith("SECRETS"):
         return items(text)

@@ -15,7 +15,7 @@ import jwt
 import msgspec
 
 from accessguard.api.keys import Role
-from accessguard.config import Config, ConfigError, complete, load
+from accessguard.config import Config, ConfigError, complete, load, with_workers
 from accessguard.embedded import Embedded
 
 TENANT: Final = "demo"
@@ -139,11 +139,11 @@ def greeting(address: str, config: Config, *, command: str) -> str:
     )
 
 
-async def run(*, say: Callable[[str], None], command: str, port: int | None = None) -> None:
+async def run(*, say: Callable[[str], None], command: str, port: int | None = None, workers: int | None = None) -> None:
     """Start the stores, migrate, serve until a signal, stop the stores.
 
     `say` is told the greeting, in which `command` stands for this program;
-    `port` replaces the configured one. Raises ConfigError, EmbeddedError,
+    `port` and `workers` replace the configured ones. Raises ConfigError, EmbeddedError,
     StartError, and CancelledError for a signal during the start.
     """
     stop_on_signals()
@@ -151,7 +151,7 @@ async def run(*, say: Callable[[str], None], command: str, port: int | None = No
     stores = await Embedded.start(Path(config.data_folder))
     try:
         make_secrets(config)
-        config = on_stores(load_local(), stores, port=port)
+        config = with_workers(on_stores(load_local(), stores, port=port), workers)
         await serve(config, say=say, command=command)
     finally:
         ignore_signals()
@@ -169,10 +169,26 @@ def on_stores(config: Config, stores: Embedded, *, port: int | None) -> Config:
 async def serve(config: Config, *, say: Callable[[str], None], command: str) -> None:
     """Migrate, make the tenant to try things with, and serve until a signal."""
     from accessguard import app  # noqa: PLC0415 -- the stores start while nothing else is loaded
+    from accessguard.supervisor import serve as serve_all  # noqa: PLC0415
 
     await app.migrate(config.database.url)
     await app.ensure_tenant(config, TENANT, "Demo school")
-    await app.serve(config, on_ready=lambda address: say(greeting(address, config, command=command)))
+    await serve_all(
+        config,
+        environment(config),
+        on_ready=lambda address: say(greeting(address, config, command=command)),
+        renewable=False,
+    )
+
+
+def environment(config: Config) -> Mapping[str, str]:
+    """The environment in which workers read the same configuration: with the stores and the secrets of this one."""
+    secrets = {
+        name: value for name, value in read_secrets(config).items() if not {name, f"{name}_FILE"} & {*os.environ}
+    }
+    stores = {"ACCESSGUARD_DATABASE_URL": config.database.url, "ACCESSGUARD_REDIS_URL": config.redis.url}
+    inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in stores}
+    return inherited | secrets | stores
 
 
 def stop_on_signals() -> None:

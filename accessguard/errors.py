@@ -41,3 +41,7 @@ class GuardError(Exception):
         self.code = code
         self.message = message
         self.problems = problems
+
+
+class StartError(Exception):
+    """The service cannot start; the text is one sentence that says why."""

@@ -110,14 +110,46 @@ REFINEMENTS_PENDING: Final = Gauge(
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
+CLOCK_STEPS: Final = Counter(
+    "accessguard_clock_steps", "Steps back of the system's clock, by more than a second.", registry=REGISTRY
+)
+UPKEEP_RUNS: Final = Counter(
+    "accessguard_upkeep_runs",
+    "Runs of upkeep on this worker by job and result: done, cut (more is left than one run may take), failed.",
+    ("job", "result"),
+    registry=REGISTRY,
+)
+UPKEEP_ROWS: Final = Counter("accessguard_upkeep_rows", "Rows that upkeep dealt with.", ("job",), registry=REGISTRY)
+UPKEEP_SECONDS: Final = Counter("accessguard_upkeep_seconds", "Time that upkeep took.", ("job",), registry=REGISTRY)
+UPKEEP_DONE: Final = Gauge(
+    "accessguard_upkeep_last_success_timestamp_seconds",
+    "When a job of upkeep was last done by any worker, as this one knows (seconds since 1970; 0: not yet).",
+    ("job",),
+    registry=REGISTRY,
+)
+
+# How a gauge of several workers is read as one: these by their greatest or least value, all others as a sum.
+GREATEST: Final = frozenset(
+    {
+        "accessguard_build_info",
+        "accessguard_geo_files",
+        "accessguard_geo_age_seconds",
+        "accessguard_upkeep_last_success_timestamp_seconds",
+    }
+)
+LEAST: Final = frozenset({"accessguard_channel_up"})
 
 
-def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: Sequence[str]) -> None:
+def present_at_zero(
+    *, outcomes: Sequence[str], codes: Sequence[str], effects: Sequence[str], jobs: Sequence[str]
+) -> None:
     """Make every labelled series exist before its first event, so that rates are right from the start."""
     refusals = [(outcome, code) for outcome in outcomes if outcome != "allow" for code in codes]
     for entry, (outcome, code) in product(("check", "login"), (("allow", "none"), *refusals)):
         DECISIONS.labels(entry, outcome, code)
     DECISIONS.labels("login", "failed", "none")
+    for job, result in product(jobs, ("done", "cut", "failed")):
+        UPKEEP_RUNS.labels(job, result)
     closed_sets: tuple[tuple[Counter | Gauge, Sequence[str]], ...] = (
         (VERDICTS, ("held", "evaluated", "loaded")),
         (BEATS, ("moved", "early")),
@@ -128,6 +160,9 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (RECOGNITIONS, ("memory", "database", "provisional")),
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
+        (UPKEEP_ROWS, jobs),
+        (UPKEEP_SECONDS, jobs),
+        (UPKEEP_DONE, jobs),
     )
     for metric, values in closed_sets:
         for value in values:

@@ -14,8 +14,9 @@ import jwt
 from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
-from accessguard.app import lane_protocol, open_parts, service
+from accessguard.app import open_parts, service
 from accessguard.config import Config, Database, Geo, Keys, Redis, Tenants, Tokens
+from accessguard.serving import lane_protocol
 from accessguard.signing import SigningKey
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough-to-be-one"

@@ -253,8 +253,8 @@ class FastLane(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Let the last answer to a peer that will send no more close the connection."""
-        if self._ended and not self._messages:
+        """Let the last answer to a peer that will send no more, or is to go to another worker, close the connection."""
+        if (self._ended or self._lane.draining) and not self._messages:
             resp.force_close()
         done = await super().finish_response(request, resp, start_time)
         self._turns = MOST_TURNS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +16,7 @@ from accessguard.api.head import Head, Heads
 from accessguard.api.reply import JSON, SAFE_HEADERS
 from accessguard.guard.memory import MOST_SEEN, SEEN, Held, Known
 from accessguard.guard.model import Check
+from accessguard.policies.model import Policy
 
 LONGEST_QUESTION: Final = 2_048
 MAKE_ROOM_S: Final = 30
@@ -34,15 +36,16 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.ready: list[tuple[asyncio.Transport, bytes]] = []
         self.memory = context.checks.memory
-        self.request = self.memory.requests.get
-        self.body = self.memory.bodies.get
-        self.policy = context.book.held
+        self.request: Callable[[bytes], Known | None] = self.memory.requests.get
+        self.body: Callable[[bytes], Known | None] = self.memory.bodies.get
+        self.policy: Callable[[str], Policy | None] = context.book.held
         self.keepalive_s = keepalive_s
         self.close_at = 0.0
         self.begun = False
         self.now_ms = 0
         self.start = b""
         self._second = 0
+        self.draining = False
 
     def turn(self) -> None:
         """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""
@@ -55,6 +58,12 @@ class Lane:
                 self.memory.forget_questions()
         self.close_at = self.loop.time() + self.keepalive_s
         self.loop.call_soon(self.flush)
+
+    def drain(self) -> None:
+        """Leave every further request to aiohttp, whose answers then close their connections: nothing is known any more."""
+        self.draining = True
+        self.request = self.body = _unknown
+        self.policy = _nobodys
 
     def allow(self, transport: asyncio.Transport, body: bytes) -> None:
         """Answer 200 with `body`, together with the other answers of this turn: a sleeping caller is woken once."""
@@ -92,6 +101,14 @@ class Lane:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
                 continue
+
+
+def _unknown(_: bytes) -> None:
+    """A question that is not known again."""
+
+
+def _nobodys(_: str) -> None:
+    """A tenant whose policy is not held."""
 
 
 def start(status: int, kind: str, extra: str = "") -> bytes:

@@ -58,6 +58,23 @@ GOOD: Final = """
      GROUP BY rule_id, subject ORDER BY until DESC LIMIT $4
 """
 
+# As long as the tenant keeps violations: no rule looks back further. In the form of the index by age.
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM challenge WHERE ctid = ANY(ARRAY(
+            SELECT old.ctid
+              FROM tenant t CROSS JOIN LATERAL (
+                   SELECT c.ctid FROM challenge c
+                    WHERE (c.tenant || '') = t.id
+                      AND c.created_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,violations_days}')::int, $3))
+                      AND c.expires_at < $1 AND (c.good_until IS NULL OR c.good_until < $1)
+                    ORDER BY c.created_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
+             LIMIT $2))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
 
 class ChallengeStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
@@ -107,6 +124,13 @@ class ChallengeStore:
         for row in await self._db.fetch(SWAPS, tenant, member_id, since, MOST_READ):
             times.setdefault(row["rule_id"], []).append(row["settled_at"])
         return {rule_id: tuple(found) for rule_id, found in times.items()}
+
+    async def expire(self, now: datetime, most: int, *, default_days: int) -> int:
+        """Delete at most so many challenges that are older than their tenant keeps violations; how many.
+
+        `default_days` holds for tenants whose settings do not say.
+        """
+        return int(await self._db.value(EXPIRE, now, most, default_days))
 
     async def good(self, tenant: str, member_id: str, *, now: datetime) -> Sequence[Settled]:
         """What passed challenges still hold off, 100 at most."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +17,18 @@ CLAIM: Final = """
         ON CONFLICT (tenant, caller, key) DO UPDATE SET key = i.key
     RETURNING made_id, fingerprint
 """
+
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM idempotency WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM idempotency WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
+KEPT: Final = timedelta(hours=72)
+"""How long a retry leads to the same row: a weekend during which a caller's queue stood still."""
 
 
 class IdempotencyStore:
@@ -39,3 +51,7 @@ class IdempotencyStore:
             raise GuardError(ErrorCode.UNPROCESSABLE, "This Idempotency-Key was used for another request.")
         made: UUID = row["made_id"]
         return made
+
+    async def expire(self, now: datetime, most: int) -> int:
+        """Delete at most so many keys that are older than KEPT, the oldest first; how many."""
+        return int(await self._db.value(EXPIRE, now - KEPT, most))

@@ -114,7 +114,7 @@ class Checks:
                 self.tally.early += 1
             going = ticked is not Ticked.UNSURE and self._kept(tenant, asked.session_id, held)
             if going:
-                self._beaten(held, before_ms)
+                self._beaten(held, min(before_ms, now_ms))  # another worker's clock may be ahead
             then(going)
 
         self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)

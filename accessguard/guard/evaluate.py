@@ -294,7 +294,7 @@ class Evaluation:
         )
         beaten = last_ms + BEAT_MS > now_ms
         until = min(
-            (last_ms if beaten and not denied else now_ms) + BEAT_MS,
+            (min(last_ms, now_ms) if beaten and not denied else now_ms) + BEAT_MS,
             min(end_ms - TTL_MS, holds_ms) if denied else good_ms - TTL_MS,
             question.frees_ms(decision),
         )

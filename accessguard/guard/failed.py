@@ -41,7 +41,7 @@ def failure(
         policy,
         now=visit.now,
         stage=Stage.LOGIN,
-        session=session_of(visit, own_id),
+        session=session_of(visit, own_id, visit.now),
         device=device,
         seen=seen_of(visit),
         impersonated=visit.asked.method is Method.IMPERSONATION,

@@ -42,6 +42,7 @@ from accessguard.violations.model import Found
 REPLACED: Final = "replaced"
 AT_ONCE: Final = timedelta(seconds=30)
 """A session that began so lately may be the one whose answer arrives last, when logins come at once."""
+AFTER: Final = timedelta(milliseconds=1)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +75,13 @@ def plan(
     replaced = () if visit.twin and _limited(policy) else _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
+    begins = begins_at(snapshot, visit.now)
     facts = gather(
         snapshot,
         policy,
         now=visit.now,
         stage=Stage.LOGIN,
-        session=session_of(visit, device_id),
+        session=session_of(visit, device_id, begins),
         device=fact,
         seen=seen_of(visit),
         live_ms=live_ms,
@@ -110,7 +112,7 @@ def plan(
             token=token_state(opening.claimed, visit),
         ),
         device=None if device_id is None else _device_row(opening, policy, visit, device, device_id, allowed=allowed),
-        session=_session_row(visit, policy, snapshot, device_id) if allowed else None,
+        session=_session_row(visit, policy, snapshot, device_id, begins) if allowed else None,
         ended=ended if allowed else (),
         violations=found,
         key=None,
@@ -206,7 +208,18 @@ def _admitted(device: Device | None, policy: Policy, now: datetime, *, allowed: 
     return place_since(held, last_seen, policy.rules, now)
 
 
-def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None) -> SessionRow:
+def begins_at(snapshot: Snapshot, now: datetime) -> datetime:
+    """When a session begins that is opened now: after all that the member has, though they were opened by a clock that was ahead.
+
+    Places are given by rank, and rank is the order of logins.
+    """
+    newest = max((session.started_at for session in snapshot.sessions), default=now)
+    return now if newest <= now else newest + AFTER
+
+
+def _session_row(
+    visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UUID | None, begins: datetime
+) -> SessionRow:
     return SessionRow(
         id=visit.session_id,
         member_id=snapshot.member_id,
@@ -217,6 +230,6 @@ def _session_row(visit: Visit, policy: Policy, snapshot: Snapshot, device_id: UU
         method=visit.asked.method,
         ip=visit.address.text if visit.address else None,
         user_agent=visit.user_agent,
-        started_at=visit.now,
+        started_at=begins,
         expires_at=visit.now + timedelta(seconds=policy.settings.session.absolute_ttl_s),
     )

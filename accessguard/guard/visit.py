@@ -175,13 +175,13 @@ def network(
     )
 
 
-def session_of(visit: Visit, device_id: UUID | None) -> SessionFact:
-    """The session that this login would open, as rules see it."""
+def session_of(visit: Visit, device_id: UUID | None, begins: datetime) -> SessionFact:
+    """The session that this login would open at `begins`, as rules see it."""
     return SessionFact(
         id=visit.session_id,
         device_id=device_id,
-        started_at=visit.now,
-        last_activity=visit.now,
+        started_at=begins,
+        last_activity=begins,
         app=visit.asked.app,
         device_class=visit.browser.device_class,
     )

@@ -32,6 +32,19 @@ FINISH: Final = """
 
 ONE: Final = "SELECT * FROM job WHERE tenant = $1 AND id = $2 AND expires_at > $3"
 
+# Of every tenant, by its own index.
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM job WHERE ctid = ANY(ARRAY(
+            SELECT old.ctid
+              FROM tenant t CROSS JOIN LATERAL (
+                   SELECT j.ctid FROM job j WHERE j.tenant = t.id AND j.expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED) old
+             LIMIT $2))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
 
 class JobStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
@@ -56,6 +69,10 @@ class JobStore:
     async def fail(self, tenant: str, job_id: UUID, error: str, *, at: datetime) -> bool:
         """Store why it came to nothing, in a word or a sentence without anything personal; False when it is over."""
         return await self._db.row(FINISH, tenant, job_id, JobState.FAILED, None, error, at, at + KEPT) is not None
+
+    async def expire(self, now: datetime, most: int) -> int:
+        """Delete at most so many jobs whose result nobody can read any more; how many."""
+        return int(await self._db.value(EXPIRE, now, most))
 
     async def one(self, tenant: str, job_id: UUID, *, now: datetime) -> Job | None:
         """A job as it stands; None when it is unknown or its result is no longer kept."""

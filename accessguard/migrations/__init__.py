@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from accessguard.migrations.indexes import build
+
 HERE = Path(__file__).parent
 LOCK_NUMBER = 0x4147_0001  # "AG" 1; any constant works, as long as every release takes the same
 
@@ -20,13 +22,16 @@ async def migrate(database_url: str) -> str:
     """Bring the schema at `database_url` to this release's; return its revision.
 
     Runs in one transaction under an advisory lock, waiting at most 10 s for any
-    table lock, so that it cannot hold up a service of the release before.
+    table lock, so that it cannot hold up a service of the release before; then
+    builds the indexes of big tables beside it.
     Raises what SQLAlchemy raises when the database is out of reach.
     """
     engine = create_async_engine(_driver_url(database_url), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
+        async with engine.connect() as connection:
+            await build(await connection.execution_options(isolation_level="AUTOCOMMIT"))
     finally:
         await engine.dispose()
     return head()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -70,6 +70,18 @@ REMEMBER: Final = """
     INSERT INTO login_key (tenant, attempt_id, fingerprint, salt, answer, at)
     SELECT $1, r.attempt_id, r.fingerprint, r.salt, r.answer, r.at FROM jsonb_populate_record(NULL::login_key, $2) r
 """
+
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM login_key WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM login_key WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
+KEPT: Final = timedelta(hours=72)
+"""How long a login that is sent again under its id is answered as it was: a weekend during which a queue stood still."""
 
 # As strong as whatever changes a member, and no stronger: rows that only refer to it need not wait.
 LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE"
@@ -231,6 +243,10 @@ class LoginStore:
     async def remember(self, tenant: str, key: KeyRow) -> None:
         """Keep an answer that was given under an id, for whoever asks again."""
         await self._db.row(REMEMBER, tenant, key)
+
+    async def expire(self, now: datetime, most: int) -> int:
+        """Delete at most so many remembered answers that are older than KEPT, the oldest first; how many."""
+        return int(await self._db.value(EXPIRE, now - KEPT, most))
 
     async def lock(self, tenant: str, member_id: str) -> None:
         """Hold the member's row until the transaction ends."""

@@ -52,6 +52,24 @@ USED: Final = """
       FROM used
 """
 
+# As long as the tenant keeps its access log: no rule looks back further. In the form of the index by age; the last use
+# itself is in no index, so that a beat updates its row in place.
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM member_network WHERE ctid = ANY(ARRAY(
+            SELECT old.ctid
+              FROM tenant t CROSS JOIN LATERAL (
+                   SELECT n.ctid FROM member_network n
+                    WHERE (n.tenant || '') = t.id
+                      AND n.first_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
+                      AND n.last_at < $1::timestamptz - make_interval(days => coalesce((t.settings #>> '{retention,logins_days}')::int, $3))
+                    ORDER BY n.first_at LIMIT $2 FOR UPDATE SKIP LOCKED) old
+             LIMIT $2))
+        RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+
 
 class LastUse(msgspec.Struct, frozen=True, kw_only=True):
     """Who was seen at an address, and when last."""
@@ -78,6 +96,13 @@ class NetworkStore:
     async def seen(self, tenant: str, rows: Sequence[NetworkRow], *, timeout_s: float | None = None) -> None:
         """Note where members were seen, each member, session and address once in `rows`."""
         await self._db.row(SEEN, tenant, rows, timeout_s=timeout_s)
+
+    async def expire(self, now: datetime, most: int, *, default_days: int) -> int:
+        """Delete at most so many addresses last seen longer ago than their tenant keeps the access log; how many.
+
+        `default_days` holds for tenants whose settings do not say.
+        """
+        return int(await self._db.value(EXPIRE, now, most, default_days))
 
     async def use(self, tenant: str, address: Address, *, since: datetime, today: datetime) -> Use:
         """Who was seen at an address after `since`, and how many of them after `today`."""

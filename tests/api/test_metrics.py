@@ -17,8 +17,8 @@ from tests.service import FIREFOX, Service, Tenant
 
 FRESH = """
 from prometheus_client import generate_latest
-from accessguard import app, config, metrics
-app._set_up(config.Config())
+from accessguard import config, metrics, serving
+serving.set_up(config.Config())
 print(generate_latest(metrics.REGISTRY).decode())
 """
 

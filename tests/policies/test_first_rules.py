@@ -5,8 +5,9 @@ import uuid
 import pytest
 from uuid_utils.compat import uuid7
 
-from accessguard.app import StartError, first_rules
+from accessguard.app import first_rules
 from accessguard.config import Config, Tenants
+from accessguard.errors import StartError
 from accessguard.policies.store import SYSTEM
 from accessguard.rules.model import Mode
 from tests.build import NOW

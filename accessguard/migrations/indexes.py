@@ -1,0 +1,46 @@
+"""Indexes on tables that may be big: built while the service writes, outside of any transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+LOCK_NUMBER: Final = 0x4147_0003  # "AG" 3; any constant works, as long as every release takes the same
+POLL_S: Final = 0.2
+
+# Name: what it is on. By age for upkeep, which names a tenant in a form that no other query uses, so that no plan made
+# before there were statistics takes one of them for the index of a member.
+INDEXES: Final = {
+    "member_network_by_age": "member_network ((tenant || ''), first_at)",
+    "challenge_by_age": "challenge ((tenant || ''), created_at)",
+}
+
+TRY_LOCK: Final = text("SELECT pg_try_advisory_lock(:number)")
+THERE: Final = """
+    SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+     WHERE c.relname = ANY(:names) AND pg_table_is_visible(c.oid)
+"""
+
+
+async def build(connection: AsyncConnection) -> None:
+    """Build each index that is not there, on a connection that commits by itself; one whose building was cut off, anew.
+
+    Writers are held up by none of it (CREATE INDEX CONCURRENTLY), and whoever
+    comes second waits without a statement of its own, for whose end the
+    building would wait.
+    """
+    while not await connection.scalar(TRY_LOCK, {"number": LOCK_NUMBER}):  # noqa: ASYNC110 - another process has it
+        await asyncio.sleep(POLL_S)
+    try:
+        found = await connection.execute(text(THERE), {"names": list(INDEXES)})
+        valid = {row.relname: row.indisvalid for row in found}
+        for name, columns in INDEXES.items():
+            if valid.get(name) is False:
+                await connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
+            if not valid.get(name):
+                await connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON {columns}"))
+    finally:
+        await connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": LOCK_NUMBER})

@@ -1,0 +1,180 @@
+"""One worker at work: its sockets, its signals, and how it makes way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import platform
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from accessguard import __version__
+from accessguard.api.context import Context
+from accessguard.api.fastlane import FastLane, protocol
+from accessguard.api.lane import Lane
+from accessguard.app import admin, open_parts, service
+from accessguard.config import Config
+from accessguard.devices.browser import recognise
+from accessguard.errors import StartError
+from accessguard.guard.upkeep import Job
+from accessguard.logs import set_up_logs
+from accessguard.metrics import BUILD, present_at_zero
+from accessguard.ports import BACKLOG, KEEPALIVE_S, listen_admin, make_runner
+from accessguard.rules.model import Code, Effect, Outcome
+
+LULL_S: Final = 0.25
+"""How long a stop waits for the next request of connections that are open, to tell their callers not to come back."""
+POLL_S: Final = 0.02
+LOG: Final = structlog.get_logger("accessguard")
+
+
+class Door:
+    """Where callers come in: the application behind the fast lane, on as many sockets as it is told."""
+
+    def __init__(self, context: Context, config: Config) -> None:
+        self._limit = config.server.body_limit_bytes
+        self._runner = make_runner(service(context, body_limit_bytes=self._limit), config)
+        self._lane = Lane(context, body_limit_bytes=self._limit, keepalive_s=KEEPALIVE_S)
+        self._open: list[asyncio.Server] = []
+
+    async def set_up(self) -> None:
+        """To be called once, before anything else."""
+        await self._runner.setup()
+
+    async def open(self, config: Config) -> str:
+        """Listen where the configuration says; the address. Raises StartError."""
+        listen, loop = config.server, asyncio.get_running_loop()
+        place = f"{listen.host}:{listen.port}"
+        try:
+            first = await loop.create_server(self._factory(), listen.host, listen.port, backlog=BACKLOG)
+            self._open.append(first)
+            if listen.unix_socket is not None:
+                place = listen.unix_socket
+                self._open.append(await loop.create_unix_server(self._factory(), place, backlog=BACKLOG))
+        except OSError as error:
+            raise StartError(f"Cannot listen on {place}: {error.strerror or error}.") from error
+        return f"http://{listen.host}:{first.sockets[0].getsockname()[1]}"
+
+    async def accept(self, sockets: Iterable[socket.socket]) -> list[asyncio.Server]:
+        """Accept from sockets that listen already; they stay open when the servers that this returns are closed."""
+        servers = [await self._server(each.dup()) for each in sockets]
+        self._open += servers
+        return servers
+
+    def leave(self, servers: Iterable[asyncio.Server]) -> None:
+        """No longer accept from these."""
+        for each in servers:
+            each.close()
+            self._open.remove(each)
+
+    async def make_way(self, within_s: float, *, stop: asyncio.Event | None = None) -> None:
+        """Take no new connections, and let each open one have its next answer, which closes it.
+
+        Ends when none is open, after `within_s`, or when `stop` is set.
+        """
+        self.leave(tuple(self._open))
+        self._lane.drain()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        # aiohttp tells nobody of a connection that ends
+        while self._connections and loop.time() < until and not (stop and stop.is_set()):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        """Finish what is under way, for `server.shutdown_s` at most, and close every connection."""
+        self.leave(tuple(self._open))
+        await self._runner.cleanup()
+
+    @property
+    def _connections(self) -> bool:
+        return self._runner.server is not None and bool(self._runner.server.connections)
+
+    def _factory(self) -> Callable[[], FastLane]:
+        return _protocol(self._runner, self._lane)
+
+    async def _server(self, listening: socket.socket) -> asyncio.Server:
+        loop, factory = asyncio.get_running_loop(), self._factory()
+        if listening.family == socket.AF_UNIX:
+            return await loop.create_unix_server(factory, sock=listening, backlog=BACKLOG)
+        return await loop.create_server(factory, sock=listening, backlog=BACKLOG)
+
+
+async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve as the only worker until a signal, then finish what is under way.
+
+    `on_ready` is told the address once requests are answered. Raises
+    StartError for a port in use or a store out of reach.
+    """
+    set_up(config)
+    parts = await open_parts(config)
+    stop = asyncio.Event()
+    with stopping_on_signals(stop):
+        async with parts.running() as context:
+            door, watching = Door(context, config), make_runner(admin(context), config)
+            try:
+                await listen_admin(watching, config)
+                await door.set_up()
+                address = await door.open(config)
+                if on_ready is not None:
+                    on_ready(address)
+                calm_collector()
+                LOG.info("serving", version=__version__)
+                await stop.wait()
+                LOG.info("stopping")
+                await door.make_way(min(LULL_S, config.server.shutdown_s))
+            finally:
+                await door.close()
+                await watching.cleanup()
+
+
+def set_up(config: Config) -> None:
+    """Make ready what a process has once: its logs, every series at zero, the tables of the recogniser."""
+    set_up_logs(config.log.level)
+    BUILD.info({"version": __version__, "python": platform.python_version()})
+    present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect), jobs=list(Job))
+    recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+def calm_collector() -> None:
+    """Keep full collections away from requests: none looks at what is there now, and they become rare.
+
+    What a worker holds is hardly ever part of a cycle, but a full collection looks at
+    all of it: 30 ms with ten thousand sessions in memory, in which no request is
+    answered. It comes a hundred times as seldom as Python would do it by itself;
+    the young generations are collected as ever.
+    """
+    gc.collect()
+    gc.freeze()
+    youngest, young, old = gc.get_threshold()
+    gc.set_threshold(youngest, young, 100 * old)
+
+
+def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: int) -> Callable[[], FastLane]:
+    """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
+    return _protocol(runner, Lane(context, body_limit_bytes=body_limit_bytes, keepalive_s=KEEPALIVE_S))
+
+
+def _protocol(runner: web.AppRunner, lane: Lane) -> Callable[[], FastLane]:
+    if runner.server is None:
+        raise RuntimeError("the runner is not set up")
+    return protocol(runner.server, lane, access_log=None)
+
+
+@contextlib.contextmanager
+def stopping_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Set `stop` on SIGINT, SIGTERM, and SIGHUP, since there is nobody who could take over."""
+    loop = asyncio.get_running_loop()
+    endings = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for each in endings:
+        loop.add_signal_handler(each, stop.set)
+    try:
+        yield
+    finally:
+        for each in endings:
+            loop.remove_signal_handler(each)

@@ -1,0 +1,121 @@
+"""One of several workers: it accepts from sockets that its supervisor holds, and does what that says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from typing import Final
+
+import structlog
+from prometheus_client import generate_latest
+
+from accessguard import __version__
+from accessguard.api.context import Context
+from accessguard.app import open_parts
+from accessguard.config import Config
+from accessguard.control import Berth, Do, Link, Order, Report, Say
+from accessguard.errors import StartError
+from accessguard.metrics import REGISTRY
+from accessguard.serving import LULL_S, Door, calm_collector, set_up, stopping_on_signals
+
+LOG: Final = structlog.get_logger("accessguard")
+
+ToSupervisor = Link[Report, Order]
+
+
+class Worker:
+    """What answers while it is in its berth; `gone` is set when the supervisor has ended."""
+
+    def __init__(self, berth: Berth, context: Context, config: Config, link: ToSupervisor) -> None:
+        self._slots = [[socket.socket(fileno=number) for number in slot] for slot in berth.slots]
+        self._shared = [socket.socket(fileno=number) for number in berth.shared]
+        self._own = berth.slot
+        self._context, self._config, self._link = context, config, link
+        self._door = Door(context, config)
+        self._covered: dict[int, list[asyncio.Server]] = {}
+        self._linger_s = min(LULL_S, config.server.shutdown_s)
+        self._leave = asyncio.Event()
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Answer until it is told to make way, or `stop` is set; then finish what is under way."""
+        try:
+            await self._door.set_up()
+            await self._door.accept((*self._slots[self._own], *self._shared))
+            calm_collector()
+            LOG.info("serving", version=__version__, worker=self._own + 1)
+            self._link.tell(Report(say=Say.READY))
+            listener = asyncio.create_task(self._obey(stop))
+            await _first(stop, self._leave)
+            LOG.info("stopping", worker=self._own + 1)
+            await self._door.make_way(self._linger_s, stop=None if stop.is_set() else stop)
+            listener.cancel()
+        finally:
+            await self._door.close()
+
+    async def tell_state(self) -> None:
+        """Say which part is up, and what has been counted."""
+        parts = await self._context.ready.parts()
+        self._context.ready.measure()
+        self._link.tell(Report(say=Say.STATE, parts=parts, metrics=generate_latest(REGISTRY).decode()))
+
+    async def _obey(self, stop: asyncio.Event) -> None:
+        """Do what the supervisor says; without one, stop."""
+        while (order := await self._link.hear()) is not None:
+            match order.do:
+                case Do.STATE:
+                    await self.tell_state()
+                case Do.COVER:
+                    await self._cover(order.slots)
+                case Do.DRAIN:
+                    self._linger_s = self._config.server.drain_s
+                    self._leave.set()
+        stop.set()
+
+    async def _cover(self, slots: tuple[int, ...]) -> None:
+        """Accept from these slots, too, whose own workers are not there, and from no other."""
+        if self._leave.is_set():
+            return
+        for each in set(self._covered) - set(slots):
+            self._door.leave(self._covered.pop(each))
+        for each in set(slots) - set(self._covered) - {self._own}:
+            self._covered[each] = await self._door.accept(self._slots[each])
+
+
+async def work(config: Config, berth: Berth) -> None:
+    """Be a worker until a signal, the supervisor's word or its end. A start that fails is told to the supervisor."""
+    set_up(config)
+    stop = asyncio.Event()
+    async with _linked(berth) as link:
+        with stopping_on_signals(stop):
+            try:
+                await _work(config, berth, link, stop)
+            except StartError as error:
+                link.tell(Report(say=Say.FAILED, why=str(error)))
+
+
+async def _work(config: Config, berth: Berth, link: ToSupervisor, stop: asyncio.Event) -> None:
+    parts = await open_parts(config)
+    async with parts.running() as context:
+        worker = Worker(berth, context, config, link)
+        await worker.work(stop)
+    context.ready.measure()
+    link.tell(Report(say=Say.STATE, metrics=generate_latest(REGISTRY).decode()))
+
+
+@contextlib.asynccontextmanager
+async def _linked(berth: Berth) -> AsyncIterator[ToSupervisor]:
+    link: ToSupervisor = await Link.over(socket.socket(fileno=berth.control), Order)
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait until one of them is set."""
+    waiting = [asyncio.create_task(each.wait()) for each in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for each in waiting:
+        each.cancel()

@@ -1,0 +1,35 @@
+"""The schema: brought up to date by several at once, its big indexes beside those who write."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from accessguard import migrations
+from accessguard.database import Database
+from accessguard.embedded import Embedded
+from accessguard.migrations.indexes import INDEXES
+
+VALID: str = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text = ANY($1)"
+BROKEN: str = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'challenge_by_age'::regclass"
+
+
+@pytest.mark.slow
+async def test_migrations_at_the_same_time_wait_for_each_other_and_mend_an_index_that_was_cut_off(tmp_path: Path):
+    """Three at once end well with every index; one that a crash left half built is built anew."""
+    stores = await Embedded.start(tmp_path / "stores")
+    try:
+        await asyncio.gather(*(migrations.migrate(stores.database_url) for _ in range(3)))
+        db = await Database.connect(stores.database_url, size=1)
+        first = await db.value(VALID, list(INDEXES))
+        await db.row(BROKEN)
+        broken = await db.value(VALID, list(INDEXES))
+        await migrations.migrate(stores.database_url)
+        mended = await db.value(VALID, list(INDEXES))
+        await db.close()
+    finally:
+        await stores.stop()
+
+    assert (first, broken, mended) == (len(INDEXES), len(INDEXES) - 1, len(INDEXES))
