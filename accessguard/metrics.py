@@ -86,6 +86,27 @@ CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arri
 POOL: Final = Gauge(
     "accessguard_database_connections", "Connections to PostgreSQL by state.", ("state",), registry=REGISTRY
 )
+POOL_REFUSED: Final = Counter(
+    "accessguard_database_refused",
+    "Calls that got no connection in time because all were in use (wait), or because too many waited (queue).",
+    ("reason",),
+    registry=REGISTRY,
+)
+BREAKER_OPEN: Final = Gauge(
+    "accessguard_breaker_open", "1 while a store is left alone because it does not answer.", ("store",), registry=REGISTRY
+)
+BREAKER_OPENED: Final = Counter(
+    "accessguard_breaker_opened", "Times that a store stopped answering.", ("store",), registry=REGISTRY
+)
+BREAKER_REFUSED: Final = Counter(
+    "accessguard_breaker_refused", "Calls to a store that were not even tried.", ("store",), registry=REGISTRY
+)
+DEADLINE_MISSES: Final = Counter(
+    "accessguard_deadline_misses",
+    "Checks and logins that went on without a store because it took too long.",
+    ("entry",),
+    registry=REGISTRY,
+)
 GEO_FILES: Final = Gauge("accessguard_geo_files", "Configured geo files by state.", ("state",), registry=REGISTRY)
 GEO_AGE: Final = Gauge(
     "accessguard_geo_age_seconds", "Age of the oldest geo file in use, by its own date of build.", registry=REGISTRY
@@ -107,6 +128,11 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (BEATS, ("moved", "early")),
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
+        (POOL_REFUSED, ("wait", "queue")),
+        (BREAKER_OPEN, ("postgres", "valkey")),
+        (BREAKER_OPENED, ("postgres", "valkey")),
+        (BREAKER_REFUSED, ("postgres", "valkey")),
+        (DEADLINE_MISSES, ("check", "login")),
         (GEO_FILES, ("loaded", "missing", "damaged")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )
