@@ -133,6 +133,7 @@ class Parts:
             tally=tally,
             evaluation=evaluation,
             seconds=seconds,
+            deadline_s=config.server.check_deadline_ms / 1000,
         )
         self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         logins = Logins(

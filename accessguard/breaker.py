@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
-from accessguard.metrics import BREAKER_OPENED, BREAKER_OPEN, BREAKER_REFUSED
+from accessguard.metrics import BREAKER_OPEN, BREAKER_OPENED, BREAKER_REFUSED
 
 MOST_FAILURES: Final = 5
 """Calls in a row that got no answer: more than one lost connection fails by chance, fewer than a pool has connections."""

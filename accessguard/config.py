@@ -47,7 +47,10 @@ class Hidden(Section, frozen=True, kw_only=True):
 
 
 class Server(Section, frozen=True, kw_only=True):
-    """Where the service listens; `unix_socket` is a path, None for none; `trusted_networks` are its own proxies."""
+    """Where the service listens; `unix_socket` is a path, None for none; `trusted_networks` are its own proxies.
+
+    `check_deadline_ms` is how long a check may take that is not answered from memory.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
@@ -57,6 +60,7 @@ class Server(Section, frozen=True, kw_only=True):
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
     shutdown_s: NotNegative = 10
+    check_deadline_ms: Positive = 100
 
 
 class Database(Hidden, frozen=True, kw_only=True):

@@ -93,7 +93,10 @@ POOL_REFUSED: Final = Counter(
     registry=REGISTRY,
 )
 BREAKER_OPEN: Final = Gauge(
-    "accessguard_breaker_open", "1 while a store is left alone because it does not answer.", ("store",), registry=REGISTRY
+    "accessguard_breaker_open",
+    "1 while a store is left alone because it does not answer.",
+    ("store",),
+    registry=REGISTRY,
 )
 BREAKER_OPENED: Final = Counter(
     "accessguard_breaker_opened", "Times that a store stopped answering.", ("store",), registry=REGISTRY

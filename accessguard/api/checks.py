@@ -58,7 +58,9 @@ async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: 
     """
     if isinstance(asked, Check):
         return await _made(ctx, tenant, asked, now_ms, wish)
-    return _joined(await asyncio.gather(*(_made(ctx, tenant, each, now_ms, wish) for each in asked.checks)))
+    company = len(asked.checks)
+    making = (_made(ctx, tenant, each, now_ms, wish, company=company) for each in asked.checks)
+    return _joined(await asyncio.gather(*making))
 
 
 async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Response:
@@ -69,19 +71,19 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
     return written_reply(answer)
 
 
-async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
+async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
     known = ctx.checks.about(tenant, asked)
     if known is not None:
         if ctx.checks.stands(known, asked, now_ms):
             return written(ctx, known, asked.session_id, now_ms, wish)
         if ctx.checks.goes_on(known, now_ms) and await ctx.checks.beaten(tenant, asked, known, now_ms):
             return plainly(known, asked.session_id)
-    return await decided(ctx, tenant, asked, now_ms, wish)
+    return await decided(ctx, tenant, asked, now_ms, wish, company=company)
 
 
-async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
-    """The answer as JSON, decided anew. Raises GuardError(UNAVAILABLE)."""
-    verdict = await ctx.checks.decide(tenant, asked, now_ms)
+async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
+    """The answer as JSON, decided anew; `company` is how many are asked together. Raises GuardError(UNAVAILABLE)."""
+    verdict = await ctx.checks.decide(tenant, asked, now_ms, company=company)
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain, listener=listening(ctx, tenant, wish())))

@@ -12,7 +12,8 @@ import msgspec
 from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.geo import Geo
-from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.aftermath import NOTHING, Aftermath, Left
+from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
@@ -30,6 +31,9 @@ from accessguard.sessions.model import BEAT_MS, Snapshot
 from accessguard.sessions.store import SessionStore
 
 QUERY_S: Final = 1.0
+"""How long a reading goes on that others may be waiting for, after whoever began it has been answered."""
+LIVE_SHARE: Final = 0.5
+"""Of the time that is left, what Valkey may take; the other half is for PostgreSQL, should there be no answer."""
 ANY: Final = ""
 """The kind of no interaction; it is not kept."""
 AGEING: Final = Need.NETWORKS | Need.CASES
@@ -73,34 +77,37 @@ class Evaluation:
         self._activity = activity
         self._geo = geo
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
+        self._leaving: set[asyncio.Task[Left]] = set()
 
-    async def verdict(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
+    async def verdict(self, tenant: str, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
         """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
-        policy = self._book.held(tenant) or await self._book.policy(tenant)
+        policy = self._book.held(tenant) or await deadline.within(self._book.policy(tenant))
         if policy is None:
             return unknown(asked.session_id)
         try:
-            found = await self._known(policy, asked, now_ms)
+            found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
             stale = self._memory.stale(tenant, asked.session_id)
             if stale is None:
                 return undecided(asked.session_id, policy)
             found = (stale, self._memory.moment())
-        question = self._question(policy, found, asked, now_ms)
+        question = self._question(policy, found, asked, now_ms, deadline)
         return unknown(asked.session_id) if question is None else await self._verdict(question)
 
-    def _question(self, policy: Policy, found: Read | None, asked: Check, now_ms: int) -> Question | None:
+    def _question(
+        self, policy: Policy, found: Read | None, asked: Check, now_ms: int, deadline: Deadline
+    ) -> Question | None:
         session = found[0].session(asked.session_id) if found else None
         if found is None or session is None:
             return None
-        question = Question(policy, found[0], session, asked, now_ms, since=found[1])
+        question = Question(policy, found[0], session, asked, now_ms, since=found[1], deadline=deadline)
         held = self._memory.last(policy.tenant, asked.session_id)
         if held is not None and held.flags & BEATEN:
             question.live_ms[session.id] = held.until - BEAT_MS
         question.recognise(self._tokens, self._geo)
         return question
 
-    async def _known(self, policy: Policy, asked: Check, now_ms: int) -> Read | None:
+    async def _known(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Read | None:
         """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
         tenant, session_id = policy.tenant, asked.session_id
         known = self._memory.known(tenant, session_id)
@@ -116,7 +123,7 @@ class Evaluation:
             loading = asyncio.create_task(self._load(policy, session_id, now_ms))
             self._loading[place] = loading
             loading.add_done_callback(lambda done: self._loaded(place, done))
-        return await asyncio.shield(loading)
+        return await deadline.within(asyncio.shield(loading))
 
     def _loaded(self, place: Load, done: asyncio.Task[Read | None]) -> None:
         self._loading.pop(place, None)
@@ -127,7 +134,7 @@ class Evaluation:
         tenant, needs = policy.tenant, policy.needs
         for again in range(MOST_LOADS, -1, -1):
             since = self._memory.moment()
-            snapshot = await self._read(policy, session_id, now_ms)
+            snapshot = await self._read(policy, session_id, now_ms, QUERY_S)
             if snapshot is None:
                 if again and self._memory.begun(tenant, session_id, since):
                     continue
@@ -137,9 +144,11 @@ class Evaluation:
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
         return None
 
-    async def _read(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
+    async def _read(self, policy: Policy, session_id: str, now_ms: int, within_s: float) -> Snapshot | None:
         since = from_ms(now_ms) - policy.reach
-        return await self._store.snapshot(policy.tenant, session_id, timeout_s=QUERY_S, needs=policy.needs, since=since)
+        return await self._store.snapshot(
+            policy.tenant, session_id, timeout_s=within_s, needs=policy.needs, since=since
+        )
 
     async def _verdict(self, question: Question) -> Verdict:
         if question.closed is Code.SESSION_EXPIRED and not question.blocked:
@@ -155,13 +164,14 @@ class Evaluation:
 
     async def _looked_again(self, question: Question) -> Question:
         """What seems over may have been used elsewhere: PostgreSQL is asked, and Valkey for the last second."""
-        policy, asked, now_ms = question.policy, question.asked, question.now_ms
+        policy, asked, now_ms, deadline = question.policy, question.asked, question.now_ms, question.deadline
         with contextlib.suppress(GuardError):
-            found = await self._load(policy, asked.session_id, now_ms)
-            question = self._question(policy, found, asked, now_ms) or question
+            found = await deadline.within(self._load(policy, asked.session_id, now_ms), share=LIVE_SHARE)
+            question = self._question(policy, found, asked, now_ms, deadline) or question
         with contextlib.suppress(GuardError):
             place = (question.snapshot.tenant, question.snapshot.member_id, asked.session_id)
-            pulse = await self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
+            asking = self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
+            pulse = await deadline.within(asking, share=LIVE_SHARE)
             question.hear(pulse.live, question.kinds)
         return question
 
@@ -184,16 +194,22 @@ class Evaluation:
 
     async def _steadily(self, question: Question) -> int | None:
         """Beat where nothing that the beat could tell matters; last activity, None where it did not go so easily."""
-        heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        heard: asyncio.Future[tuple[Ticked, int]] = asyncio.get_running_loop().create_future()
+
+        def hear(answer: Any) -> None:
+            ticked = self._live.ticked(answer)
+            if not heard.done():
+                heard.set_result(ticked)
+
         snapshot, times = question.snapshot, (question.now_ms, question.last_ms, question.snapshot.open)
         self._live.tick(
             snapshot.tenant,
             snapshot.member_id,
             question.session.id,
             times,
-            lambda answer: None if heard.done() else heard.set_result(answer),
+            hear,
         )
-        ticked, before_ms = self._live.ticked(await heard)
+        ticked, before_ms = await question.deadline.within(heard, share=LIVE_SHARE)
         if ticked == Ticked.MOVED:
             self._moved(question)
             return question.now_ms
@@ -206,12 +222,13 @@ class Evaluation:
         snapshot, now_ms = question.snapshot, question.now_ms if beats else 0
         place = (snapshot.tenant, snapshot.member_id, question.session.id)
         kind = (question.asked.activity or ANY) if question.policy.by_activity else None
-        pulse = await self._live.pulse(*place, now_ms=now_ms, known_ms=before, kind=kind)
+        asking = self._live.pulse(*place, now_ms=now_ms, known_ms=before, kind=kind)
+        pulse = await question.deadline.within(asking, share=LIVE_SHARE)
         await self._tidied(question, pulse)
         decision = question.decision() if question.hear(pulse.live, pulse.kinds) else first
         if pulse.moved and decision.outcome is not Outcome.ALLOW:
             was = None if kind is None else pulse.kinds.get(question.session.id, ANY)
-            await self._quietly(self._live.take_back(*place, pulse.before_ms, kind=was))
+            await self._quietly(question, self._live.take_back(*place, pulse.before_ms, kind=was))
             return decision, pulse.before_ms
         if not pulse.moved:
             self._tally.early += beats
@@ -222,32 +239,39 @@ class Evaluation:
     async def _tidied(self, question: Question, pulse: Pulse) -> None:
         """Tell Valkey what is known here when it knew nothing, and let go of what is long over."""
         if pulse.cold:
-            await self._quietly(self._warm(question))
+            await self._quietly(question, self._warm(question))
         over = question.now_ms - 2 * BEAT_MS
         gone = [each for each, at in pulse.live.items() if at < over and question.snapshot.session(each) is None]
         if gone:
             self._live.forget(question.snapshot.tenant, question.snapshot.member_id, gone)
 
     async def _without_live(self, question: Question) -> tuple[Decision, int]:
-        """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself."""
+        """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself.
+
+        With PostgreSQL out as well: what is in memory; the beat waits there too.
+        """
         try:
-            fresh = await self._read(question.policy, question.session.id, question.now_ms)
+            left_s = min(QUERY_S, question.deadline.left_s)
+            fresh = await self._read(question.policy, question.session.id, question.now_ms, left_s)
         except GuardError:
-            return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
+            return self._alone(question, msgspec.structs.replace(question.decision(), degraded=True))
         session = fresh.session(question.session.id) if fresh else None
         if fresh is not None and session is not None:
             question.renew(fresh, session)
             question.recognise(self._tokens, self._geo)
-        decision = question.decision()
+        return self._alone(question, question.decision())
+
+    def _alone(self, question: Question, decision: Decision) -> tuple[Decision, int]:
+        """The decision, and the interaction kept by this worker when it counts."""
         if not question.due or decision.outcome is not Outcome.ALLOW:
             return decision, question.last_ms
         self._moved(question)
         return decision, question.now_ms
 
-    async def _quietly(self, telling: Awaitable[None]) -> None:
+    async def _quietly(self, question: Question, telling: Awaitable[None]) -> None:
         """Tell Valkey something that it will be told again if it does not hear it now."""
         with contextlib.suppress(GuardError):
-            await telling
+            await question.deadline.within(telling, share=LIVE_SHARE)
 
     async def _warm(self, question: Question) -> None:
         snapshot, live_ms = question.snapshot, question.live_ms
@@ -264,7 +288,7 @@ class Evaluation:
 
     async def _answer(self, question: Question, decision: Decision, last_ms: int) -> Verdict:
         """See to what the decision leaves behind, then hold and answer the verdict."""
-        left = await self._aftermath.of(question, decision)
+        left = await self._left(question, decision)
         denied = decision.outcome is not Outcome.ALLOW
         now_ms, holds_ms = question.now_ms, question.holds_ms(decision)
         end_ms = question.end_ms(last_ms)
@@ -291,6 +315,19 @@ class Evaluation:
             rest=(end_ms - TTL_MS - until) // (question.policy.gap_ms + BEAT_MS),
         )
         return verdict
+
+    async def _left(self, question: Question, decision: Decision) -> Left:
+        """What the decision leaves behind; what is not written in time is written all the same, but not waited for."""
+        if not self._aftermath.concerns(question, decision):
+            return NOTHING
+        leaving = asyncio.create_task(self._aftermath.of(question, decision))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        done, _ = await asyncio.wait({leaving}, timeout=question.deadline.left_s)
+        if done:
+            return leaving.result()
+        question.deadline.missed()
+        return Left(lost=True)
 
     def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
         snapshot, session = question.snapshot, question.session

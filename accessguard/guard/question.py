@@ -10,6 +10,7 @@ import msgspec
 from accessguard.devices.browser import kin, recognise
 from accessguard.devices.cookie import DeviceTokens
 from accessguard.geo import Geo
+from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import Seen, device_fact, from_ms, gather, session_fact, to_ms
 from accessguard.guard.model import Check
 from accessguard.policies.model import Policy
@@ -47,6 +48,7 @@ class Question:
         "_facts",
         "address",
         "asked",
+        "deadline",
         "device",
         "kinds",
         "live_ms",
@@ -59,7 +61,15 @@ class Question:
     )
 
     def __init__(
-        self, policy: Policy, snapshot: Snapshot, session: Session, asked: Check, now_ms: int, *, since: int
+        self,
+        policy: Policy,
+        snapshot: Snapshot,
+        session: Session,
+        asked: Check,
+        now_ms: int,
+        *,
+        since: int,
+        deadline: Deadline,
     ) -> None:
         self.policy = policy
         self.snapshot = snapshot
@@ -67,6 +77,7 @@ class Question:
         self.asked = asked
         self.now_ms = now_ms
         self.since = since
+        self.deadline = deadline
         self.live_ms: dict[str, int] = {}
         self.kinds: Mapping[str, Activity] = {}
         self.address = address(asked.ip)
