@@ -55,6 +55,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
@@ -102,6 +103,7 @@ class Parts:
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files)
         self.upkeep = Upkeep(sessions=sessions, now_ms=now_ms)
+        self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         tally = Tally()
         aftermath = Aftermath(
@@ -123,6 +125,7 @@ class Parts:
             activity=self.activity,
             tokens=device_tokens,
             geo=self.geo,
+            spooling=self.spooling,
         )
         checks = Checks(
             live=live,
@@ -147,6 +150,7 @@ class Parts:
             identifier_key=config.keys.identifier,
             new_id=uuid7,
             seconds=seconds,
+            spooling=self.spooling,
         )
         self.context = Context(
             checks=checks,
@@ -158,7 +162,9 @@ class Parts:
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, now_ms=now_ms),
+            ready=Ready(
+                db=db, live=live, memory=memory, tally=tally, geo=self.geo, spooling=self.spooling, now_ms=now_ms
+            ),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -174,6 +180,7 @@ class Parts:
             activity=self.activity,
             folds=self.folds,
             geo=self.geo,
+            spooling=self.spooling,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
@@ -189,7 +196,8 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
-            "activity": lambda: self.activity.run(FLUSH_S),
+            "spool": self.spooling.run,
+            "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
             "geo": self.geo.run,
@@ -207,6 +215,8 @@ class Parts:
             await self._db.close()
 
     async def _last_flush(self) -> None:
+        with contextlib.suppress(GuardError):
+            await self.spooling.look()
         for what, flush in (("activity", self.activity.flush), ("violations", self.folds.flush)):
             try:
                 await flush()

@@ -110,6 +110,17 @@ DEADLINE_MISSES: Final = Counter(
     ("entry",),
     registry=REGISTRY,
 )
+SPOOL_LENGTH: Final = Gauge("accessguard_spool_length", "Logins that wait in Valkey for PostgreSQL.", registry=REGISTRY)
+SPOOL_AGE: Final = Gauge(
+    "accessguard_spool_oldest_age_seconds", "How long the oldest of them has waited.", registry=REGISTRY
+)
+SPOOLED: Final = Counter(
+    "accessguard_spooled_logins",
+    "Logins by what became of them while PostgreSQL was out: kept, again (a retry), full (503), unsynced (kept, but "
+    "Valkey has no append-only file), drained, dead.",
+    ("result",),
+    registry=REGISTRY,
+)
 GEO_FILES: Final = Gauge("accessguard_geo_files", "Configured geo files by state.", ("state",), registry=REGISTRY)
 GEO_AGE: Final = Gauge(
     "accessguard_geo_age_seconds", "Age of the oldest geo file in use, by its own date of build.", registry=REGISTRY
@@ -136,6 +147,7 @@ def present_at_zero(*, outcomes: Sequence[str], codes: Sequence[str], effects: S
         (BREAKER_OPENED, ("postgres", "valkey")),
         (BREAKER_REFUSED, ("postgres", "valkey")),
         (DEADLINE_MISSES, ("check", "login")),
+        (SPOOLED, ("kept", "again", "full", "unsynced", "drained", "dead")),
         (GEO_FILES, ("loaded", "missing", "damaged")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
     )

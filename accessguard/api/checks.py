@@ -83,7 +83,7 @@ async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish
 
 async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
     """The answer as JSON, decided anew; `company` is how many are asked together. Raises GuardError(UNAVAILABLE)."""
-    verdict = await ctx.checks.decide(tenant, asked, now_ms, company=company)
+    verdict = await ctx.checks.decide(tenant, asked, now_ms, *((company,) if company > 1 else ()))
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain, listener=listening(ctx, tenant, wish())))

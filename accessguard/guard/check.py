@@ -133,7 +133,7 @@ class Checks:
             return False
         return await asyncio.shield(stands)
 
-    async def decide(self, tenant: str, asked: Check, now_ms: int, *, company: int = 1) -> Verdict:
+    async def decide(self, tenant: str, asked: Check, now_ms: int, company: int = 1) -> Verdict:
         """Decide anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known.
 
         `company` is how many checks were asked together: each gives all of them a little more time.

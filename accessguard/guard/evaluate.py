@@ -18,6 +18,7 @@ from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import TTL_MS, Question, beat_of
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
@@ -32,6 +33,8 @@ from accessguard.sessions.store import SessionStore
 
 QUERY_S: Final = 1.0
 """How long a reading goes on that others may be waiting for, after whoever began it has been answered."""
+STORE_SHARE: Final = 0.7
+"""Of the deadline, what PostgreSQL may take; the rest is for Valkey, should there be no answer."""
 LIVE_SHARE: Final = 0.5
 """Of the time that is left, what Valkey may take; the other half is for PostgreSQL, should there be no answer."""
 ANY: Final = ""
@@ -66,8 +69,10 @@ class Evaluation:
         tokens: DeviceTokens,
         activity: ActivityLog,
         geo: Geo,
+        spooling: Spooling,
     ) -> None:
         self._store = store
+        self._spooling = spooling
         self._live = live
         self._book = book
         self._memory = memory
@@ -87,7 +92,7 @@ class Evaluation:
         try:
             found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
-            stale = self._memory.stale(tenant, asked.session_id)
+            stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
             if stale is None:
                 return undecided(asked.session_id, policy)
             found = (stale, self._memory.moment())
@@ -107,6 +112,12 @@ class Evaluation:
         question.recognise(self._tokens, self._geo)
         return question
 
+    async def _waiting(self, tenant: str, asked: Check, deadline: Deadline) -> Snapshot | None:
+        """The member of a session whose login PostgreSQL does not have yet."""
+        with contextlib.suppress(GuardError):
+            return await deadline.within(self._spooling.of_session(tenant, asked.session_id))
+        return None
+
     async def _known(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Read | None:
         """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
         tenant, session_id = policy.tenant, asked.session_id
@@ -123,7 +134,7 @@ class Evaluation:
             loading = asyncio.create_task(self._load(policy, session_id, now_ms))
             self._loading[place] = loading
             loading.add_done_callback(lambda done: self._loaded(place, done))
-        return await deadline.within(asyncio.shield(loading))
+        return await deadline.within(asyncio.shield(loading), share=STORE_SHARE)
 
     def _loaded(self, place: Load, done: asyncio.Task[Read | None]) -> None:
         self._loading.pop(place, None)
@@ -138,6 +149,9 @@ class Evaluation:
             if snapshot is None:
                 if again and self._memory.begun(tenant, session_id, since):
                     continue
+                waiting = await self._spooling.of_session(tenant, session_id)
+                if waiting is not None:
+                    return waiting, since
                 self._memory.learn_unknown(tenant, session_id, now_ms)
                 return None
             if not again or not self._memory.changed(tenant, snapshot.member_id, since):

@@ -20,7 +20,7 @@ from accessguard.devices.browser import recognise, tidy
 from accessguard.devices.cookie import DeviceTokens, new_secret
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.geo import Geo
-from accessguard.guard.changes import Changes
+from accessguard.guard.changes import SPOOLED, Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.failed import failure, failures_reach
 from accessguard.guard.gathering import Together
@@ -28,6 +28,7 @@ from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerd
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
 from accessguard.guard.seal import Seal, key_row, unsealed
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.turns import Turns
 from accessguard.guard.visit import Visit
 from accessguard.members.store import MemberStore
@@ -78,6 +79,15 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     answer: LoginVerdict
 
 
+class UnwrittenError(GuardError):
+    """PostgreSQL fell silent while a login was written: what was decided, on what, whether or not it is there."""
+
+    def __init__(self, planned: Plan, opening: Opening | None) -> None:
+        super().__init__(ErrorCode.UNAVAILABLE, "The database is out of reach; try again shortly.")
+        self.planned = planned
+        self.snapshot = opening.snapshot if opening else None
+
+
 class Logins:
     """The one place where sessions begin."""
 
@@ -94,6 +104,7 @@ class Logins:
         identifier_key: str,
         new_id: Callable[[], UUID],
         seconds: Callable[[], float],
+        spooling: Spooling,
     ) -> None:
         self._db = db
         self._live = live
@@ -104,6 +115,7 @@ class Logins:
         self.seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
         self._new_id = new_id
         self._seconds = seconds
+        self._spooling = spooling
         self.quiet = QUIET
         self._alone = LoginStore(db, quiet=self.quiet)
         self._together = Together(self._alone)
@@ -126,14 +138,35 @@ class Logins:
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
         asked = self.asked(policy, said, from_ms(now_ms))
         try:
-            done = await self._done(asked)
+            waits = await self._spooling.waits(tenant, said.member_id, asked.visit.attempt_id)
+            done = await (self._kept(asked) if waits else self._done(asked))
         except GuardError as error:
-            return self._again(asked, await self._overtaken(asked, error))
+            if error.code is ErrorCode.UNAVAILABLE:
+                done = await self._kept(asked, error)
+            else:
+                return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
         LOGIN_SECONDS.observe(self._seconds() - began)
         self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
         return self.seal.answered(tenant, policy, done.answer, asked.visit.secret)
+
+    async def _kept(self, asked: Asked, error: GuardError | None = None) -> Done | Replay:
+        """Kept for PostgreSQL, which is out, in Valkey. Raises GuardError(UNAVAILABLE) when that is out as well."""
+        unwritten = error if isinstance(error, UnwrittenError) else None
+        visit = asked.visit
+        taken = await self._spooling.take(
+            asked.policy, visit, asked.salt, unwritten and unwritten.planned, unwritten and unwritten.snapshot
+        )
+        if isinstance(taken, Replay):
+            return taken
+        planned, answer = taken
+        if visit.asked.member_id is not None:
+            touched = (*(each.id for each in planned.rows.ended), visit.session_id)
+            self._live.forget(asked.tenant, visit.asked.member_id, touched)
+            change = Change(tenant=asked.tenant, kind=SPOOLED, member_id=visit.asked.member_id, session_ids=touched)
+            await self._changes.announce(change)
+        return Done(planned=planned, answer=answer)
 
     async def _done(self, asked: Asked) -> Done | Replay:
         """Written and told; or the same attempt as it was recorded before."""
@@ -164,7 +197,15 @@ class Logins:
 
     async def _once(self, desk: Desk, asked: Asked) -> Done | Replay | None:
         reading = await self.reading(desk, asked)
-        return reading.replay or await self.write(desk, asked, await self.decide(asked, reading))
+        if reading.replay is not None:
+            return reading.replay
+        planned = await self.decide(asked, reading)
+        try:
+            return await self.write(desk, asked, planned)
+        except GuardError as error:
+            if error.code is not ErrorCode.UNAVAILABLE:
+                raise
+            raise UnwrittenError(planned, reading.opening) from error
 
     async def decide(self, asked: Asked, reading: Reading) -> Plan:
         """What the login comes to on what was read."""

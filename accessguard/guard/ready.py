@@ -9,6 +9,7 @@ from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.geo import Geo
 from accessguard.guard.memory import Memory
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.metrics import CHANNEL_UP, HELD, POOL
 from accessguard.sessions.live import Live
@@ -21,14 +22,28 @@ class Ready:
     """Asks each part for a sign of life."""
 
     def __init__(
-        self, *, db: Database, live: Live, memory: Memory, tally: Tally, geo: Geo, now_ms: Callable[[], int]
+        self,
+        *,
+        db: Database,
+        live: Live,
+        memory: Memory,
+        tally: Tally,
+        geo: Geo,
+        spooling: Spooling,
+        now_ms: Callable[[], int],
     ) -> None:
         self._db = db
         self._live = live
         self._memory = memory
         self._tally = tally
         self._geo = geo
+        self._spooling = spooling
         self._now_ms = now_ms
+
+    @property
+    def pending(self) -> int:
+        """Logins that PostgreSQL does not have yet."""
+        return self._spooling.pending
 
     async def parts(self) -> dict[str, str]:
         """Each part and `up` or `down`; `geo` only where files are configured, and down when one of them is not in use."""

@@ -99,6 +99,7 @@ class Live:
     def __init__(self, place: Place, *, timeout_s: float) -> None:
         self._place = place
         self._pipe = Pipe(place, timeout_s=timeout_s)
+        self._patient: Pipe | None = None
         self.breaker = Breaker(Store.VALKEY, self._probe)
 
     @classmethod
@@ -113,6 +114,8 @@ class Live:
         """Close the connection."""
         self.breaker.close()
         self._pipe.close()
+        if self._patient is not None:
+            self._patient.close()
 
     async def ping(self) -> None:
         """Ask for a sign of life."""
@@ -205,7 +208,42 @@ class Live:
             on_channel=on_channel,
         )
 
-    async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int]) -> Any:
+    async def ask(self, *command: str | int | bytes) -> Any:
+        """The answer to one command."""
+        return await self._call(*command)
+
+    async def run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
+        """The answer of one script."""
+        return await self._run(what, places, values)
+
+    async def on_disk(self, place: str, *, within_ms: int) -> bool:
+        """Wait until what was written before is on Valkey's disk; False when it keeps none (no append-only file).
+
+        Raises GuardError(UNAVAILABLE) when that takes longer.
+
+        Over a connection of its own: the wait holds up whatever comes behind it. The write at `place` makes the wait
+        one for everything before it, whoever wrote that.
+        """
+        if self.breaker.refused():
+            raise _out_of_reach()
+        if self._patient is None:
+            self._patient = Pipe(self._place, timeout_s=within_ms / 1000 + 0.5)
+        try:
+            written = self._patient.call("INCR", place)
+            reached = self._patient.call("WAITAOF", 1, 0, within_ms)
+            await written
+            found: Any = await reached
+        except OSError as error:
+            raise _out_of_reach() from error
+        except hiredis.ReplyError as error:
+            if "appendonly" in str(error) or "unknown command" in str(error):
+                return False
+            raise _out_of_reach() from error
+        if int(found[0]) == 0:
+            raise _out_of_reach()
+        return True
+
+    async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:
             return await self._asked("EVALSHA", what.sha, len(places), *places, *values)
         except hiredis.ReplyError as error:
