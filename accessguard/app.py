@@ -374,6 +374,7 @@ def _set_up(config: Config) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=max(levels[config.log.level], logging.WARNING), force=True)
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # says every second what the breaker says once
     BUILD.info({"version": __version__, "python": platform.python_version()})
     present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect))
     recognise("")  # loads the recogniser's tables before the first request needs them

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
+import structlog
+
 from accessguard.metrics import BREAKER_OPEN, BREAKER_OPENED, BREAKER_REFUSED
 
 MOST_FAILURES: Final = 5
@@ -17,6 +19,7 @@ FIRST_S: Final = 0.05
 LONGEST_S: Final = 2.0
 """Waits between two probes: doubled after each, and each anything from half of that to all of it, so that workers that
 lost a store together do not come back to it together (exponential backoff with jitter)."""
+LOG: Final = structlog.get_logger("accessguard.breaker")
 
 
 class Store(StrEnum):
@@ -38,6 +41,7 @@ class Breaker:
         self.failures = 0
         self.opened = 0
         self.probes = 0
+        self._store = store
         self._probe = probe
         self._probing: asyncio.Task[None] | None = None
         self._state = BREAKER_OPEN.labels(store)
@@ -71,6 +75,7 @@ class Breaker:
         self.opened += 1
         self._state.set(1)
         self._times.inc()
+        LOG.warning("store_silent", store=self._store)
         self._probing = asyncio.get_running_loop().create_task(self._watch())
 
     async def _watch(self) -> None:
@@ -85,3 +90,4 @@ class Breaker:
                 self.open = False
         self.failures = 0
         self._state.set(0)
+        LOG.warning("store_back", store=self._store)

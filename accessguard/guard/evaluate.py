@@ -115,7 +115,7 @@ class Evaluation:
     async def _waiting(self, tenant: str, asked: Check, deadline: Deadline) -> Snapshot | None:
         """The member of a session whose login PostgreSQL does not have yet."""
         with contextlib.suppress(GuardError):
-            return await deadline.within(self._spooling.of_session(tenant, asked.session_id))
+            return await deadline.within(self._spooling.of_session(tenant, asked.session_id, out=True))
         return None
 
     async def _known(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Read | None:
@@ -309,7 +309,7 @@ class Evaluation:
         good_ms = min(end_ms, holds_ms)
         verdict = msgspec.structs.replace(
             verdict_of(decision, question.snapshot, question.policy, question.session),
-            degraded=decision.degraded or left.lost,
+            degraded=decision.degraded or left.lost or question.snapshot.waits,
             violation_id=left.violation_id if denied else None,
             challenge_id=left.challenge_id,
             ttl_ms=0 if denied else max(0, min(TTL_MS, good_ms - now_ms)),

@@ -16,6 +16,7 @@ from accessguard.guard.visit import TokenState, Visit, attempt
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Access, Code, Decision, Kind, Mode, Outcome
 from accessguard.sessions.model import (
+    WAITING,
     ClaimedDevice,
     Device,
     Ended,
@@ -90,6 +91,7 @@ def merged(stored: Snapshot | None, waiting: Snapshot | None) -> Snapshot | None
     devices = {each.id: each for each in (*stored.devices, *waiting.devices)}
     return msgspec.structs.replace(
         stored,
+        parts=stored.parts | WAITING,
         sessions=tuple((sessions | ended).values()),
         devices=tuple(
             msgspec.structs.replace(each, access=Access.BLOCKED) if each.id in blocked else each
@@ -108,7 +110,12 @@ def after(before: Snapshot | None, planned: Plan, policy: Policy) -> Snapshot:
         for each in known.sessions
         if rows.session is None or each.id != rows.session.id
     )
-    return msgspec.structs.replace(known, sessions=(*sessions, *_session(rows)), devices=_with_device(known, rows))
+    return msgspec.structs.replace(
+        known,
+        parts=known.parts | WAITING,
+        sessions=(*sessions, *_session(rows)),
+        devices=_with_device(known, rows),
+    )
 
 
 def settled(rows: LoginRows, opening: Opening) -> LoginRows:

@@ -82,9 +82,9 @@ class Spooling:
         except GuardError:
             return False
 
-    async def of_session(self, tenant: str, session_id: str) -> Snapshot | None:
-        """The member of a session that is not in PostgreSQL yet. Raises GuardError(UNAVAILABLE)."""
-        if not self.doubtful:
+    async def of_session(self, tenant: str, session_id: str, *, out: bool = False) -> Snapshot | None:
+        """The member of a session that is not in PostgreSQL yet, which may be `out` just now. Raises GuardError(UNAVAILABLE)."""
+        if not (out or self.doubtful):
             return None
         known = await self._spool.of_session(tenant, session_id)
         return None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
@@ -230,8 +230,9 @@ async def _write(tx: Database, login: Spooled) -> None:
     rows, store, members = login.rows, LoginStore(tx, quiet=QUIET), MemberStore(tx)
     if await tx.value(WRITTEN, rows.tenant, rows.attempt.id, rows.at) is not None:
         return
-    if rows.member_id is not None and rows.generation is not None:
+    if rows.member_id is not None:
         await members.ensure(rows.tenant, rows.member_id, at=rows.at)
+    if rows.member_id is not None and rows.generation is not None:
         await store.lock(rows.tenant, rows.member_id)
         session_id = rows.session.id if rows.session else None
         device_id = rows.device.id if rows.device else None
