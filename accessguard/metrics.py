@@ -81,6 +81,9 @@ FLUSH_FAILURES: Final = Counter(
 VIOLATIONS: Final = Counter(
     "accessguard_violation_hits", "Findings recorded, by effect.", ("effect",), registry=REGISTRY
 )
+FOLDS_DROPPED: Final = Counter(
+    "accessguard_folds_dropped", "Repeated hits of cases given up at the bound.", registry=REGISTRY
+)
 CHANGES: Final = Counter("accessguard_changes_received", "Pushed changes received.", registry=REGISTRY)
 CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arrive.", registry=REGISTRY)
 POOL: Final = Gauge(
