@@ -138,8 +138,10 @@ async def test_a_killed_postgres_starts_again_with_all_it_acknowledged(own):
 
 async def test_a_killed_valkey_starts_again_with_what_was_on_its_disk(own):
     """After a crash Valkey answers at the same address and knows what it has acknowledged as written."""
-    await tell(own, "SET", "key", "value")
-    await asyncio.sleep(2.5)  # `everysec` writes once a second, or the one after
+    reader, writer = await asyncio.open_unix_connection(own.redis_url.removeprefix("unix://"))
+    writer.write(b"SET key value\r\nWAITAOF 1 0 20000\r\n")
+    assert [await reader.readline() for _ in range(3)] == [b"+OK\r\n", b"*2\r\n", b":1\r\n"]
+    writer.close()
 
     await own.valkey.kill()
     await own.start_valkey()
