@@ -1,4 +1,4 @@
-"""How long a check or a login may take in all, whatever it has to ask on the way."""
+"""How long a check may take in all, whatever it has to ask on the way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """The moment `seconds` from now; `entry` is what it is the deadline of (`check` or `login`)."""
+    """The moment `seconds` from now; `entry` is what it is the deadline of."""
 
     __slots__ = ("_at", "_clock", "_misses")
 

@@ -156,7 +156,11 @@ class Logins:
         unwritten = error if isinstance(error, UnwrittenError) else None
         visit = asked.visit
         taken = await self._spooling.take(
-            asked.policy, visit, asked.salt, unwritten and unwritten.planned, unwritten and unwritten.snapshot
+            asked.policy,
+            visit,
+            asked.salt,
+            unwritten.planned if unwritten else None,
+            unwritten.snapshot if unwritten else None,
         )
         if isinstance(taken, Replay):
             return taken

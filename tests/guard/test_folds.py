@@ -12,6 +12,7 @@ import pytest
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.folds import Folds
+from accessguard.metrics import FOLDS_DROPPED
 from accessguard.rules.model import Code, Effect, Mode
 from accessguard.violations.model import Found, ViolationFilter
 from accessguard.violations.store import ViolationStore
@@ -172,9 +173,9 @@ async def test_hits_that_wait_are_bounded_and_counted(store, tenant, monkeypatch
 
     monkeypatch.setattr(room, "MOST_PENDING", 2)
     folds = Folds(store)
-    before = room.FOLDS_DROPPED._value.get()
+    before = FOLDS_DROPPED._value.get()
     for member in ("m0", "m1", "m2", "m0"):
         folds.again(tenant.name, found(member))
 
     assert [each.hits for each in folds._pending.values()] == [2, 1]
-    assert room.FOLDS_DROPPED._value.get() - before == 1
+    assert FOLDS_DROPPED._value.get() - before == 1
