@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from accessguard.errors import ErrorCode, GuardError
 from tests.journeys.outage import Outage, outage, until
 from tests.service import CHROME, FIREFOX, Tenant, items, running
 
@@ -256,3 +258,142 @@ async def test_operators_are_told_how_much_waits(there, tenant):
     assert (during.status, during.headers["AccessGuard-Pending"]) == (503, "1")
     assert (ready.status, ready["pending"], ready["parts"]["postgres"]) == (200, 1, "down")
     assert "AccessGuard-Pending" not in (await tenant.see("/v1/members")).headers
+
+
+async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(there, tenant, monkeypatch):
+    """What is found in the stream and in the log is passed over, and let go."""
+    spooling = there.worker.context.spooling
+    let_go, failed = spooling._spool.let_go, []
+
+    async def once(entry: Any, *, dead: bool = False) -> None:
+        if not failed:
+            failed.append(entry)
+            raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+        await let_go(entry, dead=dead)
+
+    await out(there, tenant)
+    login = await tenant.login("ana")
+    monkeypatch.setattr(spooling._spool, "let_go", once)
+    await there.start_postgres()
+    await until(lambda: bool(failed))
+    await until(lambda: spooling.pending == 0)
+
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    assert line["id"] == login["attempt_id"]
+    assert (await tenant.check(login))["decision"] == "allow"
+
+
+async def test_a_login_whose_write_may_or_may_not_have_arrived_is_there_once(there, tenant, monkeypatch):
+    """PostgreSQL had committed it when its answer was lost; what was decided is what is answered."""
+    desk = there.worker.context.logins._together
+    record = desk.record
+
+    async def unheard(rows: Any) -> None:
+        await record(rows)
+        raise GuardError(ErrorCode.UNAVAILABLE, "lost")
+
+    monkeypatch.setattr(desk, "record", unheard)
+    login = await tenant.login("ana")
+    monkeypatch.undo()
+    await there.drained()
+
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    (session,) = items(await tenant.see("/v1/members/ana/sessions"))
+    assert (login.status, login["degraded"]) == (200, True)
+    assert (line["id"], session["id"]) == (login["attempt_id"], login["session"]["id"])
+    again = await tenant.login("ana", device_token=login["device"]["token"])
+    assert again["device"]["id"] == login["device"]["id"]
+
+
+async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
+    """Operators read, and are told to come back when they write; logins wait."""
+    login = await tenant.login("ana")
+    await _tell_postgres(there, "ALTER SYSTEM SET default_transaction_read_only = on")
+    try:
+        page = await tenant.see("/v1/members")
+        note = await tenant.call("PATCH", "/v1/members/ana", {"note": "x"}, role="supervisor")
+        check = await tenant.check(login)
+        waiting = await tenant.login("ben")
+    finally:
+        await _tell_postgres(there, "ALTER SYSTEM RESET default_transaction_read_only")
+    await there.drained()
+
+    assert (page.status, check["decision"]) == (200, "allow")
+    assert (note.status, "Retry-After" in note.headers) == (503, True)
+    assert (waiting.status, waiting["degraded"]) == (200, True)
+    assert there.worker.context.ready._db.breaker.open is False
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+
+
+async def test_a_valkey_that_is_full_costs_no_beat_and_no_login(there, tenant):
+    """What it does not take goes to PostgreSQL."""
+    live = there.worker.context.ready._live
+    login = await tenant.login("ana")
+    await live.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        check = await tenant.check(login, activity="lesson_open")
+        other = await tenant.login("ben")
+        await there.worker.context.activity.flush()
+    finally:
+        await live.ask("CONFIG", "SET", "maxmemory", "0")
+
+    card = await tenant.see("/v1/members/ana")
+    assert (check["decision"], other.status, other["degraded"]) == ("allow", 200, False)
+    assert card["last_activity"]["session_id"] == login["session"]["id"]
+
+
+async def test_a_valkey_that_hangs_is_left_alone_and_missed_by_nobody(there, tenant):
+    """Checks with their beats and logins are decided on PostgreSQL, after a few calls without even asking."""
+    live = there.worker.context.ready._live
+    logins = [await tenant.login(f"m{each}") for each in range(10)]
+    await there.freeze_valkey()
+    try:
+        async with asyncio.timeout(60):
+            checks = await asyncio.gather(*(tenant.check(each, activity="lesson_open") for each in logins))
+            await until(lambda: live.breaker.open)
+            login = await tenant.login("ben")
+            await there.worker.context.activity.flush()
+    finally:
+        await there.thaw_valkey()
+    await until(lambda: not live.breaker.open)
+
+    assert {each["decision"] for each in checks} == {"allow"}
+    assert (login.status, login["degraded"]) == (200, False)
+    for each in range(10):
+        assert (await tenant.see(f"/v1/members/m{each}"))["last_activity"] is not None
+
+
+async def test_a_block_holds_when_valkey_comes_back_before_postgres(there, tenant):
+    """What was held is forgotten only once it can be read anew."""
+    changes = there.worker.context.changes
+    login = await tenant.login("ana")
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await tenant.check(login)
+    await out(there, tenant)
+    await there.kill_valkey()
+    await until(lambda: not changes._memory.trusted)
+    await there.stores.start_valkey()
+    await until(lambda: changes._back)
+
+    during = await tenant.check(login)
+    await back(there)
+    await until(lambda: changes._memory.trusted)
+
+    assert during["reason"]["code"] == "device_blocked"
+    assert (await tenant.check(login))["reason"]["code"] == "device_blocked"
+
+
+async def _tell_postgres(there: Outage, statement: str) -> None:
+    """Change a setting for every session that begins, and for those that are there."""
+    connection = await asyncpg.connect(there.stores.database_url)
+    try:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(statement)
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    wanted = "on" if " = on" in statement else "off"
+    db = there.worker.context.ready._db
+    async with asyncio.timeout(30):
+        while await db.value("SHOW default_transaction_read_only") != wanted:
+            await asyncio.sleep(0.01)
