@@ -65,6 +65,7 @@ class Outage:
         """Wait until PostgreSQL answers again and nothing waits any more."""
         for each in workers or (self.worker,):
             await until(lambda each=each: not each.context.ready._db.breaker.open)  # type: ignore[misc]
+            await until(lambda each=each: not each.context.ready._live.breaker.open)  # type: ignore[misc]
             await each.context.spooling.look()
             await until(lambda each=each: each.context.spooling.pending == 0)  # type: ignore[misc]
 

@@ -37,8 +37,16 @@ async def tenant(there: Outage) -> AsyncIterator[Tenant]:
     await there.drained()
 
 
+async def known(there: Outage, tenant: Tenant) -> None:
+    """The worker holds the tenant's rules, and has heard of every change of them."""
+    await asyncio.sleep(0.3)
+    await tenant.check("nobody")
+    assert there.worker.context.book.held(tenant.name) is not None
+
+
 async def out(there: Outage, tenant: Tenant) -> None:
     """PostgreSQL is gone, and the worker has noticed."""
+    await known(there, tenant)
     await there.kill_postgres()
     breaker = there.worker.context.ready._db.breaker
     while not breaker.open:
@@ -170,6 +178,7 @@ async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(the
 async def test_a_store_that_hangs_is_left_alone_after_a_few_calls(there, tenant):
     """PostgreSQL stands still, with every connection open: checks and logins are answered, and it is not asked again and again."""
     breaker = there.worker.context.ready._db.breaker
+    await known(there, tenant)
     await there.freeze_postgres()
     try:
         async with asyncio.timeout(60):
@@ -194,6 +203,7 @@ async def test_with_both_stores_out_a_login_is_told_to_come_back(there, tenant):
     """503 with Retry-After; a session in memory goes on."""
     login = await tenant.login("ana")
     await tenant.check(login)
+    await known(there, tenant)
     await there.freeze_valkey()
     await out(there, tenant)
 
@@ -263,7 +273,7 @@ async def test_operators_are_told_how_much_waits(there, tenant):
 async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(there, tenant, monkeypatch):
     """What is found in the stream and in the log is passed over, and let go."""
     spooling = there.worker.context.spooling
-    let_go, failed = spooling._spool.let_go, []
+    let_go, failed = spooling._spool.let_go, list[Any]()
 
     async def once(entry: Any, *, dead: bool = False) -> None:
         if not failed:
