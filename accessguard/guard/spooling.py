@@ -8,6 +8,7 @@ See docs/decisions/0006-spool.md.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -139,10 +140,8 @@ class Spooling:
     async def run(self) -> None:
         """Look once a second until cancelled; drain when there is something and PostgreSQL answers."""
         while True:
-            try:
+            with contextlib.suppress(GuardError):
                 await self.look()
-            except GuardError:
-                self._trouble = time.monotonic()
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
