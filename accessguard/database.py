@@ -65,8 +65,8 @@ REFUSED = (
 SETTINGS: Final = {"application_name": "accessguard", "timezone": "UTC", "enable_seqscan": "off", "jit": "off"}
 
 
-POOL_WAIT_S: Final = 1.0
-"""How long a call waits while all connections are in use: longer than any statement of a check or a login takes."""
+POOL_WAIT_S: Final = 5.0
+"""How long a call waits at most while all connections are in use: members who free places all at once wait for each other."""
 MOST_WAITING: Final = 256
 """Calls that may wait for a connection; the next one is refused at once."""
 PROBE: Final = "SELECT 1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -285,8 +286,11 @@ async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(t
     login = await tenant.login("ana")
     monkeypatch.setattr(spooling._spool, "let_go", once)
     await there.start_postgres()
-    await until(lambda: bool(failed))
-    await until(lambda: spooling.pending == 0)
+    await until(lambda: not there.worker.context.ready._db.breaker.open)
+    with contextlib.suppress(GuardError):
+        await spooling.look()
+    await there.drained()
+    assert failed
 
     (line,) = items(await tenant.see("/v1/members/ana/logins"))
     assert line["id"] == login["attempt_id"]
