@@ -52,6 +52,7 @@ from accessguard.guard.ready import Ready
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
@@ -99,6 +100,7 @@ class Parts:
         )
         self.upkeep = Upkeep(db, now_ms=now_ms)
         self.sharing = Sharing(db=db, now_ms=now_ms)
+        self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
         self.keys = key_files(config, device_tokens, session_tokens)
@@ -124,6 +126,7 @@ class Parts:
             tokens=device_tokens,
             shown=self.shown,
             geo=self.geo,
+            spooling=self.spooling,
         )
         checks = Checks(
             live=live,
@@ -134,6 +137,7 @@ class Parts:
             tally=tally,
             evaluation=evaluation,
             seconds=seconds,
+            deadline_s=config.server.check_deadline_ms / 1000,
         )
         self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         logins = Logins(
@@ -148,6 +152,7 @@ class Parts:
             identifier_key=config.keys.identifier,
             new_id=uuid7,
             seconds=seconds,
+            spooling=self.spooling,
         )
         self.context = Context(
             checks=checks,
@@ -160,7 +165,16 @@ class Parts:
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,
-            ready=Ready(db=db, live=live, memory=memory, tally=tally, geo=self.geo, keys=self.keys, now_ms=now_ms),
+            ready=Ready(
+                db=db,
+                live=live,
+                memory=memory,
+                tally=tally,
+                geo=self.geo,
+                keys=self.keys,
+                spooling=self.spooling,
+                now_ms=now_ms,
+            ),
             sessions=sessions,
             history=HistoryStore(db),
             members=MemberStore(db),
@@ -178,6 +192,7 @@ class Parts:
             activity=self.activity,
             folds=self.folds,
             geo=self.geo,
+            spooling=self.spooling,
             keyring=_keyring(config),
             trusted=networks(config.server.trusted_networks),
             trust_unix=config.server.trust_unix_socket,
@@ -194,7 +209,8 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
-            "activity": lambda: self.activity.run(FLUSH_S),
+            "spool": self.spooling.run,
+            "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
             "sharing": self.sharing.run,
@@ -217,6 +233,8 @@ class Parts:
             await self._db.close()
 
     async def _last_flush(self) -> None:
+        with contextlib.suppress(GuardError):
+            await self.spooling.look()
         for what, flush in (("activity", self.activity.flush), ("violations", self.folds.flush)):
             try:
                 await flush()

@@ -52,6 +52,7 @@ class Server(Section, frozen=True, kw_only=True):
 
     `unix_socket` is a path, None for none. `trusted_networks` are its own
     proxies; with `trust_unix_socket` so is whoever may connect to the socket.
+    `check_deadline_ms` is how long a check may take that is not answered from memory.
     """
 
     host: str = "127.0.0.1"
@@ -65,6 +66,7 @@ class Server(Section, frozen=True, kw_only=True):
     shutdown_s: NotNegative = 10
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     drain_s: NotNegative = 30
+    check_deadline_ms: Positive = 100
 
 
 class Database(Hidden, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -10,7 +11,9 @@ from typing import Any, Final, TypeAlias
 import asyncpg
 import msgspec
 
+from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.metrics import POOL_REFUSED
 
 Row: TypeAlias = asyncpg.Record
 
@@ -32,6 +35,18 @@ OUT_OF_REACH = (
     asyncpg.exceptions.SerializationError,
 )
 
+# Of these, what means that nobody is there or that nobody listens; the others are answers, and say that it lives.
+SILENT = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+)
+
 # A NOT NULL that is violated is a statement's way to refuse a row that is somebody else's by now.
 # What means "the caller's value is none that can be kept or compared": NUL in a text, a year past the calendar.
 REFUSED = (
@@ -50,16 +65,30 @@ REFUSED = (
 SETTINGS: Final = {"application_name": "accessguard", "timezone": "UTC", "enable_seqscan": "off", "jit": "off"}
 
 
+POOL_WAIT_S: Final = 5.0
+"""How long a call waits at most while all connections are in use: members who free places all at once wait for each other."""
+MOST_WAITING: Final = 256
+"""Calls that may wait for a connection; the next one is refused at once."""
+PROBE: Final = "SELECT 1"
+PROBE_S: Final = 1.0
+GIVE_BACK_S: Final = 1.0
+"""How long a statement that was given up may take to be cancelled before its connection is cut."""
+
+
 class Database:
     """A bounded pool of connections; every failure to reach the server is UNAVAILABLE.
 
     A value that PostgreSQL does not take is INVALID, a key that is taken is CONFLICT.
-    `timeout_s` bounds each call, the wait for a connection included.
+    `timeout_s` bounds each call, the wait for a connection included. A server
+    that does not answer is left alone until it does (`Breaker`).
     """
 
     def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._waiting = 0
+        self._leaving: set[asyncio.Task[None]] = set()
+        self.breaker = Breaker(Store.POSTGRES, self._probe)
 
     @classmethod
     async def connect(cls, url: str, *, size: int, timeout_s: float = 5.0) -> Database:
@@ -73,7 +102,7 @@ class Database:
                 min_size=min(2, size),
                 max_size=size,
                 timeout=timeout_s,
-                # no command_timeout: `asyncio.timeout` around each call bounds the wait for a connection as well
+                # no command_timeout: each call says how much is left of its own
                 max_inactive_connection_lifetime=60.0,
                 init=_prepare,
                 reset=_nothing,
@@ -85,6 +114,9 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool; a connection that does not come back in `timeout_s` is cut."""
+        self.breaker.close()
+        if self.breaker.open:
+            self._pool.terminate()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._pool.close()
@@ -103,23 +135,14 @@ class Database:
 
     async def fetch(self, statement: str, *values: object, timeout_s: float | None = None) -> list[Row]:
         """Every row of one statement. Raises GuardError(UNAVAILABLE)."""
-        try:
-            async with asyncio.timeout(timeout_s or self._timeout_s), self._pool.acquire() as connection:
-                return list(await connection.fetch(statement, *values))
-        except OUT_OF_REACH as error:
-            raise _unavailable() from error
-        except REFUSED as error:
-            raise _refused(error) from error
+        async with self._lent(timeout_s or self._timeout_s) as (connection, left_s):
+            return list(await connection.fetch(statement, *values, timeout=left_s))
 
     async def row(self, statement: str, *values: object, timeout_s: float | None = None) -> Row | None:
         """The first row of one statement, or None. Raises GuardError(UNAVAILABLE)."""
-        try:
-            async with asyncio.timeout(timeout_s or self._timeout_s), self._pool.acquire() as connection:
-                return await connection.fetchrow(statement, *values)
-        except OUT_OF_REACH as error:
-            raise _unavailable() from error
-        except REFUSED as error:
-            raise _refused(error) from error
+        async with self._lent(timeout_s or self._timeout_s) as (connection, left_s):
+            found: Row | None = await connection.fetchrow(statement, *values, timeout=left_s)
+            return found
 
     async def value(self, statement: str, *values: object, timeout_s: float | None = None) -> Any:
         """The first column of the first row, or None. Raises GuardError(UNAVAILABLE)."""
@@ -132,13 +155,82 @@ class Database:
 
         Raises GuardError(UNAVAILABLE) when the commit did not reach the server.
         """
+        async with self._lent(self._timeout_s) as (connection, left_s):
+            # Cut, not cancelled: a transaction whose caller has gone is undone whatever it waits for.
+            timer = asyncio.get_running_loop().call_later(left_s, connection.terminate)
+            try:
+                async with connection.transaction():
+                    yield _Transaction(connection, timeout_s=self._timeout_s)
+            finally:
+                timer.cancel()
+
+    @asynccontextmanager
+    async def _lent(self, timeout_s: float) -> AsyncIterator[tuple[Any, float]]:
+        """A connection, and the seconds that are left for what it is wanted for."""
+        if self.breaker.refused():
+            raise _unavailable()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection, connection.transaction():
-                yield _Transaction(connection, timeout_s=self._timeout_s)
+            connection = await self._acquired(timeout_s)
+            try:
+                yield connection, max(0.001, deadline - clock())
+            except BaseException:
+                self._give_back(connection)
+                raise
+            await self._pool.release(connection)
         except OUT_OF_REACH as error:
+            self._heard(error)
             raise _unavailable() from error
         except REFUSED as error:
+            self.breaker.succeeded()
             raise _refused(error) from error
+        self.breaker.succeeded()
+
+    async def _acquired(self, timeout_s: float) -> Any:
+        """A connection of the pool; who would have to wait behind too many others, or too long, is told so."""
+        if self._waiting >= MOST_WAITING:
+            POOL_REFUSED.labels("queue").inc()
+            raise _exhausted()
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(min(timeout_s, POOL_WAIT_S)):
+                return await self._pool.acquire()
+        except TimeoutError:
+            if self._pool.get_size() < self._pool.get_max_size():
+                raise  # not the others' fault: the server lets nobody in
+            POOL_REFUSED.labels("wait").inc()
+            raise _exhausted() from None
+        finally:
+            self._waiting -= 1
+
+    def _give_back(self, connection: Any) -> None:
+        """Let go of a connection whose call failed, without waiting: what it still does may have to be cancelled."""
+        leaving = asyncio.get_running_loop().create_task(self._returned(connection))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
+    async def _returned(self, connection: Any) -> None:
+        with contextlib.suppress(*OUT_OF_REACH, asyncpg.PostgresError):
+            await self._pool.release(connection, timeout=GIVE_BACK_S)
+
+    def _heard(self, error: BaseException) -> None:
+        if isinstance(error, SILENT):
+            self.breaker.failed()
+        else:
+            self.breaker.succeeded()
+
+    async def _probe(self) -> None:
+        """Ask for a sign of life. Raises OSError."""
+        try:
+            async with asyncio.timeout(PROBE_S):
+                connection = await self._pool.acquire()
+            try:
+                await connection.fetchval(PROBE, timeout=PROBE_S)
+            finally:
+                self._give_back(connection)
+        except (*OUT_OF_REACH, asyncpg.PostgresError) as error:
+            raise OSError("no sign of life") from error
 
 
 class _Transaction(Database):
@@ -187,6 +279,10 @@ def _raw(text: str) -> msgspec.Raw:
 
 def _unavailable() -> GuardError:
     return GuardError(ErrorCode.UNAVAILABLE, "The database is out of reach; try again shortly.")
+
+
+def _exhausted() -> GuardError:
+    return GuardError(ErrorCode.UNAVAILABLE, "Too much is under way; try again shortly.")
 
 
 def _refused(error: asyncpg.PostgresError) -> GuardError:

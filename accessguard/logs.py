@@ -32,6 +32,7 @@ def set_up_logs(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=max(LEVELS[level], logging.WARNING), force=True)
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)  # says every second what the breaker says once
 
 
 class JsonLines(logging.Formatter):

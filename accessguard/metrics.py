@@ -81,10 +81,48 @@ FLUSH_FAILURES: Final = Counter(
 VIOLATIONS: Final = Counter(
     "accessguard_violation_hits", "Findings recorded, by effect.", ("effect",), registry=REGISTRY
 )
+FOLDS_DROPPED: Final = Counter(
+    "accessguard_folds_dropped", "Repeated hits of cases given up at the bound.", registry=REGISTRY
+)
 CHANGES: Final = Counter("accessguard_changes_received", "Pushed changes received.", registry=REGISTRY)
 CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arrive.", registry=REGISTRY)
 POOL: Final = Gauge(
     "accessguard_database_connections", "Connections to PostgreSQL by state.", ("state",), registry=REGISTRY
+)
+POOL_REFUSED: Final = Counter(
+    "accessguard_database_refused",
+    "Calls that got no connection in time because all were in use (wait), or because too many waited (queue).",
+    ("reason",),
+    registry=REGISTRY,
+)
+BREAKER_OPEN: Final = Gauge(
+    "accessguard_breaker_open",
+    "1 while a store is left alone because it does not answer.",
+    ("store",),
+    registry=REGISTRY,
+)
+BREAKER_OPENED: Final = Counter(
+    "accessguard_breaker_opened", "Times that a store stopped answering.", ("store",), registry=REGISTRY
+)
+BREAKER_REFUSED: Final = Counter(
+    "accessguard_breaker_refused", "Calls to a store that were not even tried.", ("store",), registry=REGISTRY
+)
+DEADLINE_MISSES: Final = Counter(
+    "accessguard_deadline_misses",
+    "Checks that went on without a store because it took too long.",
+    ("entry",),
+    registry=REGISTRY,
+)
+SPOOL_LENGTH: Final = Gauge("accessguard_spool_length", "Logins that wait in Valkey for PostgreSQL.", registry=REGISTRY)
+SPOOL_AGE: Final = Gauge(
+    "accessguard_spool_oldest_age_seconds", "How long the oldest of them has waited.", registry=REGISTRY
+)
+SPOOLED: Final = Counter(
+    "accessguard_spooled_logins",
+    "Logins by what became of them while PostgreSQL was out: kept, again (a retry), full (503), unsynced (kept, but "
+    "Valkey has no append-only file), drained, dead.",
+    ("result",),
+    registry=REGISTRY,
 )
 GEO_FILES: Final = Gauge("accessguard_geo_files", "Configured geo files by state.", ("state",), registry=REGISTRY)
 GEO_AGE: Final = Gauge(
@@ -155,6 +193,12 @@ def present_at_zero(
         (BEATS, ("moved", "early")),
         (VIOLATIONS, effects),
         (POOL, ("used", "idle")),
+        (POOL_REFUSED, ("wait", "queue")),
+        (BREAKER_OPEN, ("postgres", "valkey")),
+        (BREAKER_OPENED, ("postgres", "valkey")),
+        (BREAKER_REFUSED, ("postgres", "valkey")),
+        (DEADLINE_MISSES, ("check",)),
+        (SPOOLED, ("kept", "again", "full", "unsynced", "drained", "dead")),
         (GEO_FILES, ("loaded", "old", "damaged", "missing")),
         (KEY_FILES, ("loaded", "missing", "damaged")),
         (RECOGNITIONS, ("memory", "database", "provisional")),

@@ -15,7 +15,7 @@ from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
 from accessguard.app import open_parts, service
-from accessguard.config import Config, Database, Geo, Keys, Redis, Tenants, Tokens
+from accessguard.config import Config, Database, Geo, Keys, Redis, Server, Tenants, Tokens
 from accessguard.serving import lane_protocol
 from accessguard.signing import SigningKey
 
@@ -140,6 +140,9 @@ def token(tenant: str, role: str, subject: str = "tests", **claims: Any) -> str:
 def config(database_url: str, redis_url: str, *geo: str) -> Config:
     """The configuration of a worker of the tests, with these geographic files."""
     return Config(
+        server=Server(
+            check_deadline_ms=5_000
+        ),  # on a machine where much goes on at once; what is late has tests of its own
         database=Database(url=database_url),
         redis=Redis(url=redis_url),
         geo=Geo(files=geo),

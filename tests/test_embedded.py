@@ -88,10 +88,10 @@ async def test_postgres_runs_with_the_settings_of_a_production_server(stores, se
     assert answer == value
 
 
-async def test_valkey_answers_and_keeps_nothing_on_disk(stores):
-    """Valkey holds what may be lost, so it writes neither a journal nor a snapshot."""
+async def test_valkey_answers_and_keeps_a_journal(stores):
+    """Logins may wait in it, so it writes down what it does; no snapshot besides."""
     assert await tell(stores, "SET", "key", "value") == "+OK"
-    assert not any((stores.folder / "valkey").iterdir())
+    assert [each.name for each in (stores.folder / "valkey").iterdir()] == ["appendonlydir"]
 
 
 async def test_the_sockets_lie_in_a_private_folder_with_a_short_path(stores):
@@ -136,14 +136,17 @@ async def test_a_killed_postgres_starts_again_with_all_it_acknowledged(own):
     assert await ask(own, "SELECT answer FROM kept") == 42
 
 
-async def test_a_killed_valkey_starts_again_empty(own):
-    """After a crash Valkey answers at the same address and has forgotten everything."""
-    await tell(own, "SET", "key", "value")
+async def test_a_killed_valkey_starts_again_with_what_was_on_its_disk(own):
+    """After a crash Valkey answers at the same address and knows what it has acknowledged as written."""
+    reader, writer = await asyncio.open_unix_connection(own.redis_url.removeprefix("unix://"))
+    writer.write(b"SET key value\r\nWAITAOF 1 0 20000\r\n")
+    assert [await reader.readline() for _ in range(3)] == [b"+OK\r\n", b"*2\r\n", b":1\r\n"]
+    writer.close()
 
     await own.valkey.kill()
     await own.start_valkey()
 
-    assert await tell(own, "GET", "key") == "$-1"
+    assert await tell(own, "GET", "key") == "$5"
 
 
 async def test_a_service_that_is_killed_leaves_no_server_running(tmp_path):

@@ -66,14 +66,14 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
     return written_reply(answer)
 
 
-async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
+async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
     known = ctx.checks.about(tenant, asked)
     if known is not None:
         if ctx.checks.stands(known, asked, now_ms):
             return written(ctx, known, asked.session_id, now_ms, wish)
         if ctx.checks.goes_on(known, now_ms) and await asyncio.shield(ctx.checks.beating(tenant, asked, known, now_ms)):
             return plainly(known, asked.session_id)
-    return await decided(ctx, tenant, asked, now_ms, wish)
+    return await decided(ctx, tenant, asked, now_ms, wish, company=company)
 
 
 async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: int, wish: Wish) -> list[bytes]:
@@ -94,14 +94,15 @@ async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: i
         if beat.result():
             answers[place] = plainly(known, asked[place].session_id)
     rest = [place for place in range(len(asked)) if place not in answers]
-    made = await asyncio.gather(*(decided(ctx, tenant, asked[place], now_ms, wish) for place in rest))
+    company = len(asked)
+    made = await asyncio.gather(*(decided(ctx, tenant, asked[place], now_ms, wish, company=company) for place in rest))
     answers.update(zip(rest, made, strict=True))
     return [answers[place] for place in range(len(asked))]
 
 
-async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish) -> bytes:
-    """The answer as JSON, decided anew. Raises GuardError(UNAVAILABLE)."""
-    verdict = await ctx.checks.decide(tenant, asked, now_ms)
+async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
+    """The answer as JSON, decided anew; `company` is how many are asked together. Raises GuardError(UNAVAILABLE)."""
+    verdict = await ctx.checks.decide(tenant, asked, now_ms, *((company,) if company > 1 else ()))
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain, listener=listening(ctx, tenant, wish())))

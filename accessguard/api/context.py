@@ -27,6 +27,7 @@ from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.simulation import Simulations
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
@@ -73,6 +74,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     activity: ActivityLog
     folds: Folds
     geo: Geo
+    spooling: Spooling
     keyring: Keyring
     trusted: Networks
     trust_unix: bool

@@ -279,6 +279,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "os": "Windows",
     "params": {"max": 2, "window_days": 30, "per": "member"},
     "parts": {"postgres": "up", "valkey": "up", "channel": "up"},
+    "pending": 0,
     "phone": "+55 11 5550 0123",
     "priority": 0,
     "product_id": "course-42",

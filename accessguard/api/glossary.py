@@ -391,6 +391,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "TenantReply.name": "The tenant's name.",
     "TenantRequest.name": "The tenant's name; left out, its id.",
     "Health.status": "Whether it may serve.",
+    "pending": "How many logins wait in Valkey for PostgreSQL, as this worker last saw.",
     "parts": "Each part by name, `up` or `down`; `geo` also `old`, `damaged` or `missing`, which makes nobody unready.",
     # RFC 9457
     "type": "The kind of problem, for machines.",

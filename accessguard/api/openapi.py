@@ -200,7 +200,11 @@ def _health(path: str, handler: Callable[..., Any], found: Schemas) -> dict[str,
     summary, description, _ = _words(handler)
     answers = {"200": {"description": "All is well.", "content": _content(Health, found)}}
     if path == "/readyz":
-        down = {"status": "unavailable", "parts": {"postgres": "down", "valkey": "up", "channel": "up"}}
+        down = {
+            "status": "unavailable",
+            "parts": {"postgres": "down", "valkey": "down", "channel": "down"},
+            "pending": 0,
+        }
         content = {JSON: {"schema": found.reference(Health), "example": down}}
         answers["503"] = {"description": "This worker may not serve; `parts` says why.", "content": content}
     return {

@@ -28,7 +28,9 @@ from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT
 from accessguard.api.keys import Role
 from accessguard.api.read import Paging
+from accessguard.api.reply import problem
 from accessguard.devices.model import Device
+from accessguard.errors import GuardError
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.model import Check, Login
 from accessguard.guard.simulation import Simulation
@@ -45,6 +47,9 @@ ROOT: Final = frozenset({Role.ROOT})
 ADMINISTRATORS: Final = ROOT | {Role.ADMINISTRATOR}
 SUPERVISORS: Final = ADMINISTRATORS | {Role.SUPERVISOR}
 ATTENDANTS: Final = SUPERVISORS | {Role.ATTENDANT}
+
+PENDING: Final = "AccessGuard-Pending"
+"""How many logins an answer to an operator does not know of yet, because PostgreSQL was out; absent when there are none."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,8 +239,16 @@ def add_routes(app: web.Application) -> None:
 def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         ctx = request.app[CONTEXT]
-        request[ASKING] = await admit(request, ctx, route.roles, installation=route.installation)
-        return await route.handler(request)
+        try:
+            request[ASKING] = await admit(request, ctx, route.roles, installation=route.installation)
+            response = await route.handler(request)
+        except GuardError as error:
+            if not ctx.ready.pending or route.roles == PLATFORM:
+                raise
+            response = problem(error)
+        if ctx.ready.pending and route.roles != PLATFORM and not response.prepared:
+            response.headers[PENDING] = str(ctx.ready.pending)
+        return response
 
     handle.__doc__ = route.handler.__doc__
     return handle

@@ -20,12 +20,14 @@ async def healthz(_: web.Request) -> web.Response:
 async def readyz(request: web.Request) -> web.Response:
     """Say whether this worker may serve, and which part is down.
 
-    Checks go on without Valkey, slower; without PostgreSQL nobody new comes
-    in, so that alone makes it 503.
+    Without Valkey checks go on, slower; without PostgreSQL logins wait. Only
+    without both is it 503.
     """
-    parts = await request.app[CONTEXT].ready.parts()
-    up = parts["postgres"] == "up"
-    return reply(Health(status="ok" if up else "unavailable", parts=parts), status=200 if up else 503)
+    ready = request.app[CONTEXT].ready
+    parts = await ready.parts()
+    up = "up" in (parts["postgres"], parts["valkey"])
+    health = Health(status="ok" if up else "unavailable", parts=parts, pending=ready.pending)
+    return reply(health, status=200 if up else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -448,10 +448,11 @@ class TenantsPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the service lives, or may serve; `parts` says which part is down."""
+    """Whether the service lives, or may serve; `parts` says which part is down, `pending` how many logins wait."""
 
     status: Literal["ok", "unavailable"]
     parts: dict[str, str]
+    pending: int = 0
 
 
 def check_reply(verdict: Verdict, *, explain: bool, listener: Listener = ANYBODY) -> CheckReply:

@@ -71,7 +71,7 @@ class Embedded:
         self.postgres = await start_postgres(self.folder / "postgres", self.runtime)
 
     async def start_valkey(self) -> None:
-        """Start Valkey, empty, after a stop or a kill as at first."""
+        """Start Valkey, after a stop or a kill as at first."""
         self.valkey = await start_valkey(self.folder / "valkey", self.runtime)
 
     async def stop(self) -> None:

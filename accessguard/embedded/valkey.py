@@ -1,4 +1,4 @@
-"""The Valkey of the embedded stores: in memory alone, on a Unix socket."""
+"""The Valkey of the embedded stores: on a Unix socket, with a journal (append-only file)."""
 
 import asyncio
 import signal
@@ -11,8 +11,9 @@ START_S: Final = 10
 SETTINGS: Final = {
     "port": "0",
     "unixsocketperm": "700",
-    "appendonly": "no",
-    "save": "",  # what Valkey holds may be lost at any time
+    "appendonly": "yes",  # logins wait here while PostgreSQL is out, and are acknowledged once they are on the disk
+    "appendfsync": "everysec",
+    "save": "",
     "maxmemory-policy": "noeviction",
     "daemonize": "no",
     "logfile": "",

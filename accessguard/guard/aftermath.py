@@ -65,11 +65,13 @@ class Aftermath:
         self._changes = changes
         self._new_id = new_id
 
+    def concerns(self, question: Question, decision: Decision) -> bool:
+        """Whether there may be anything to see to; nearly always there is not."""
+        return cases(decision) > 0 or bool(question.policy.needs & Need.NETWORKS)
+
     async def of(self, question: Question, decision: Decision) -> Left:
-        """See to everything that a decision leaves behind; nearly always that is nothing."""
+        """See to everything that a decision leaves behind."""
         found = self._found(question, decision)
-        if not found and not question.policy.needs & Need.NETWORKS:
-            return NOTHING
         left = await self._recorded(question, found, decision)
         try:
             await self._noted(question, decision)

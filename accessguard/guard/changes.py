@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Final
 
 from accessguard.errors import GuardError
@@ -17,6 +18,7 @@ from accessguard.metrics import CHANGES
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
 from accessguard.sessions.live import Change, Live
+from accessguard.sessions.model import Snapshot
 from accessguard.sessions.store import SessionStore
 
 POLL_S: Final = 2.0
@@ -24,6 +26,10 @@ MOST_AT_ONCE: Final = 500
 """Rows of one page: a millisecond, during which no check is answered."""
 OVERLAP: Final = 3
 """Numbers are drawn before their commit, so each poll looks back to where the third one before it began."""
+
+SPOOLED: Final = "login_spooled"
+"""A login that PostgreSQL does not have yet: what was known of the member before it is still worth knowing."""
+MOST_ASIDE: Final = 10_000
 
 
 class Changes:
@@ -38,6 +44,9 @@ class Changes:
         self._sessions = sessions
         self._policies = policies
         self._marks: list[int] = []
+        self._aside: dict[tuple[str, str], Snapshot] = {}
+        self._back = False
+        self.spooled_at = 0.0
 
     async def announce(self, change: Change) -> None:
         """Apply a committed change here, then push it; when it cannot be pushed, the generations still tell."""
@@ -52,19 +61,47 @@ class Changes:
         CHANGES.inc()
         if change.member_id is None:
             self._book.drop(change.tenant)
+            return
+        if change.kind == SPOOLED:
+            self._set_aside(change.tenant, change.member_id)
+            self.spooled_at = time.monotonic()
         else:
-            self._memory.drop(change.tenant, change.member_id, change.session_ids)
+            self._aside.pop((change.tenant, change.member_id), None)
+        self._memory.drop(change.tenant, change.member_id, change.session_ids)
+
+    def last_known(self, tenant: str, member_id: str) -> Snapshot | None:
+        """A member as PostgreSQL had it when it was last asked; None when this worker holds nothing of it."""
+        return self._memory.of_member(tenant, member_id) or self._aside.get((tenant, member_id))
+
+    def _set_aside(self, tenant: str, member_id: str) -> None:
+        known = self._memory.of_member(tenant, member_id)
+        if known is None:
+            return
+        if len(self._aside) >= MOST_ASIDE:
+            self._aside.pop(next(iter(self._aside)))
+        self._aside[tenant, member_id] = known
 
     def places(self) -> None:
         """Hear that other geo files came into use: rules on places are judged anew."""
         self._book.renew_placed()
 
     def channel(self, up: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
-        """Hear whether pushed changes arrive; without them nothing held is trusted."""
-        if up and not self._memory.trusted:
-            self._memory.drop_all()
-            self._book.drop_all()
-        self._memory.trusted = up
+        """Hear whether pushed changes arrive; without them nothing held is trusted.
+
+        When they arrive again, what was held is forgotten, but not before
+        PostgreSQL can be asked anew: until then it is all that is known of blocks.
+        """
+        self._back = up and not self._memory.trusted
+        if not up:
+            self._memory.trusted = False
+        elif self._back and not self._sessions.out:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._back = False
+        self._memory.drop_all()
+        self._book.drop_all()
+        self._memory.trusted = True
 
     async def listen(self) -> None:
         """Apply pushed changes until cancelled."""
@@ -80,6 +117,8 @@ class Changes:
     async def look(self) -> None:
         """Read once which members and tenants have changed since a few looks ago."""
         newest = await self._sessions.newest_generation()
+        if self._back:
+            self._begin_anew()
         since = self._marks[0] if self._marks else newest
         self._marks = [*self._marks, newest][-OVERLAP:]
         await self._members_since(since)

@@ -12,12 +12,14 @@ import msgspec
 from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.geo import Geo
-from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.aftermath import NOTHING, Aftermath, Left
+from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import TTL_MS, Question, beat_of
 from accessguard.guard.shown import Shown
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
@@ -31,6 +33,11 @@ from accessguard.sessions.model import BEAT_MS, Snapshot
 from accessguard.sessions.store import SessionStore
 
 QUERY_S: Final = 1.0
+"""How long a reading goes on that others may be waiting for, after whoever began it has been answered."""
+STORE_SHARE: Final = 0.7
+"""Of the deadline, what PostgreSQL may take; the rest is for Valkey, should there be no answer."""
+LIVE_SHARE: Final = 0.5
+"""Of the time that is left, what Valkey may take; the other half is for PostgreSQL, should there be no answer."""
 ANY: Final = ""
 """The kind of no interaction; it is not kept."""
 AGEING: Final = Need.NETWORKS | Need.CASES
@@ -64,8 +71,10 @@ class Evaluation:
         shown: Shown,
         activity: ActivityLog,
         geo: Geo,
+        spooling: Spooling,
     ) -> None:
         self._store = store
+        self._spooling = spooling
         self._live = live
         self._book = book
         self._memory = memory
@@ -76,27 +85,30 @@ class Evaluation:
         self._activity = activity
         self._geo = geo
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
+        self._leaving: set[asyncio.Task[Left]] = set()
 
-    async def verdict(self, tenant: str, asked: Check, now_ms: int) -> Verdict:
+    async def verdict(self, tenant: str, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
         """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
-        policy = self._book.held(tenant) or await self._book.policy(tenant)
+        policy = self._book.held(tenant) or await deadline.within(self._book.policy(tenant))
         if policy is None:
             return unknown(asked.session_id)
         try:
-            found = await self._known(policy, asked, now_ms)
+            found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
-            stale = self._memory.stale(tenant, asked.session_id)
+            stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
             if stale is None:
                 return undecided(asked.session_id, policy)
             found = (stale, self._memory.moment())
-        question = self._question(policy, found, asked, now_ms)
+        question = self._question(policy, found, asked, now_ms, deadline)
         return unknown(asked.session_id) if question is None else await self._verdict(question)
 
-    def _question(self, policy: Policy, found: Read | None, asked: Check, now_ms: int) -> Question | None:
+    def _question(
+        self, policy: Policy, found: Read | None, asked: Check, now_ms: int, deadline: Deadline
+    ) -> Question | None:
         session = found[0].session(asked.session_id) if found else None
         if found is None or session is None:
             return None
-        question = Question(policy, found[0], session, asked, now_ms, since=found[1])
+        question = Question(policy, found[0], session, asked, now_ms, since=found[1], deadline=deadline)
         held = self._memory.last(policy.tenant, asked.session_id)
         if held is not None and held.flags & BEATEN:
             question.live_ms[session.id] = held.until - BEAT_MS
@@ -105,7 +117,13 @@ class Evaluation:
             self._shown.note(policy.tenant, *question.first_shown)
         return question
 
-    async def _known(self, policy: Policy, asked: Check, now_ms: int) -> Read | None:
+    async def _waiting(self, tenant: str, asked: Check, deadline: Deadline) -> Snapshot | None:
+        """The member of a session whose login PostgreSQL does not have yet."""
+        with contextlib.suppress(GuardError):
+            return await deadline.within(self._spooling.of_session(tenant, asked.session_id, out=True))
+        return None
+
+    async def _known(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Read | None:
         """The member of a session, from memory or PostgreSQL; one query at a time, however many ask."""
         tenant, session_id = policy.tenant, asked.session_id
         known = self._memory.known(tenant, session_id)
@@ -121,7 +139,7 @@ class Evaluation:
             loading = asyncio.create_task(self._load(policy, session_id, now_ms))
             self._loading[place] = loading
             loading.add_done_callback(lambda done: self._loaded(place, done))
-        return await asyncio.shield(loading)
+        return await deadline.within(asyncio.shield(loading), share=STORE_SHARE)
 
     def _loaded(self, place: Load, done: asyncio.Task[Read | None]) -> None:
         self._loading.pop(place, None)
@@ -132,19 +150,24 @@ class Evaluation:
         tenant, needs = policy.tenant, policy.needs
         for again in range(MOST_LOADS, -1, -1):
             since = self._memory.moment()
-            snapshot = await self._read(policy, session_id, now_ms)
+            snapshot = await self._read(policy, session_id, now_ms, QUERY_S)
             if snapshot is None:
                 if again and self._memory.begun(tenant, session_id, since):
                     continue
+                waiting = await self._spooling.of_session(tenant, session_id)
+                if waiting is not None:
+                    return waiting, since
                 self._memory.learn_unknown(tenant, session_id, now_ms)
                 return None
             if not again or not self._memory.changed(tenant, snapshot.member_id, since):
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
         return None
 
-    async def _read(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
+    async def _read(self, policy: Policy, session_id: str, now_ms: int, within_s: float) -> Snapshot | None:
         since = from_ms(now_ms) - policy.reach
-        return await self._store.snapshot(policy.tenant, session_id, timeout_s=QUERY_S, needs=policy.needs, since=since)
+        return await self._store.snapshot(
+            policy.tenant, session_id, timeout_s=within_s, needs=policy.needs, since=since
+        )
 
     async def _verdict(self, question: Question) -> Verdict:
         if question.closed is Code.SESSION_EXPIRED and not question.blocked:
@@ -162,22 +185,24 @@ class Evaluation:
 
     async def _looked_again(self, question: Question) -> Question:
         """What seems over may have been used elsewhere: PostgreSQL is asked, and Valkey for the last second."""
-        policy, asked, now_ms = question.policy, question.asked, question.now_ms
+        policy, asked, now_ms, deadline = question.policy, question.asked, question.now_ms, question.deadline
         with contextlib.suppress(GuardError):
-            found = await self._load(policy, asked.session_id, now_ms)
-            question = self._question(policy, found, asked, now_ms) or question
+            found = await deadline.within(self._load(policy, asked.session_id, now_ms), share=LIVE_SHARE)
+            question = self._question(policy, found, asked, now_ms, deadline) or question
         with contextlib.suppress(GuardError):
             place = (question.snapshot.tenant, question.snapshot.member_id, asked.session_id)
-            pulse = await self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
+            asking = self._live.pulse(*place, now_ms=0, known_ms=question.last_ms, kind=None)
+            pulse = await deadline.within(asking, share=LIVE_SHARE)
             question.hear(pulse.live, question.kinds)
         return question
 
     async def _came_back(self, question: Question) -> Question:
         """Of logins of one browser at once, the session that it kept goes on in place of the last one."""
+        policy, asked, now_ms, deadline = question.policy, question.asked, question.now_ms, question.deadline
         with contextlib.suppress(GuardError):
-            if await self._aftermath.came_back(question):
-                found = await self._load(question.policy, question.asked.session_id, question.now_ms)
-                question = self._question(question.policy, found, question.asked, question.now_ms) or question
+            if await deadline.within(self._aftermath.came_back(question)):
+                found = await deadline.within(self._load(policy, asked.session_id, now_ms), share=LIVE_SHARE)
+                question = self._question(policy, found, asked, now_ms, deadline) or question
         return question
 
     async def _judge(self, question: Question) -> tuple[Decision, int]:
@@ -199,16 +224,22 @@ class Evaluation:
 
     async def _steadily(self, question: Question) -> int | None:
         """Beat where nothing that the beat could tell matters; last activity, None where it did not go so easily."""
-        heard: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        heard: asyncio.Future[tuple[Ticked, int]] = asyncio.get_running_loop().create_future()
+
+        def hear(answer: Any) -> None:
+            ticked = self._live.ticked(answer)
+            if not heard.done():
+                heard.set_result(ticked)
+
         snapshot, times = question.snapshot, (question.now_ms, question.last_ms, question.snapshot.open)
         self._live.tick(
             snapshot.tenant,
             snapshot.member_id,
             question.session.id,
             times,
-            lambda answer: None if heard.done() else heard.set_result(answer),
+            hear,
         )
-        ticked, before_ms = self._live.ticked(await heard)
+        ticked, before_ms = await question.deadline.within(heard, share=LIVE_SHARE)
         if ticked == Ticked.MOVED:
             self._moved(question)
             return question.now_ms
@@ -221,12 +252,13 @@ class Evaluation:
         snapshot, now_ms = question.snapshot, question.now_ms if beats else 0
         place = (snapshot.tenant, snapshot.member_id, question.session.id)
         kind = (question.asked.activity or ANY) if question.policy.by_activity else None
-        pulse = await self._live.pulse(*place, now_ms=now_ms, known_ms=before, kind=kind)
+        asking = self._live.pulse(*place, now_ms=now_ms, known_ms=before, kind=kind)
+        pulse = await question.deadline.within(asking, share=LIVE_SHARE)
         await self._tidied(question, pulse)
         decision = question.decision() if question.hear(pulse.live, pulse.kinds) else first
         if pulse.moved and decision.outcome is not Outcome.ALLOW:
             was = None if kind is None else pulse.kinds.get(question.session.id, ANY)
-            await self._quietly(self._live.take_back(*place, pulse.before_ms, kind=was))
+            await self._quietly(question, self._live.take_back(*place, pulse.before_ms, kind=was))
             return decision, pulse.before_ms
         if not pulse.moved:
             self._tally.early += beats
@@ -237,32 +269,39 @@ class Evaluation:
     async def _tidied(self, question: Question, pulse: Pulse) -> None:
         """Tell Valkey what is known here when it knew nothing, and let go of what is long over."""
         if pulse.cold:
-            await self._quietly(self._warm(question))
+            await self._quietly(question, self._warm(question))
         over = question.now_ms - 2 * BEAT_MS
         gone = [each for each, at in pulse.live.items() if at < over and question.snapshot.session(each) is None]
         if gone:
             self._live.forget(question.snapshot.tenant, question.snapshot.member_id, gone)
 
     async def _without_live(self, question: Question) -> tuple[Decision, int]:
-        """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself."""
+        """Valkey is out: what PostgreSQL has, and the beat straight to PostgreSQL, which tests the 30 s itself.
+
+        With PostgreSQL out as well: what is in memory; the beat waits there too.
+        """
         try:
-            fresh = await self._read(question.policy, question.session.id, question.now_ms)
+            left_s = min(QUERY_S, question.deadline.left_s)
+            fresh = await self._read(question.policy, question.session.id, question.now_ms, left_s)
         except GuardError:
-            return msgspec.structs.replace(question.decision(), degraded=True), question.last_ms
+            return self._alone(question, msgspec.structs.replace(question.decision(), degraded=True))
         session = fresh.session(question.session.id) if fresh else None
         if fresh is not None and session is not None:
             question.renew(fresh, session)
             question.recognise(self._tokens, self._geo)
-        decision = question.decision()
+        return self._alone(question, question.decision())
+
+    def _alone(self, question: Question, decision: Decision) -> tuple[Decision, int]:
+        """The decision, and the interaction kept by this worker when it counts."""
         if not question.due or decision.outcome is not Outcome.ALLOW:
             return decision, question.last_ms
         self._moved(question)
         return decision, question.now_ms
 
-    async def _quietly(self, telling: Awaitable[None]) -> None:
+    async def _quietly(self, question: Question, telling: Awaitable[None]) -> None:
         """Tell Valkey something that it will be told again if it does not hear it now."""
         with contextlib.suppress(GuardError):
-            await telling
+            await question.deadline.within(telling, share=LIVE_SHARE)
 
     async def _warm(self, question: Question) -> None:
         snapshot, live_ms = question.snapshot, question.live_ms
@@ -279,14 +318,14 @@ class Evaluation:
 
     async def _answer(self, question: Question, decision: Decision, last_ms: int) -> Verdict:
         """See to what the decision leaves behind, then hold and answer the verdict."""
-        left = await self._aftermath.of(question, decision)
+        left = await self._left(question, decision)
         denied = decision.outcome is not Outcome.ALLOW
         now_ms, holds_ms = question.now_ms, question.holds_ms(decision)
         end_ms = question.end_ms(last_ms)
         good_ms = min(end_ms, holds_ms)
         verdict = msgspec.structs.replace(
             verdict_of(decision, question.snapshot, question.policy, question.session),
-            degraded=decision.degraded or left.lost,
+            degraded=decision.degraded or left.lost or question.snapshot.waits,
             violation_id=left.violation_id if denied else None,
             challenge_id=left.challenge_id,
             ttl_ms=0 if denied else max(0, min(TTL_MS, good_ms - now_ms)),
@@ -306,6 +345,19 @@ class Evaluation:
             rest=(end_ms - TTL_MS - until) // (question.policy.gap_ms + BEAT_MS),
         )
         return verdict
+
+    async def _left(self, question: Question, decision: Decision) -> Left:
+        """What the decision leaves behind; what is not written in time is written all the same, but not waited for."""
+        if not self._aftermath.concerns(question, decision):
+            return NOTHING
+        leaving = asyncio.create_task(self._aftermath.of(question, decision))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+        done, _ = await asyncio.wait({leaving}, timeout=question.deadline.left_s)
+        if done:
+            return leaving.result()
+        question.deadline.missed()
+        return Left(lost=True)
 
     def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
         snapshot, session = question.snapshot, question.session

@@ -12,11 +12,13 @@ import msgspec
 
 from accessguard.errors import GuardError
 from accessguard.guard.recent import oldest
-from accessguard.metrics import FLUSH_FAILURES, VIOLATIONS
+from accessguard.metrics import FLUSH_FAILURES, FOLDS_DROPPED, VIOLATIONS
 from accessguard.violations.model import Found
 from accessguard.violations.store import ViolationStore
 
 MOST_KNOWN: Final = 100_000
+MOST_PENDING: Final = 100_000
+"""Cases with hits that are not written yet; at the bound a hit of a further case is given up and counted."""
 
 Key = tuple[str, str, str, str]
 
@@ -81,6 +83,9 @@ class Folds:
     def _fold(self, tenant: str, found: Found) -> None:
         key = (tenant, *found.case)
         held = self._pending.get(key)
+        if held is None and len(self._pending) >= MOST_PENDING:
+            FOLDS_DROPPED.inc(found.hits)
+            return
         hits = found.hits + (held.hits if held else 0)
         newest = found if held is None or found.at >= held.at else held
         self._pending[key] = msgspec.structs.replace(newest, hits=hits)

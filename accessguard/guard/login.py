@@ -22,7 +22,7 @@ from accessguard.devices.recogniser import Recogniser
 from accessguard.devices.store import DeviceStore
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.geo import Geo
-from accessguard.guard.changes import Changes
+from accessguard.guard.changes import SPOOLED, Changes
 from accessguard.guard.crowds import AT_ONCE, Crowd, Crowds
 from accessguard.guard.facts import from_ms
 from accessguard.guard.failed import failure, failures_reach
@@ -32,6 +32,7 @@ from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerd
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
 from accessguard.guard.seal import Seal, key_row, seed, unsealed
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tokens import GRACE
 from accessguard.guard.turns import Turns
 from accessguard.guard.visit import Visit, beside
@@ -86,6 +87,16 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
 
 
+class UnwrittenError(GuardError):
+    """PostgreSQL fell silent while a login was written: what was asked and decided, on what, whether or not it is there."""
+
+    def __init__(self, asked: Asked, planned: Plan, opening: Opening | None) -> None:
+        super().__init__(ErrorCode.UNAVAILABLE, "The database is out of reach; try again shortly.")
+        self.asked = asked
+        self.planned = planned
+        self.snapshot = opening.snapshot if opening else None
+
+
 class Logins:
     """The one place where sessions begin."""
 
@@ -103,6 +114,7 @@ class Logins:
         identifier_key: str,
         new_id: Callable[[], UUID],
         seconds: Callable[[], float],
+        spooling: Spooling,
     ) -> None:
         self._db = db
         self._devices = DeviceStore(db)
@@ -115,6 +127,7 @@ class Logins:
         self.seal = Seal(identifier_key.encode(), device_tokens=device_tokens, session_tokens=session_tokens)
         self._new_id = new_id
         self._seconds = seconds
+        self._spooling = spooling
         self.quiet = QUIET
         self._alone = LoginStore(db, quiet=self.quiet)
         self._together = Together(self._alone)
@@ -138,15 +151,41 @@ class Logins:
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
         asked = self.asked(policy, said, from_ms(now_ms), browser=await self._browser(said))
         try:
+            waits = await self._spooling.waits(tenant, said.member_id, asked.visit.attempt_id)
             with self._crowds.joined(browser_of(asked)) as crowd:
-                done = await self._done(msgspec.structs.replace(asked, crowd=crowd))
+                asked = msgspec.structs.replace(asked, crowd=crowd)
+                done = await (self._kept(asked) if waits else self._done(asked))
         except GuardError as error:
-            return self._again(asked, await self._overtaken(asked, error))
+            if error.code is ErrorCode.UNAVAILABLE:
+                done = await self._kept(asked, error)
+            else:
+                return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
         LOGIN_SECONDS.observe(self._seconds() - began)
         self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
         return self.seal.answered(tenant, policy, done.answer, done.secret)
+
+    async def _kept(self, asked: Asked, error: GuardError | None = None) -> Done | Replay:
+        """Kept for PostgreSQL, which is out, in Valkey. Raises GuardError(UNAVAILABLE) when that is out as well."""
+        unwritten = error if isinstance(error, UnwrittenError) else None
+        visit = (unwritten.asked if unwritten else asked).visit
+        taken = await self._spooling.take(
+            asked.policy,
+            visit,
+            asked.salt,
+            unwritten.planned if unwritten else None,
+            unwritten.snapshot if unwritten else None,
+        )
+        if isinstance(taken, Replay):
+            return taken
+        planned, answer = taken
+        if visit.asked.member_id is not None:
+            touched = (*(each.id for each in planned.rows.ended), visit.session_id)
+            self._live.forget(asked.tenant, visit.asked.member_id, touched)
+            change = Change(tenant=asked.tenant, kind=SPOOLED, member_id=visit.asked.member_id, session_ids=touched)
+            await self._changes.announce(change)
+        return Done(planned=planned, answer=answer, secret=visit.secret)
 
     async def _done(self, asked: Asked) -> Done | Replay:
         """Written and told; or the same attempt as it was recorded before."""
@@ -180,7 +219,13 @@ class Logins:
         if reading.replay is not None:
             return reading.replay
         asked = self.met(asked, reading.opening)
-        done = await self.write(desk, asked, await self.decide(asked, reading))
+        planned = await self.decide(asked, reading)
+        try:
+            done = await self.write(desk, asked, planned)
+        except GuardError as error:
+            if error.code is not ErrorCode.UNAVAILABLE:
+                raise
+            raise UnwrittenError(asked, planned, reading.opening) from error
         if done is not None and asked.crowd is not None and asked.crowd.device_id is None:
             asked.crowd.device_id = done.planned.device_id
         return done

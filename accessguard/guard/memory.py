@@ -205,6 +205,12 @@ class Memory:
         packed = held.member.packed if held else None
         return None if packed is None else UNPACK.decode(packed)
 
+    def of_member(self, tenant: str, member_id: str) -> Snapshot | None:
+        """A member as it was last seen; for when no store answers."""
+        room = self.rooms.get(tenant)
+        member = room.members.get(member_id) if room is not None else None
+        return None if member is None or member.packed is None else UNPACK.decode(member.packed)
+
     def unknown(self, tenant: str, session_id: str, now_ms: int) -> bool:
         """Whether PostgreSQL said a moment ago that there is no such session."""
         return self.trusted and self._unknown.get((tenant, session_id), 0) > now_ms

@@ -11,6 +11,7 @@ import msgspec
 from accessguard.devices.browser import kin, recognise
 from accessguard.devices.cookie import Claim, DeviceTokens
 from accessguard.geo import Geo
+from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import Seen, device_fact, from_ms, gather, session_fact, to_ms
 from accessguard.guard.model import Check
 from accessguard.guard.tokens import TokenState, shown_state, token_fact
@@ -54,6 +55,7 @@ class Question:
         "_facts",
         "address",
         "asked",
+        "deadline",
         "device",
         "first_shown",
         "kinds",
@@ -70,7 +72,15 @@ class Question:
     )
 
     def __init__(
-        self, policy: Policy, snapshot: Snapshot, session: Session, asked: Check, now_ms: int, *, since: int
+        self,
+        policy: Policy,
+        snapshot: Snapshot,
+        session: Session,
+        asked: Check,
+        now_ms: int,
+        *,
+        since: int,
+        deadline: Deadline,
     ) -> None:
         self.policy = policy
         self.snapshot = snapshot
@@ -78,6 +88,7 @@ class Question:
         self.asked = asked
         self.now_ms = now_ms
         self.since = since
+        self.deadline = deadline
         self.live_ms: dict[str, int] = {}
         self.kinds: Mapping[str, Activity] = {}
         self.address = address(asked.ip)
@@ -127,7 +138,7 @@ class Question:
         """Find out how old the token is that was shown."""
         self.state = shown_state(own, claim, from_ms(self.now_ms))
         self.token = token_fact(own, self.state)
-        if self.state is TokenState.CURRENT and not own.shown:
+        if self.state is TokenState.CURRENT and own.marks and not own.shown:
             self.first_shown = (own.id, own.marks[:MARK_BYTES])
 
     @property

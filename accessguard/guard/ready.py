@@ -9,6 +9,7 @@ from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.geo import FileState, Geo
 from accessguard.guard.memory import Memory
+from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.keyfiles import KeyFiles
 from accessguard.metrics import CHANNEL_UP, HELD, POOL
@@ -30,6 +31,7 @@ class Ready:
         tally: Tally,
         geo: Geo,
         keys: KeyFiles,
+        spooling: Spooling,
         now_ms: Callable[[], int],
     ) -> None:
         self._db = db
@@ -38,7 +40,13 @@ class Ready:
         self._tally = tally
         self._geo = geo
         self._keys = keys
+        self._spooling = spooling
         self._now_ms = now_ms
+
+    @property
+    def pending(self) -> int:
+        """Logins that PostgreSQL does not have yet."""
+        return self._spooling.pending
 
     async def parts(self) -> dict[str, str]:
         """Each part and `up` or `down`; `geo` and `keys` only where files are configured, `geo` with how the worst of them stands."""

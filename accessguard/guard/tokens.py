@@ -51,7 +51,12 @@ def claimed_state(claimed: ClaimedDevice | None, claim: Claim | None, now: datet
 
 
 def shown_state(device: Device, claim: Claim, now: datetime) -> TokenState:
-    """The same at a check, which has the beginnings of the hashes alone: it gives nothing, it only finds."""
+    """The same at a check, which has the beginnings of the hashes alone: it gives nothing, it only finds.
+
+    A device that waits for PostgreSQL has none: then there is nothing to find.
+    """
+    if not device.marks:
+        return TokenState.CURRENT
     behind = _behind(claim.secret, device.marks)
     if behind is None:
         return TokenState.STALE

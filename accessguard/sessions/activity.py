@@ -48,10 +48,15 @@ class ActivityLog:
                 del self._pending[:MOST_AT_ONCE]
                 await self._write(batch)
 
-    async def run(self, every_s: float) -> None:
-        """Flush every `every_s` seconds until cancelled; a failure is counted and tried again."""
+    async def run(self, every_s: float, *, held_back: Callable[[], bool] = bool) -> None:
+        """Flush every `every_s` seconds until cancelled; a failure is counted and tried again.
+
+        Not while `held_back`: beats of sessions that are not there yet would be passed over.
+        """
         while True:
             await asyncio.sleep(every_s)
+            if held_back():
+                continue
             try:
                 await self.flush()
             except GuardError:

@@ -16,6 +16,7 @@ import hiredis
 import msgspec
 from redis.asyncio.connection import parse_url
 
+from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
@@ -87,12 +88,21 @@ SEED: Final = script("seed.lua")
 TICKED: Final = tuple(Ticked)
 
 
+LOADING: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
+"""Refusals that mean the same as no answer; any other shows that the server lives."""
+
+
 class Live:
-    """One pipelined connection; every call raises GuardError(UNAVAILABLE) when Valkey does not answer in time."""
+    """One pipelined connection; every call raises GuardError(UNAVAILABLE) when Valkey does not answer in time.
+
+    A server that does not answer is left alone until it does (`Breaker`).
+    """
 
     def __init__(self, place: Place, *, timeout_s: float) -> None:
         self._place = place
         self._pipe = Pipe(place, timeout_s=timeout_s)
+        self._patient: Pipe | None = None
+        self.breaker = Breaker(Store.VALKEY, self._probe)
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = 0.1) -> Live:
@@ -104,7 +114,10 @@ class Live:
 
     async def close(self) -> None:
         """Close the connection."""
+        self.breaker.close()
         self._pipe.close()
+        if self._patient is not None:
+            self._patient.close()
 
     async def ping(self) -> None:
         """Ask for a sign of life."""
@@ -138,15 +151,21 @@ class Live:
         session = session_id.encode()
         now, known, count = (b"%d" % each for each in times)
         asked = (len(place), place, len(session), session, len(now), now, len(known), known, len(count), count)
+        if self.breaker.open and self.breaker.refused():
+            raise _out_of_reach()
         try:
             self._pipe.write(TICK_COMMAND % asked, then)
         except OSError as error:
+            self.breaker.failed()
             raise _out_of_reach() from error
 
     def ticked(self, answer: Any) -> tuple[Ticked, int]:
         """What came of a beat, and last activity (ms); UNSURE is also what Valkey did not answer in time."""
         if type(answer) is list:
+            self.breaker.failures = 0
             return TICKED[answer[0]], answer[1]
+        if isinstance(answer, OSError):
+            self.breaker.failed()
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             with contextlib.suppress(OSError):  # the next beat finds it
                 self._pipe.send(("SCRIPT", "LOAD", TICK.text), _unheard)
@@ -159,6 +178,8 @@ class Live:
 
     def forget(self, tenant: str, member_id: str, session_ids: Sequence[str]) -> None:
         """Let go of sessions that have ended, with the next thing that is sent; nothing depends on its being heard."""
+        if self.breaker.open:
+            return
         with contextlib.suppress(OSError):
             self._pipe.send(("HDEL", key(tenant, member_id), *session_ids), _unheard)
 
@@ -189,21 +210,80 @@ class Live:
             on_channel=on_channel,
         )
 
-    async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int]) -> Any:
+    async def ask(self, *command: str | int | bytes) -> Any:
+        """The answer to one command."""
+        return await self._call(*command)
+
+    async def run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
+        """The answer of one script."""
+        return await self._run(what, places, values)
+
+    async def on_disk(self, place: str, *, within_ms: int) -> bool:
+        """Wait until what was written before is on Valkey's disk; False when it keeps none (no append-only file).
+
+        Raises GuardError(UNAVAILABLE) when that takes longer.
+
+        Over a connection of its own: the wait holds up whatever comes behind it. The write at `place` makes the wait
+        one for everything before it, whoever wrote that.
+        """
+        if self.breaker.refused():
+            raise _out_of_reach()
+        if self._patient is None:
+            self._patient = Pipe(self._place, timeout_s=within_ms / 1000 + 0.5)
         try:
-            return await self._pipe.call("EVALSHA", what.sha, len(places), *places, *values)
+            written = self._patient.call("INCR", place)
+            reached = self._patient.call("WAITAOF", 1, 0, within_ms)
+            await written
+            found: Any = await reached
+        except OSError as error:
+            raise _out_of_reach() from error
+        except hiredis.ReplyError as error:
+            if "appendonly" in str(error) or "unknown command" in str(error):
+                return False
+            raise _out_of_reach() from error
+        if int(found[0]) == 0:
+            raise _out_of_reach()
+        return True
+
+    async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
+        try:
+            return await self._asked("EVALSHA", what.sha, len(places), *places, *values)
         except hiredis.ReplyError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise _out_of_reach() from error
-        except OSError as error:
-            raise _out_of_reach() from error
         return await self._call("EVAL", what.text, len(places), *places, *values)
 
     async def _call(self, *command: str | int | bytes) -> Any:
         try:
-            return await self._pipe.call(*command)
-        except (OSError, hiredis.ReplyError) as error:
+            return await self._asked(*command)
+        except hiredis.ReplyError as error:
             raise _out_of_reach() from error
+
+    async def _asked(self, *command: str | int | bytes) -> Any:
+        """The reply, which may be a refusal (hiredis.ReplyError). Raises GuardError(UNAVAILABLE) for none."""
+        if self.breaker.refused():
+            raise _out_of_reach()
+        try:
+            answer = await self._pipe.call(*command)
+        except OSError as error:
+            self.breaker.failed()
+            raise _out_of_reach() from error
+        except hiredis.ReplyError as error:
+            if str(error).startswith(LOADING):
+                self.breaker.failed()
+            else:
+                self.breaker.succeeded()
+            raise
+        self.breaker.succeeded()
+        return answer
+
+    async def _probe(self) -> None:
+        """Ask for a sign of life, past the breaker. Raises OSError."""
+        try:
+            await self._pipe.call("PING")
+        except hiredis.ReplyError as error:
+            if str(error).startswith(LOADING):
+                raise OSError("not ready") from error
 
 
 def _numbers(flat: Sequence[bytes]) -> Mapping[str, int]:

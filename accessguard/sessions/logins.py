@@ -205,6 +205,11 @@ RECORD: Final = f"""
 RECORD_ONE: Final = RECORD.replace(" SKIP LOCKED", "")
 
 
+READ_S: Final = 2.0
+WRITE_S: Final = 3.0
+"""How long a login waits for each; then it is kept in Valkey (guard/spooling.py)."""
+
+
 class LoginStore:
     """Every call raises GuardError: UNAVAILABLE when Postgres is out of reach, CONFLICT and INVALID for a row it refuses.
 
@@ -218,7 +223,7 @@ class LoginStore:
     async def read_all(self, knocks: Sequence[Knock]) -> Sequence[Reading]:
         """What each login is decided on, in the order of asking."""
         plain = not any(each.needs & WIDE or each.failures_since for each in knocks)
-        return [_reading(row) for row in await self._db.fetch(READ_PLAIN if plain else READ, knocks)]
+        return [_reading(row) for row in await self._db.fetch(READ_PLAIN if plain else READ, knocks, timeout_s=READ_S)]
 
     async def read(self, knock: Knock) -> Reading:
         """What one login is decided on."""
@@ -231,13 +236,13 @@ class LoginStore:
         None for a login of which nothing was written: the member has changed
         since, or somebody else holds it. A row that is refused fails them all.
         """
-        rows = await self._db.fetch(RECORD, logins, self._quiet)
+        rows = await self._db.fetch(RECORD, logins, self._quiet, timeout_s=WRITE_S)
         violations = {row["place"]: tuple(row["violations"]) for row in rows}
         return [violations.get(place) for place in range(1, len(logins) + 1)]
 
     async def record(self, login: LoginRows) -> tuple[UUID, ...] | None:
         """Write one login, and wait for its member if need be; its violations, or None when the member has changed."""
-        row = await self._db.row(RECORD_ONE, (login,), self._quiet)
+        row = await self._db.row(RECORD_ONE, (login,), self._quiet, timeout_s=WRITE_S)
         return None if row is None else tuple(row["violations"])
 
     async def remember(self, tenant: str, key: KeyRow) -> None:

@@ -15,6 +15,9 @@ from accessguard.sessions.past import NO_EVIDENCE, Evidence
 BEAT_MS = 30_000
 """Last activity moves at most once in 30 s (design.md, "The 30-second heartbeat"), in milliseconds."""
 
+WAITING = 1 << 20
+"""Among a snapshot's parts: a login of it is not in PostgreSQL yet."""
+
 IMPERSONATION = "impersonation"
 
 TWIN = "twin"
@@ -93,6 +96,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def open(self) -> int:
         """How many sessions have not ended."""
         return sum(session.ended_at is None for session in self.sessions)
+
+    @property
+    def waits(self) -> bool:
+        """Whether some of it is not in PostgreSQL yet."""
+        return self.parts & WAITING != 0
 
     @property
     def past(self) -> Evidence:

@@ -192,6 +192,11 @@ class SessionStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    @property
+    def out(self) -> bool:
+        """Whether PostgreSQL is left alone because it does not answer."""
+        return self._db.breaker.open
+
     async def snapshot(
         self,
         tenant: str,

@@ -12,6 +12,7 @@ import pytest
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.folds import Folds
+from accessguard.metrics import FOLDS_DROPPED
 from accessguard.rules.model import Code, Effect, Mode
 from accessguard.violations.model import Found, ViolationFilter
 from accessguard.violations.store import ViolationStore
@@ -164,3 +165,17 @@ async def test_what_is_known_is_bounded(store, tenant, monkeypatch):
 
     assert len(folds._known) <= 10
     assert again == first
+
+
+async def test_hits_that_wait_are_bounded_and_counted(store, tenant, monkeypatch):
+    """At the bound a case that waits is counted on, hits of a further one are given up."""
+    from accessguard.guard import folds as room
+
+    monkeypatch.setattr(room, "MOST_PENDING", 2)
+    folds = Folds(store)
+    before = FOLDS_DROPPED._value.get()
+    for member in ("m0", "m1", "m2", "m0"):
+        folds.again(tenant.name, found(member))
+
+    assert [each.hits for each in folds._pending.values()] == [2, 1]
+    assert FOLDS_DROPPED._value.get() - before == 1

@@ -48,7 +48,7 @@ class Own:
         os.kill(self.child.pid, signal.SIGCONT)
 
     async def restart(self) -> None:
-        """Start it again, empty, after a kill."""
+        """Start it again after a kill, with what was on its disk."""
         self.child = await start_valkey(self.folder / "valkey", self.runtime)
 
 

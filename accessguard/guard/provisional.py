@@ -1,0 +1,278 @@
+"""A login decided without PostgreSQL: what is believed of its member, and how that is put right at the end. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from accessguard.devices.cookie import Claim, secret_hash
+from accessguard.guard.facts import counts
+from accessguard.guard.failed import failure
+from accessguard.guard.model import LoginOutcome, Method
+from accessguard.guard.plan import Plan, plan
+from accessguard.guard.tokens import TokenState, shown_state
+from accessguard.guard.verdicts import verdict_of
+from accessguard.guard.visit import Visit, attempt
+from accessguard.policies.model import Policy
+from accessguard.rules.model import Access, Code, Decision, Kind, Mode, Outcome
+from accessguard.sessions.model import (
+    MARK_BYTES,
+    WAITING,
+    ClaimedDevice,
+    Device,
+    Ended,
+    LoginRows,
+    Opening,
+    Session,
+    Snapshot,
+)
+
+OF_PLACES: Final = frozenset(
+    {Kind.IP_DENY, Kind.IP_ALLOW_ONLY, Kind.COUNTRY_DENY, Kind.COUNTRY_ALLOW_ONLY, Kind.ASN_DENY}
+)
+"""Rules that look at where a login comes from and at nothing that is stored."""
+
+
+def belief(planned: Plan) -> Plan:
+    """The same, marked as made while some state could not be read or written."""
+    return msgspec.structs.replace(
+        planned,
+        decision=msgspec.structs.replace(planned.decision, degraded=True),
+        rows=msgspec.structs.replace(
+            planned.rows, attempt=msgspec.structs.replace(planned.rows.attempt, degraded=True)
+        ),
+    )
+
+
+def provisional(policy: Policy, visit: Visit, before: Snapshot | None) -> Plan:
+    """Decide on a login by what is known of its member; `before` is None when that is nothing.
+
+    Then what rules would count is unknown, and the tenant's `failure_mode`
+    decides: open counts what there is (nothing), closed refuses.
+    """
+    if visit.asked.outcome is LoginOutcome.FAILURE:
+        opening = None if before is None else Opening(snapshot=before)
+        return belief(failure(policy.tenant, opening, policy, visit))
+    blind = before is None and visit.asked.method is not Method.IMPERSONATION
+    opening = _opening(visit, before or nobody(policy.tenant, visit.asked.member_id or ""))
+    planned = belief(plan(opening, policy, visit))
+    if (
+        blind
+        and planned.decision.outcome is Outcome.ALLOW
+        and policy.settings.failure_mode == "closed"
+        and _counts(policy)
+    ):
+        return _undecided(policy, visit, opening.snapshot)
+    return planned
+
+
+def nobody(tenant: str, member_id: str) -> Snapshot:
+    """A member of whom nothing is known."""
+    return Snapshot(
+        tenant=tenant,
+        member_id=member_id,
+        generation=0,
+        staff=False,
+        tags=(),
+        locale=None,
+        checks_enabled=True,
+        checks_disabled_until=None,
+        sessions=(),
+        devices=(),
+    )
+
+
+def merged(stored: Snapshot | None, waiting: Snapshot | None) -> Snapshot | None:
+    """What PostgreSQL had and what came since, as one; a device that either knows as blocked is blocked."""
+    if stored is None or waiting is None:
+        return stored or waiting
+    sessions = {each.id: each for each in (*stored.sessions, *waiting.sessions)}
+    ended = {each.id: each for each in stored.sessions if each.ended_at is not None}
+    blocked = {each.id for each in (*stored.devices, *waiting.devices) if each.access is Access.BLOCKED}
+    devices = {each.id: each for each in (*stored.devices, *waiting.devices)}
+    return msgspec.structs.replace(
+        stored,
+        parts=stored.parts | WAITING,
+        sessions=tuple((sessions | ended).values()),
+        devices=tuple(
+            msgspec.structs.replace(each, access=Access.BLOCKED) if each.id in blocked else each
+            for each in devices.values()
+        ),
+    )
+
+
+def after(before: Snapshot | None, planned: Plan, policy: Policy) -> Snapshot:
+    """The member as it is once this login is written."""
+    rows = planned.rows
+    known = before or nobody(policy.tenant, rows.member_id or "")
+    ended = {each.id: each.reason for each in rows.ended}
+    sessions = tuple(
+        msgspec.structs.replace(each, ended_at=rows.at, end_reason=ended[each.id]) if each.id in ended else each
+        for each in known.sessions
+        if rows.session is None or each.id != rows.session.id
+    )
+    return msgspec.structs.replace(
+        known,
+        parts=known.parts | WAITING,
+        sessions=(*sessions, *_session(rows)),
+        devices=_with_device(known, rows),
+    )
+
+
+def settled(rows: LoginRows, opening: Opening) -> LoginRows:
+    """The rows of a login as they fit the member that PostgreSQL has now.
+
+    Session and secret stay as they were answered. The device is another only
+    where the token's word was not the whole truth: a browser that serves
+    several members, or a device that was forgotten.
+    """
+    snapshot, device = opening.snapshot, rows.device
+    rows = msgspec.structs.replace(rows, generation=snapshot.generation)
+    if device is None:
+        return rows
+    claimed = opening.claimed
+    if claimed is not None and (claimed.forgotten or claimed.member_id != rows.member_id):
+        own = next((d for d in snapshot.devices if d.browser_id == claimed.browser_id and not claimed.forgotten), None)
+        device = msgspec.structs.replace(
+            device,
+            id=own.id if own else rows.attempt.id,
+            browser_id=rows.attempt.id if claimed.forgotten else claimed.browser_id,
+        )
+    stored = snapshot.device(device.id)
+    if stored is not None:
+        device = msgspec.structs.replace(
+            device, browser_id=stored.browser_id, admitted_at=stored.admitted_at or device.admitted_at
+        )
+    rows = msgspec.structs.replace(rows, device=device)
+    return _replacing(_on_device(rows, device.id), snapshot, device.id)
+
+
+def _opening(visit: Visit, known: Snapshot) -> Opening:
+    """What the login is decided on; a genuine token of a device that nobody here knows is taken at its word."""
+    claim = visit.claim
+    if claim is None:
+        return Opening(snapshot=known)
+    device = known.device(claim.device_id)
+    if device is None:
+        browser = visit.browser
+        device = Device(
+            id=claim.device_id,
+            browser_id=claim.device_id,
+            access=Access.DEFAULT,
+            label=browser.label,
+            browser=browser.family,
+            os=browser.os,
+            device_class=browser.device_class,
+            admitted_at=None,
+            last_seen_at=visit.now,
+        )
+        known = msgspec.structs.replace(known, devices=(*known.devices, device))
+    return Opening(snapshot=known, claimed=_claimed(known.member_id, device, claim, visit.now))
+
+
+def _claimed(member_id: str, device: Device, claim: Claim, now: datetime) -> ClaimedDevice:
+    """What PostgreSQL would say of the token, as far as the beginnings of its device's hashes tell."""
+    state, shown = shown_state(device, claim, now), secret_hash(claim.secret)
+    return ClaimedDevice(
+        id=device.id,
+        member_id=member_id,
+        browser_id=device.browser_id,
+        forgotten=False,
+        secret_hash=shown if state is TokenState.CURRENT else b"",
+        previous_hash=shown if state in {TokenState.PREVIOUS, TokenState.LATE_PREVIOUS} else None,
+        older_hashes=shown[:MARK_BYTES] if state is TokenState.DISPLACED else b"",
+        rotated_at=device.rotated_at or now,
+        shown=device.shown,
+    )
+
+
+def _counts(policy: Policy) -> bool:
+    return any(rule.mode is Mode.ENFORCE and rule.kind not in OF_PLACES for rule in policy.rules)
+
+
+def _undecided(policy: Policy, visit: Visit, snapshot: Snapshot) -> Plan:
+    decision = Decision(outcome=Outcome.DENY, code=Code.UNDECIDED, degraded=True)
+    rows = LoginRows(
+        tenant=policy.tenant,
+        member_id=snapshot.member_id,
+        generation=None,
+        at=visit.now,
+        counted=False,
+        attempt=attempt(visit, snapshot.member_id, decision, device_id=None, device_new=False, token=TokenState.NONE),
+        device=None,
+        session=None,
+        ended=(),
+        violations=(),
+        key=None,
+    )
+    refusal = verdict_of(decision, snapshot, policy, None)
+    return Plan(decision=decision, rows=rows, device_id=None, device_new=False, refusal=refusal)
+
+
+def _session(rows: LoginRows) -> tuple[Session, ...]:
+    row = rows.session
+    if row is None:
+        return ()
+    return (
+        Session(
+            id=row.id,
+            device_id=row.device_id,
+            device_class=row.device_class,
+            app=row.app,
+            method=row.method,
+            started_at=row.started_at,
+            expires_at=row.expires_at,
+            last_activity_at=None,
+        ),
+    )
+
+
+def _with_device(known: Snapshot, rows: LoginRows) -> tuple[Device, ...]:
+    row = rows.device
+    if row is None:
+        return known.devices
+    there = known.device(row.id)
+    device = Device(
+        id=row.id,
+        browser_id=row.browser_id,
+        access=there.access if there else Access.DEFAULT,
+        label=row.label,
+        browser=row.browser,
+        os=row.os,
+        device_class=row.device_class,
+        admitted_at=row.admitted_at,
+        last_seen_at=row.last_seen_at,
+        first_admitted_at=there.first_admitted_at if there else row.admitted_at,
+    )
+    return (*(each for each in known.devices if each.id != row.id), device)
+
+
+def _on_device(rows: LoginRows, device_id: UUID) -> LoginRows:
+    replace = msgspec.structs.replace
+    return replace(
+        rows,
+        attempt=replace(rows.attempt, device_id=device_id),
+        session=None if rows.session is None else replace(rows.session, device_id=device_id),
+        network=None if rows.network is None else replace(rows.network, device_id=device_id),
+    )
+
+
+def _replacing(rows: LoginRows, snapshot: Snapshot, device_id: UUID) -> LoginRows:
+    """Logging in again from the same device replaces its session, also one that was not known then."""
+    session = rows.session
+    if session is None:
+        return rows
+    named = {each.id for each in rows.ended}
+    here = (
+        s.id
+        for s in snapshot.sessions
+        if s.device_id == device_id
+        and s.id not in named
+        and s.id != session.id
+        and counts(s)
+        and s.started_at <= rows.at
+    )
+    return msgspec.structs.replace(rows, ended=(*rows.ended, *(Ended(id=each, reason="replaced") for each in here)))

@@ -1,0 +1,256 @@
+"""Logins while PostgreSQL is out: decided on what is known, kept in Valkey, written once it is back.
+
+What was answered is what will be written: the rows are made when the login is
+answered, and only what could not be known then is put right at the end.
+See docs/decisions/0006-spool.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from accessguard.database import Database
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.changes import Changes
+from accessguard.guard.model import LoginVerdict
+from accessguard.guard.pending import challenge_of
+from accessguard.guard.plan import Plan
+from accessguard.guard.provisional import after, belief, merged, provisional, settled
+from accessguard.guard.seal import fingerprint, key_row, unsealed
+from accessguard.guard.visit import Visit
+from accessguard.members.store import MemberStore
+from accessguard.metrics import SPOOL_AGE, SPOOL_LENGTH, SPOOLED
+from accessguard.policies.model import Policy
+from accessguard.sessions.live import Change, Live
+from accessguard.sessions.logins import LoginStore
+from accessguard.sessions.model import Knock, LoginRows, Replay, Snapshot
+from accessguard.sessions.spool import Entry, Kept, Spool, Spooled, began_ms, full
+from accessguard.violations.model import QUIET
+
+LOOK_S: Final = 1.0
+TRIES: Final = 5
+"""How often a login is decided again because another one of its member was kept meanwhile."""
+AT_ONCE: Final = 50
+"""Logins of one transaction: some 50 ms, in which nobody else can drain."""
+DOUBT_S: Final = 60.0
+"""So long after the last sign of trouble a login looks whether one like it still waits."""
+HOLD_BACK_S: Final = 60.0
+"""So long beats wait for the sessions that wait: should Valkey be gone by then, so are they."""
+LOCK: Final = 0x4147_0003
+MINE: Final = "SELECT pg_try_advisory_xact_lock($1)"
+WRITTEN: Final = "SELECT 1 FROM login_attempt WHERE tenant = $1 AND id = $2 AND at = $3"
+LOG: Final = structlog.get_logger("accessguard.spool")
+
+
+class Spooling:
+    """One for each worker; an advisory lock lets one of them drain at a time."""
+
+    def __init__(self, *, db: Database, live: Live, changes: Changes, now_ms: Callable[[], int]) -> None:
+        self._db = db
+        self._spool = Spool(live)
+        self._changes = changes
+        self._now_ms = now_ms
+        self._breaker = db.breaker
+        self.pending = 0
+        self._trouble = 0.0
+        self._back = time.monotonic()
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether logins may be waiting that concern this worker, as far as it has seen."""
+        since = max(self._trouble, self._changes.spooled_at)
+        return self.pending > 0 or self._breaker.open or (since > 0 and time.monotonic() - since < DOUBT_S)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether beats are to wait until the logins have become sessions."""
+        return self.pending > 0 and time.monotonic() - self._back < HOLD_BACK_S
+
+    async def waits(self, tenant: str, member_id: str | None, attempt_id: UUID) -> bool:
+        """Whether this login is to be kept with others of its member, so that they stay in order."""
+        if not self.doubtful:
+            return False
+        try:
+            return await self._spool.waits(tenant, member_id, attempt_id)
+        except GuardError:
+            return False
+
+    async def of_session(self, tenant: str, session_id: str, *, out: bool = False) -> Snapshot | None:
+        """The member of a session that is not in PostgreSQL yet, which may be `out` just now. Raises GuardError(UNAVAILABLE)."""
+        if not (out or self.doubtful):
+            return None
+        known = await self._spool.of_session(tenant, session_id)
+        return None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
+
+    async def replay(self, tenant: str, attempt_id: UUID) -> Replay | None:
+        """What was answered to an attempt that waits. Raises GuardError(UNAVAILABLE)."""
+        return await self._spool.answered(tenant, attempt_id)
+
+    async def take(
+        self, policy: Policy, visit: Visit, salt: bytes, planned: Plan | None, known: Snapshot | None
+    ) -> tuple[Plan, LoginVerdict] | Replay:
+        """Decide on a login, and keep it; the answer without its secrets, or the one that was given before.
+
+        `planned` is what was about to be written when PostgreSQL fell silent:
+        whether it was or not, it is what is answered. Raises
+        GuardError(UNAVAILABLE) when Valkey does not answer, or too many wait.
+        """
+        self._trouble = time.monotonic()
+        tenant, member_id = policy.tenant, visit.asked.member_id
+        for _ in range(TRIES):
+            version, waiting = (0, None) if member_id is None else await self._spool.member(tenant, member_id)
+            before = merged(known or self._changes.last_known(tenant, member_id or ""), waiting)
+            plan = belief(planned) if planned is not None else provisional(policy, visit, before)
+            answer = unsealed(plan, visit)
+            rows = _sealed(plan, visit, salt, answer)
+            left = None if rows.generation is None else after(before, plan, policy)
+            replay = Replay(
+                fingerprint=fingerprint(visit.asked), salt=salt, answer=msgspec.Raw(msgspec.json.encode(answer))
+            )
+            claimed = visit.claim.device_id if visit.claim and not _knows(before, visit.claim.device_id) else None
+            kept, earlier = await self._spool.keep(Spooled(rows=rows, claimed=claimed), replay, version, left)
+            if kept is Kept.MOVED:
+                continue
+            return await self._kept(kept, earlier, plan, answer)
+        raise GuardError(ErrorCode.UNAVAILABLE, "Another login of this member is under way; try again.")
+
+    async def _kept(
+        self, kept: Kept, earlier: Replay | None, plan: Plan, answer: LoginVerdict
+    ) -> tuple[Plan, LoginVerdict] | Replay:
+        if kept is Kept.FULL:
+            SPOOLED.labels("full").inc()
+            raise full()
+        self.pending = max(1, self.pending)
+        durable = await self._spool.synced()
+        if earlier is not None:
+            SPOOLED.labels("again").inc()
+            return earlier
+        SPOOLED.labels("kept").inc()
+        SPOOLED.labels("unsynced").inc(0 if durable else 1)
+        return plan, answer
+
+    async def run(self) -> None:
+        """Look once a second until cancelled; drain when there is something and PostgreSQL answers."""
+        while True:
+            with contextlib.suppress(GuardError):
+                await self.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Count what waits, and drain it if that can be. Raises GuardError(UNAVAILABLE)."""
+        if self._breaker.open:
+            self._trouble = self._back = time.monotonic()
+        await self._count()
+        if self.pending and not self._breaker.open:
+            await self.drain()
+
+    async def _count(self) -> None:
+        self.pending = await self._spool.length()
+        SPOOL_LENGTH.set(self.pending)
+        oldest = await self._spool.oldest(1) if self.pending else ()
+        SPOOL_AGE.set(max(0.0, (self._now_ms() - began_ms(oldest[0])) / 1000) if oldest else 0.0)
+
+    async def drain(self) -> int:
+        """Write what waits, the oldest first, until nothing does or another worker is at it; how many were written.
+
+        Raises GuardError(UNAVAILABLE) when a store goes away; what is left stays.
+        """
+        total = 0
+        while entries := await self._spool.oldest(AT_ONCE):
+            try:
+                mine = await self._written(entries)
+            except GuardError as error:
+                if error.code is ErrorCode.UNAVAILABLE:
+                    raise
+                mine = await self._one_by_one(entries)
+            if not mine:
+                break
+            total += len(entries)
+        await self._count()
+        return total
+
+    async def _one_by_one(self, entries: Sequence[Entry]) -> bool:
+        """Each in a transaction of its own, because one of them is refused; that one is set aside."""
+        for entry in entries:
+            try:
+                if not await self._written((entry,)):
+                    return False
+            except GuardError as error:
+                if error.code is ErrorCode.UNAVAILABLE:
+                    raise
+                await self._dead(entry, error.code)
+        return True
+
+    async def _dead(self, entry: Entry, reason: str) -> None:
+        SPOOLED.labels("dead").inc()
+        LOG.error("spooled_login_refused", reason=reason)
+        await self._spool.let_go(entry, dead=True)
+
+    async def _written(self, entries: Sequence[Entry]) -> bool:
+        """Write some in one transaction, then let go of them; False when another worker drains."""
+        async with self._db.transaction() as tx:
+            if not await tx.value(MINE, LOCK):
+                return False
+            done = [each for each in entries if each.login is not None]
+            for entry in done:
+                if entry.login is not None:
+                    await _write(tx, entry.login)
+        for entry in done:
+            SPOOLED.labels("drained").inc()
+            await self._spool.let_go(entry)
+            if entry.login is not None:
+                await self._tell(entry.login.rows)
+        for entry in entries:
+            if entry.login is None:
+                await self._dead(entry, "unreadable")
+        return True
+
+    async def _tell(self, rows: LoginRows) -> None:
+        if rows.member_id is None:
+            return
+        ended = tuple(each.id for each in rows.ended)
+        touched = (*ended, rows.session.id) if rows.session is not None else ended
+        kind = "session_ended" if ended else "session_started"
+        await self._changes.announce(
+            Change(tenant=rows.tenant, kind=kind, member_id=rows.member_id, session_ids=touched)
+        )
+
+
+async def _write(tx: Database, login: Spooled) -> None:
+    """Write one login within the transaction, unless it is written already. Raises GuardError(CONFLICT) for what cannot be."""
+    rows, store, members = login.rows, LoginStore(tx, quiet=QUIET), MemberStore(tx)
+    if await tx.value(WRITTEN, rows.tenant, rows.attempt.id, rows.at) is not None:
+        return
+    if rows.member_id is not None:
+        await members.ensure(rows.tenant, rows.member_id, at=rows.at)
+    if rows.member_id is not None and rows.generation is not None:
+        await store.lock(rows.tenant, rows.member_id)
+        session_id = rows.session.id if rows.session else None
+        device_id = rows.device.id if rows.device else None
+        knock = Knock(
+            tenant=rows.tenant, member_id=rows.member_id, device_id=device_id, session_id=session_id, attempt_id=None
+        )
+        opening = (await store.read(knock)).opening
+        if opening is None or opening.session_owner not in (None, rows.member_id):
+            raise GuardError(ErrorCode.CONFLICT, "This session is another member's.")
+        rows = settled(rows, opening)
+    if await store.record(rows) is None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "The member changed under its lock.")
+
+
+def _sealed(plan: Plan, visit: Visit, salt: bytes, answer: LoginVerdict) -> LoginRows:
+    return msgspec.structs.replace(
+        plan.rows, key=key_row(visit, salt, answer), challenge=challenge_of(plan, visit, salt)
+    )
+
+
+def _knows(before: Snapshot | None, device_id: UUID) -> bool:
+    return before is not None and before.device(device_id) is not None

@@ -1,0 +1,103 @@
+"""A worker on stores of its own, which a test may stop, freeze and bring back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from accessguard.app import migrate
+from accessguard.embedded import Child, Embedded
+from tests.service import Service, running
+
+
+@dataclass
+class Outage:
+    """The stores, and what can be done to them."""
+
+    stores: Embedded
+    worker: Service
+
+    async def freeze_postgres(self) -> None:
+        """Let it answer nothing, without closing a connection: the server, and each of its processes."""
+        for process in _family(self.stores.postgres):
+            os.kill(process.pid, signal.SIGSTOP)
+
+    async def thaw_postgres(self) -> None:
+        """Let it go on."""
+        for process in _family(self.stores.postgres):
+            os.kill(process.pid, signal.SIGCONT)
+
+    async def kill_postgres(self) -> None:
+        """End it as a crash would."""
+        assert self.stores.postgres is not None
+        family = _family(self.stores.postgres)
+        await self.stores.postgres.kill()
+        await asyncio.to_thread(psutil.wait_procs, family, timeout=10)
+
+    async def start_postgres(self) -> None:
+        """Start it again."""
+        await self.stores.start_postgres()
+
+    async def freeze_valkey(self) -> None:
+        """Let it answer nothing."""
+        assert self.stores.valkey is not None
+        os.kill(self.stores.valkey.pid, signal.SIGSTOP)
+
+    async def thaw_valkey(self) -> None:
+        """Let it go on."""
+        assert self.stores.valkey is not None
+        os.kill(self.stores.valkey.pid, signal.SIGCONT)
+
+    async def kill_valkey(self) -> None:
+        """End it as a crash would."""
+        assert self.stores.valkey is not None
+        await self.stores.valkey.kill()
+
+    async def drained(self, *workers: Service) -> None:
+        """Wait until PostgreSQL answers again and nothing waits any more."""
+        for each in workers or (self.worker,):
+            await until(lambda each=each: not each.context.ready._db.breaker.open)  # type: ignore[misc]
+            await until(lambda each=each: not each.context.ready._live.breaker.open)  # type: ignore[misc]
+            await each.context.spooling.look()
+            await until(lambda each=each: each.context.spooling.pending == 0)  # type: ignore[misc]
+
+
+def _family(child: Child | None) -> list[psutil.Process]:
+    assert child is not None
+    server = psutil.Process(child.pid)
+    return [server, *server.children(recursive=True)]
+
+
+@contextlib.asynccontextmanager
+async def outage(folder: Path) -> AsyncIterator[Outage]:
+    """Stores and a worker; whatever the test has done to them, nothing is left."""
+    stores = await Embedded.start(folder / "data")
+    try:
+        await migrate(stores.database_url)
+        async with running(stores.database_url, stores.redis_url) as worker:
+            found = Outage(stores, worker)
+            try:
+                yield found
+            finally:
+                for child in (stores.postgres, stores.valkey):
+                    if child is not None and child.running:
+                        for process in _family(child):
+                            os.kill(process.pid, signal.SIGCONT)
+    finally:
+        await stores.stop()
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    """Wait until `condition()` is true; a hang is a failure."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        await asyncio.sleep(0.01)

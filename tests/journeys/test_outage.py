@@ -1,0 +1,413 @@
+"""With PostgreSQL out, logins are decided on what is known, wait in Valkey, and are drained exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from accessguard.errors import ErrorCode, GuardError
+from tests.journeys.outage import Outage, outage, until
+from tests.service import CHROME, FIREFOX, Tenant, items, running
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture(scope="module")
+async def there(tmp_path_factory: Any) -> AsyncIterator[Outage]:
+    """Stores and a worker for this module."""
+    async with outage(tmp_path_factory.mktemp("outage")) as found:
+        yield found
+
+
+@pytest.fixture
+async def tenant(there: Outage) -> AsyncIterator[Tenant]:
+    """A tenant whose rules the worker knows; both stores are well again at the end."""
+    found = there.worker.tenant()
+    await found.login("zoe")
+    yield found
+    await there.thaw_valkey()
+    if there.stores.postgres is not None and not there.stores.postgres.running:
+        await there.start_postgres()
+    await there.thaw_postgres()
+    await there.drained()
+
+
+async def known(there: Outage, tenant: Tenant) -> None:
+    """The worker holds the tenant's rules, and has heard of every change of them."""
+    await asyncio.sleep(0.3)
+    await tenant.check("nobody")
+    assert there.worker.context.book.held(tenant.name) is not None
+
+
+async def out(there: Outage, tenant: Tenant) -> None:
+    """PostgreSQL is gone, and the worker has noticed."""
+    await known(there, tenant)
+    await there.kill_postgres()
+    breaker = there.worker.context.ready._db.breaker
+    while not breaker.open:
+        await tenant.check(str(uuid4()))
+
+
+async def back(there: Outage) -> None:
+    """PostgreSQL is there again, and has what waited."""
+    await there.start_postgres()
+    await there.drained()
+
+
+async def test_a_login_in_an_outage_works_and_is_recorded_once_it_is_over(there, tenant):
+    """Its session and its device token are good at once and for ever after; it is in the log with its own time."""
+    await out(there, tenant)
+    login = await tenant.login("ana", attempt_id=str(uuid4()))
+    during = await tenant.check(login, device_token=login["device"]["token"])
+    await back(there)
+
+    after = await tenant.check(login, device_token=login["device"]["token"])
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    (session,) = items(await tenant.see("/v1/members/ana/sessions"))
+    (device,) = items(await tenant.see("/v1/members/ana/devices"))
+    again = await tenant.login("ana", device_token=login["device"]["token"])
+
+    assert (login.status, login["decision"], login["degraded"]) == (200, "allow", True)
+    assert (during["decision"], during["member_id"], during["degraded"]) == ("allow", "ana", True)
+    assert (after["decision"], after["degraded"]) == ("allow", False)
+    assert (line["id"], line["degraded"], line["session_id"]) == (login["attempt_id"], True, login["session"]["id"])
+    assert session["id"] == login["session"]["id"]
+    assert session["started_at"] == line["at"]
+    assert device["id"] == login["device"]["id"] == again["device"]["id"]
+    assert again["ended_sessions"] == [{"id": login["session"]["id"], "reason": "replaced"}]
+
+
+async def test_a_retry_gets_the_same_answer_during_and_after_the_outage(there, tenant):
+    """Whoever asks again under the same attempt id changes nothing."""
+    attempt_id = str(uuid4())
+    await out(there, tenant)
+    first = await tenant.login("ana", attempt_id=attempt_id)
+    second = await tenant.login("ana", attempt_id=attempt_id)
+    other = await tenant.login("ana", attempt_id=attempt_id, method="sso")
+    await back(there)
+    third = await tenant.login("ana", attempt_id=attempt_id)
+
+    assert first.status == 200
+    assert first.body == second.body == third.body
+    assert other.status == 409
+    assert len(list(items(await tenant.see("/v1/members/ana/logins")))) == 1
+
+
+async def test_another_worker_checks_a_session_that_waits(there, tenant):
+    """What is known of it is in Valkey, not in the worker that let it in."""
+    async with running(there.stores.database_url, there.stores.redis_url) as second:
+        elsewhere = Tenant(second, tenant.name)
+        await elsewhere.check("nobody")
+        await out(there, tenant)
+        login = await tenant.login("ana")
+        answer = await elsewhere.check(login)
+        await back(there)
+        await there.drained(second)
+
+    assert (answer["decision"], answer["member_id"]) == ("allow", "ana")
+
+
+async def test_the_logins_of_a_member_are_drained_in_order(there, tenant):
+    """The second, from the same device, ended the first, and so it stands in PostgreSQL."""
+    await out(there, tenant)
+    first = await tenant.login("ana")
+    second = await tenant.login("ana", device_token=first["device"]["token"])
+    gone = await tenant.check(first)
+    await back(there)
+
+    sessions = {each["id"]: each for each in items(await tenant.see("/v1/members/ana/sessions"))}
+    assert second["ended_sessions"] == [{"id": first["session"]["id"], "reason": "replaced"}]
+    assert gone["reason"]["code"] == "session_ended"
+    assert sessions[first["session"]["id"]]["end_reason"] == "replaced"
+    assert sessions[second["session"]["id"]]["status"] == "open"
+    assert len(list(items(await tenant.see("/v1/members/ana/devices")))) == 1
+
+
+async def test_a_known_block_holds_in_an_outage(there, tenant):
+    """At a check and at a login with the device's token."""
+    login = await tenant.login("ana")
+    await tenant.check(login)
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await tenant.check(login)
+    await out(there, tenant)
+
+    check = await tenant.check(login)
+    again = await tenant.login("ana", device_token=login["device"]["token"])
+    await back(there)
+
+    assert check["reason"]["code"] == "device_blocked"
+    assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
+
+
+async def test_a_known_device_stays_the_same_through_an_outage(there, tenant):
+    """A token whose device this worker has not seen is taken at its word; no second device comes of it."""
+    login = await tenant.login("ana", user_agent=FIREFOX)
+    await out(there, tenant)
+    again = await tenant.login("ana", user_agent=FIREFOX, device_token=login["device"]["token"])
+    await back(there)
+
+    (device,) = items(await tenant.see("/v1/members/ana/devices"))
+    old = await tenant.check(login)
+    assert device["id"] == again["device"]["id"] == login["device"]["id"]
+    assert again["device"]["new"] is False
+    assert old["reason"]["code"] == "session_ended"
+
+
+async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(there, tenant):
+    """Neither at a login that a rule would have to count, nor at a check."""
+    await tenant.rule("session_limit", "deny_new", max=1)
+    await tenant.call("PUT", "/v1/settings", {"failure_mode": "closed"}, role="administrator")
+    await tenant.login("zoe")
+    await out(there, tenant)
+
+    login = await tenant.login("ana")
+    check = await tenant.check("no-such-session")
+    await back(there)
+
+    assert (login["decision"], login["reason"]["code"]) == ("deny", "undecided")
+    assert (check["decision"], check["reason"]["code"]) == ("deny", "undecided")
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    assert (line["decision"], line["code"]) == ("deny", "undecided")
+
+
+async def test_a_store_that_hangs_is_left_alone_after_a_few_calls(there, tenant):
+    """PostgreSQL stands still, with every connection open: checks and logins are answered, and it is not asked again and again."""
+    breaker = there.worker.context.ready._db.breaker
+    await known(there, tenant)
+    await there.freeze_postgres()
+    try:
+        async with asyncio.timeout(60):
+            answers = await asyncio.gather(*(tenant.check(f"s{each}") for each in range(30)))
+            login = await tenant.login("ana")
+            await until(lambda: breaker.open)
+            probes = breaker.probes
+            more = await asyncio.gather(*(tenant.check(f"t{each}") for each in range(300)))
+            page = await tenant.see("/v1/members")
+    finally:
+        await there.thaw_postgres()
+    await there.drained()
+
+    assert {each.status for each in (*answers, *more, login)} == {200}
+    assert all(each["degraded"] for each in (*answers, *more))
+    assert breaker.probes - probes < 50
+    assert (page.status, "Retry-After" in page.headers) == (503, True)
+    assert len(list(items(await tenant.see("/v1/members/ana/logins")))) == 1
+
+
+async def test_with_both_stores_out_a_login_is_told_to_come_back(there, tenant):
+    """503 with Retry-After; a session in memory goes on."""
+    login = await tenant.login("ana")
+    await tenant.check(login)
+    await known(there, tenant)
+    await there.freeze_valkey()
+    await out(there, tenant)
+
+    refused = await tenant.login("ben")
+    going = await tenant.check(login)
+    await there.thaw_valkey()
+    await back(there)
+
+    assert (refused.status, "Retry-After" in refused.headers) == (503, True)
+    assert going["decision"] == "allow"
+
+
+async def test_what_can_never_be_written_is_set_aside_and_holds_up_nobody(there, tenant):
+    """Its session has been taken by somebody else; it goes to the dead letters, the next one is written."""
+    spool = there.worker.context.spooling._spool
+    await tenant.login("ben", session_id="taken")
+    before = await spool.dead()
+    await out(there, tenant)
+    await tenant.login("ana", session_id="taken")
+    cleo = await tenant.login("cleo")
+    await back(there)
+
+    assert await spool.dead() == before + 1
+    assert (await tenant.check(cleo))["decision"] == "allow"
+    (session,) = items(await tenant.see("/v1/members/ben/sessions"))
+    assert session["id"] == "taken"
+
+
+async def test_a_full_spool_refuses_and_keeps_what_it_has(there, tenant, monkeypatch):
+    """Nothing is trimmed to make room."""
+    await out(there, tenant)
+    first = await tenant.login("ana")
+    monkeypatch.setattr("accessguard.sessions.spool.MOST", 1)
+    second = await tenant.login("ben")
+    monkeypatch.undo()
+    await back(there)
+
+    assert (second.status, "Retry-After" in second.headers) == (503, True)
+    assert (await tenant.check(first))["decision"] == "allow"
+
+
+async def test_activity_of_a_session_that_waits_is_not_lost(there, tenant):
+    """Its beats wait until the session is there."""
+    await out(there, tenant)
+    login = await tenant.login("ana", user_agent=CHROME.format(142))
+    await tenant.check(login, activity="lesson_open")
+    await back(there)
+    await there.worker.context.activity.flush()
+
+    card = await tenant.see("/v1/members/ana")
+    assert card["last_activity"]["session_id"] == login["session"]["id"]
+
+
+async def test_operators_are_told_how_much_waits(there, tenant):
+    """On the worker that drains, as long as something is left."""
+    await out(there, tenant)
+    await tenant.login("ana")
+    during = await tenant.see("/v1/members")
+    ready = await tenant.call("GET", "/readyz")
+    await back(there)
+
+    assert (during.status, during.headers["AccessGuard-Pending"]) == (503, "1")
+    assert (ready.status, ready["pending"], ready["parts"]["postgres"]) == (200, 1, "down")
+    assert "AccessGuard-Pending" not in (await tenant.see("/v1/members")).headers
+
+
+async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(there, tenant, monkeypatch):
+    """What is found in the stream and in the log is passed over, and let go."""
+    spooling = there.worker.context.spooling
+    let_go, failed = spooling._spool.let_go, list[Any]()
+
+    async def once(entry: Any, *, dead: bool = False) -> None:
+        if not failed:
+            failed.append(entry)
+            raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+        await let_go(entry, dead=dead)
+
+    await out(there, tenant)
+    login = await tenant.login("ana")
+    monkeypatch.setattr(spooling._spool, "let_go", once)
+    await there.start_postgres()
+    await until(lambda: not there.worker.context.ready._db.breaker.open)
+    with contextlib.suppress(GuardError):
+        await spooling.look()
+    await there.drained()
+    assert failed
+
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    assert line["id"] == login["attempt_id"]
+    assert (await tenant.check(login))["decision"] == "allow"
+
+
+async def test_a_login_whose_write_may_or_may_not_have_arrived_is_there_once(there, tenant, monkeypatch):
+    """PostgreSQL had committed it when its answer was lost; what was decided is what is answered."""
+    desk = there.worker.context.logins._together
+    record = desk.record
+
+    async def unheard(rows: Any) -> None:
+        await record(rows)
+        raise GuardError(ErrorCode.UNAVAILABLE, "lost")
+
+    monkeypatch.setattr(desk, "record", unheard)
+    login = await tenant.login("ana")
+    monkeypatch.undo()
+    await there.drained()
+
+    (line,) = items(await tenant.see("/v1/members/ana/logins"))
+    (session,) = items(await tenant.see("/v1/members/ana/sessions"))
+    assert (login.status, login["degraded"]) == (200, True)
+    assert (line["id"], session["id"]) == (login["attempt_id"], login["session"]["id"])
+    again = await tenant.login("ana", device_token=login["device"]["token"])
+    assert again["device"]["id"] == login["device"]["id"]
+
+
+async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
+    """Operators read, and are told to come back when they write; logins wait."""
+    login = await tenant.login("ana")
+    await _tell_postgres(there, "ALTER SYSTEM SET default_transaction_read_only = on")
+    try:
+        page = await tenant.see("/v1/members")
+        note = await tenant.call("PATCH", "/v1/members/ana", {"note": "x"}, role="supervisor")
+        check = await tenant.check(login)
+        waiting = await tenant.login("ben")
+    finally:
+        await _tell_postgres(there, "ALTER SYSTEM RESET default_transaction_read_only")
+    await there.drained()
+
+    assert (page.status, check["decision"]) == (200, "allow")
+    assert (note.status, "Retry-After" in note.headers) == (503, True)
+    assert (waiting.status, waiting["degraded"]) == (200, True)
+    assert there.worker.context.ready._db.breaker.open is False
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+
+
+async def test_a_valkey_that_is_full_costs_no_beat_and_no_login(there, tenant):
+    """What it does not take goes to PostgreSQL."""
+    live = there.worker.context.ready._live
+    login = await tenant.login("ana")
+    await live.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        check = await tenant.check(login, activity="lesson_open")
+        other = await tenant.login("ben")
+        await there.worker.context.activity.flush()
+    finally:
+        await live.ask("CONFIG", "SET", "maxmemory", "0")
+
+    card = await tenant.see("/v1/members/ana")
+    assert (check["decision"], other.status, other["degraded"]) == ("allow", 200, False)
+    assert card["last_activity"]["session_id"] == login["session"]["id"]
+
+
+async def test_a_valkey_that_hangs_is_left_alone_and_missed_by_nobody(there, tenant):
+    """Checks with their beats and logins are decided on PostgreSQL, after a few calls without even asking."""
+    live = there.worker.context.ready._live
+    logins = [await tenant.login(f"m{each}") for each in range(10)]
+    await there.freeze_valkey()
+    try:
+        async with asyncio.timeout(60):
+            checks = await asyncio.gather(*(tenant.check(each, activity="lesson_open") for each in logins))
+            await until(lambda: live.breaker.open)
+            login = await tenant.login("ben")
+            await there.worker.context.activity.flush()
+    finally:
+        await there.thaw_valkey()
+    await until(lambda: not live.breaker.open)
+
+    assert {each["decision"] for each in checks} == {"allow"}
+    assert (login.status, login["degraded"]) == (200, False)
+    for each in range(10):
+        assert (await tenant.see(f"/v1/members/m{each}"))["last_activity"] is not None
+
+
+async def test_a_block_holds_when_valkey_comes_back_before_postgres(there, tenant):
+    """What was held is forgotten only once it can be read anew."""
+    changes = there.worker.context.changes
+    login = await tenant.login("ana")
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await tenant.check(login)
+    await out(there, tenant)
+    await there.kill_valkey()
+    await until(lambda: not changes._memory.trusted)
+    await there.stores.start_valkey()
+    await until(lambda: changes._back)
+
+    during = await tenant.check(login)
+    await back(there)
+    await until(lambda: changes._memory.trusted)
+
+    assert during["reason"]["code"] == "device_blocked"
+    assert (await tenant.check(login))["reason"]["code"] == "device_blocked"
+
+
+async def _tell_postgres(there: Outage, statement: str) -> None:
+    """Change a setting for every session that begins, and for those that are there."""
+    connection = await asyncpg.connect(there.stores.database_url)
+    try:
+        await connection.execute("SET default_transaction_read_only = off")
+        await connection.execute(statement)
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    wanted = "on" if " = on" in statement else "off"
+    db = there.worker.context.ready._db
+    async with asyncio.timeout(30):
+        while await db.value("SHOW default_transaction_read_only") != wanted:
+            await asyncio.sleep(0.01)
