@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 AT_ONCE: Final = timedelta(seconds=5)
-"""How long ago another worker may have made the device: as long as a login waits, at the most."""
+"""How long ago another worker may have had the last of them: as long as a login waits, at the most."""
 
 MOST_ANSWERED: Final = 4096
 """Devices of whose first login the answer has left; what is forgotten of them lasts 5 s at the most anyway."""

@@ -39,7 +39,7 @@ ASKED: Final = """
               FROM device c WHERE c.tenant = a.tenant AND c.id = CASE WHEN a.twin_since IS NULL THEN a.device_id ELSE (
                     SELECT t.id FROM device t
                      WHERE t.tenant = a.tenant AND t.member_id = a.member_id AND t.last_seen_at >= a.twin_since
-                       AND t.first_seen_at >= a.twin_since AND t.forgotten_at IS NULL AND t.previous_hash IS NULL
+                       AND t.first_seen_at >= a.twin_since - interval '1 minute' AND t.forgotten_at IS NULL AND t.previous_hash IS NULL
                        AND t.last_ip = a.ip AND t.browser = a.browser AND t.os = a.os AND t.browser_version = a.browser_version
                      ORDER BY t.last_seen_at DESC, t.id LIMIT 1) END) AS claimed,
            (SELECT s.member_id FROM session s WHERE s.tenant = a.tenant AND s.id = a.session_id) AS owner,

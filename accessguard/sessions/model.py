@@ -163,8 +163,9 @@ class Knock(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     of the member and of the addresses from `first_ip` to `last_ip`.
     `needs` are the parts of the member's past to be read, in the numbers of
     `Need`; of networks, those used after `since`.
-    A first login asks by `twin_since` for a device that was made after that, at
-    the address `ip`, by the browser of that family, version and system.
+    A first login asks by `twin_since` for a device that others have logged in
+    from since then, the first of them at most a minute before, from the address
+    `ip` by the browser of that family, version and system.
     """
 
     tenant: str
