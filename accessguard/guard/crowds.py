@@ -5,6 +5,7 @@ See docs/decisions/0005-device-token.md.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,9 @@ from uuid import UUID
 AT_ONCE: Final = timedelta(seconds=5)
 """How long ago another worker may have had the last of them: as long as a login waits, at the most."""
 
+LINGER_S: Final = 2.0
+"""How long a crowd of two or more waits for stragglers of the same burst, which a busy worker reads late."""
+
 MOST_ANSWERED: Final = 4096
 """Devices of whose first login the answer has left; what is forgotten of them lasts 5 s at the most anyway."""
 
@@ -21,11 +25,12 @@ MOST_ANSWERED: Final = 4096
 class Crowd:
     """First logins under way of one browser; `device_id` is what the first of them made, once it has."""
 
-    __slots__ = ("device_id", "size")
+    __slots__ = ("burst", "device_id", "size")
 
     def __init__(self) -> None:
         self.device_id: UUID | None = None
         self.size = 0
+        self.burst = False
 
 
 class Crowds:
@@ -43,13 +48,20 @@ class Crowds:
             return
         crowd = self._crowds.setdefault(key, Crowd())
         crowd.size += 1
+        crowd.burst = crowd.burst or crowd.size > 1
         try:
             yield crowd
         finally:
             crowd.size -= 1
-            if crowd.size == 0:
-                del self._crowds[key]
-                self._remember(crowd.device_id)
+            if crowd.burst:
+                asyncio.get_running_loop().call_later(LINGER_S, self._end, key, crowd)
+            else:
+                self._end(key, crowd)
+
+    def _end(self, key: Hashable, crowd: Crowd) -> None:
+        if crowd.size == 0 and self._crowds.get(key) is crowd:
+            del self._crowds[key]
+            self._remember(crowd.device_id)
 
     def same(self, crowd: Crowd | None, device_id: UUID) -> bool:
         """Whether a device that was made just now may be this crowd's: its own, or made by another worker."""

@@ -9,7 +9,8 @@ from typing import Final
 
 from accessguard.errors import ErrorCode, GuardError
 
-PATIENCE_S: Final = 5.0
+PATIENCE_S: Final = 10.0
+"""As long as two hundred logins of one member take on a slow machine; callers give up later."""
 
 
 class Turns:
@@ -20,7 +21,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[None]:
-        """Wait for the turn of `key`, and give it on at the end. Raises GuardError(UNAVAILABLE) after 5 s."""
+        """Wait for the turn of `key`, and give it on at the end. Raises GuardError(UNAVAILABLE) after 10 s."""
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, waiting + 1)
         try:
