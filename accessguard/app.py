@@ -209,6 +209,7 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
+            "awake": self.changes.stay_awake,
             "spool": self.spooling.run,
             "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),
             "violations": lambda: self.folds.run(FLUSH_S),
