@@ -391,6 +391,37 @@ async def test_who_logs_in_again_and_again_gets_out_of_the_spool(there, tenant):
     assert (first["degraded"], second["degraded"]) == (True, False)
 
 
+async def test_a_stop_drains_and_flushes_but_does_not_wait_for_a_drain_without_end(tmp_path, monkeypatch):
+    """What waits in Valkey is safe there; a beat of this worker would be lost."""
+    monkeypatch.setattr("accessguard.guard.spooling.LOOK_S", 600)  # so that it is the stop that drains
+    waited = asyncio.Event()
+
+    async def unavailable(_: Any) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    async def without_end(_: Any) -> None:
+        waited.set()
+        await asyncio.Event().wait()
+
+    async with outage(tmp_path) as own:
+        stores = own.stores
+        async with asyncio.timeout(60), running(stores.database_url, stores.redis_url) as worker:
+            tenant = worker.tenant()
+            login = await tenant.login("zoe")
+            monkeypatch.setattr(worker.context.logins._together, "read", unavailable)
+            ana = await tenant.login("ana")
+            monkeypatch.setattr(worker.context.spooling._spool, "let_go", without_end)
+            await tenant.check(login, activity="lesson_open")
+        connection = await asyncpg.connect(stores.database_url)
+        drained = await connection.fetchval("SELECT count(*) FROM login_attempt WHERE member_id = 'ana'")
+        active = await connection.fetchval("SELECT last_activity_kind FROM member WHERE id = 'zoe'")
+        await connection.close()
+
+    assert ana["degraded"] is True
+    assert waited.is_set()
+    assert (drained, active) == (1, "lesson_open")
+
+
 async def test_a_login_whose_write_may_or_may_not_have_arrived_is_there_once(there, tenant, monkeypatch):
     """PostgreSQL had committed it when its answer was lost; what was decided is what is answered."""
     desk = there.worker.context.logins._together
