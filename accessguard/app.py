@@ -78,6 +78,10 @@ from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
 
 FLUSH_S: Final = 1.0
+LAST_WRITES_S: Final = 1.0
+"""How long a stop waits for writes that no answer waited for."""
+LAST_DRAIN_S: Final = 3.0
+"""How long it drains: with a long spool that could go on for minutes, and another worker goes on with it."""
 LOG: Final = structlog.get_logger("accessguard")
 
 
@@ -115,7 +119,7 @@ class Parts:
             changes=self.changes,
             new_id=uuid7,
         )
-        evaluation = Evaluation(
+        self._evaluation = evaluation = Evaluation(
             store=sessions,
             live=live,
             book=book,
@@ -209,6 +213,7 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
+            "awake": self.changes.stay_awake,
             "spool": self.spooling.run,
             "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),
             "violations": lambda: self.folds.run(FLUSH_S),
@@ -233,13 +238,17 @@ class Parts:
             await self._db.close()
 
     async def _last_flush(self) -> None:
-        with contextlib.suppress(GuardError):
-            await self.spooling.look()
-        for what, flush in (("activity", self.activity.flush), ("violations", self.folds.flush)):
+        """Write what is pending. Logins that wait do so in Valkey, where they are safe; the beats of their sessions come after them."""
+        await self._evaluation.finish(LAST_WRITES_S)
+        with contextlib.suppress(GuardError, TimeoutError):
+            async with asyncio.timeout(LAST_DRAIN_S):
+                await self.spooling.look()
+        pending = {"activity": self.activity.flush, "violations": self.folds.flush, "tokens": self.shown.flush}
+        for what, flush in pending.items():
             try:
                 await flush()
-            except GuardError:
-                LOG.error("pending_lost", what=what)  # noqa: TRY400 - nothing in the traceback helps
+            except Exception as error:
+                LOG.exception("pending_lost", what=what, exc_info=error)
 
 
 def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> KeyFiles:

@@ -20,9 +20,10 @@ LONGEST_LINE: Final = 16 * 1_048_576
 
 
 class Do(StrEnum):
-    """What a worker is told: tell its state; answer for these slots as well as for its own; make way for another."""
+    """What a worker is told: tell its state; say that it is there; answer for these slots as well as for its own; make way for another."""
 
     STATE = "state"
+    CALL = "call"
     COVER = "cover"
     DRAIN = "drain"
 
@@ -35,9 +36,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Say(StrEnum):
-    """What a worker tells: it answers; it cannot start; its state (asked for, and the last thing it says)."""
+    """What a worker tells: it answers; it is still there (asked for); it cannot start; its state (asked for, and the last thing it says)."""
 
     READY = "ready"
+    HERE = "here"
     FAILED = "failed"
     STATE = "state"
 

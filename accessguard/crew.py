@@ -18,6 +18,12 @@ from accessguard.ports import Ports
 
 STATE_S: Final = 2.0
 """How long a worker may take to tell its state: it asks PostgreSQL for a second at most."""
+CALL_S: Final = 1.0
+MOST_SILENT: Final = 3
+"""Calls without an answer after which others accept in its place: a full collection or a burst of work is over by then."""
+MOST_LOST: Final = 10
+"""Calls without an answer after which it is ended: it has hung, and so has everybody whose connection it holds. Calls
+are counted, not seconds, so that what held up the supervisor as well counts for nothing."""
 
 NONE: Final = Report(say=Say.STATE)
 
@@ -43,12 +49,14 @@ class Hand:
         self.settled = asyncio.Event()
         self.ended = asyncio.Event()
         self.ready_at = 0.0
+        self._unheard = 0
         self._process = process
         self._end = end
         self._on_change = on_change
         self._link: Link[Order, Report] | None = None
         self._told = asyncio.Event()
         self._life = asyncio.create_task(self._live())
+        self._calls: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -59,6 +67,11 @@ class Hand:
     def code(self) -> int | None:
         """Its exit code, minus the signal that ended it; None while it runs."""
         return self._process.returncode
+
+    @property
+    def answers(self) -> bool:
+        """Whether it is ready, and has said so lately."""
+        return self.condition is Condition.READY and self._unheard < MOST_SILENT
 
     async def ready(self, within_s: float) -> bool:
         """Wait until it answers; False when it has ended, or has not come so far in time."""
@@ -108,16 +121,34 @@ class Hand:
             self._hear(report)
         await _exited(self._process)
         await self._link.close()
+        if self._calls is not None:
+            self._calls.cancel()
         self._become(Condition.ENDED)
         self.settled.set()
         self.ended.set()
 
+    async def _call(self) -> None:
+        """Call it every second until it makes way; end it when it does not answer."""
+        while self.condition is Condition.READY and self._unheard < MOST_LOST:
+            self._unheard += 1
+            self.tell(Order(do=Do.CALL))
+            await asyncio.sleep(CALL_S)
+            if self._unheard == MOST_SILENT:
+                self._on_change()
+        if self.condition is Condition.READY:
+            self.why = f"It did not answer for {MOST_LOST * CALL_S:.0f} s."
+            self.kill()
+
     def _hear(self, report: Report) -> None:
+        silent, self._unheard = self._unheard >= MOST_SILENT, 0
+        if silent:
+            self._on_change()
         match report.say:
             case Say.READY:
                 self.ready_at = asyncio.get_running_loop().time()
                 self._become(Condition.READY)
                 self.settled.set()
+                self._calls = asyncio.create_task(self._call())
             case Say.FAILED:
                 self.why = report.why
             case Say.STATE:

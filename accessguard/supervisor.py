@@ -138,7 +138,7 @@ class Supervisor:
             if each.condition is Condition.ENDED:
                 self.scrapes.bury(each.last.metrics)
                 self.hands.remove(each)
-        ready = [each for each in self.hands if each.condition is Condition.READY]
+        ready = [each for each in self.hands if each.answers]
         empty = tuple(sorted(set(range(len(self._ports.slots))) - {each.slot for each in ready}))
         for number, each in enumerate(ready):
             each.cover(empty if number == 0 and not self._stopping else ())

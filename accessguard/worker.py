@@ -37,6 +37,7 @@ class Worker:
         self._covered: dict[int, list[asyncio.Server]] = {}
         self._linger_s = min(LULL_S, config.server.shutdown_s)
         self._leave = asyncio.Event()
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def work(self, stop: asyncio.Event) -> None:
         """Answer until it is told to make way, or `stop` is set; then finish what is under way."""
@@ -60,12 +61,20 @@ class Worker:
         self._context.ready.measure()
         self._link.tell(Report(say=Say.STATE, parts=parts, metrics=generate_latest(REGISTRY).decode()))
 
+    def _tell_state(self) -> None:
+        """Say it when it is known; meanwhile other words are heard."""
+        telling = asyncio.create_task(self.tell_state())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
     async def _obey(self, stop: asyncio.Event) -> None:
         """Do what the supervisor says; without one, stop."""
         while (order := await self._link.hear()) is not None:
             match order.do:
+                case Do.CALL:
+                    self._link.tell(Report(say=Say.HERE))
                 case Do.STATE:
-                    await self.tell_state()
+                    self._tell_state()
                 case Do.COVER:
                     await self._cover(order.slots)
                 case Do.DRAIN:

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
+import structlog
 import uvloop
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +13,14 @@ from accessguard.app import migrate
 from accessguard.embedded import Embedded
 from tests.fuzz import MANY, NIGHTLY
 from tests.service import Service, Tenant, running
+
+# Its own way to draw an exception takes seconds, in which the worker under test stands still.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 settings.register_profile(NIGHTLY, max_examples=MANY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -67,13 +67,13 @@ async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Res
 
 
 async def _made(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
-    known = ctx.checks.about(tenant, asked)
+    known, since = ctx.checks.about(tenant, asked), asyncio.get_running_loop().time()
     if known is not None:
         if ctx.checks.stands(known, asked, now_ms):
             return written(ctx, known, asked.session_id, now_ms, wish)
         if ctx.checks.goes_on(known, now_ms) and await asyncio.shield(ctx.checks.beating(tenant, asked, known, now_ms)):
             return plainly(known, asked.session_id)
-    return await decided(ctx, tenant, asked, now_ms, wish, company=company)
+    return await decided(ctx, tenant, asked, now_ms, wish, company=company, since=since)
 
 
 async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: int, wish: Wish) -> list[bytes]:
@@ -81,6 +81,7 @@ async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: i
 
     A task is made only for what has to be decided anew.
     """
+    since = asyncio.get_running_loop().time()
     answers: dict[int, bytes] = {}
     beats: dict[int, tuple[Held, asyncio.Future[bool]]] = {}
     for place, each in enumerate(asked):
@@ -95,14 +96,28 @@ async def _all_made(ctx: Context, tenant: str, asked: Sequence[Check], now_ms: i
             answers[place] = plainly(known, asked[place].session_id)
     rest = [place for place in range(len(asked)) if place not in answers]
     company = len(asked)
-    made = await asyncio.gather(*(decided(ctx, tenant, asked[place], now_ms, wish, company=company) for place in rest))
+    made = await asyncio.gather(
+        *(decided(ctx, tenant, asked[place], now_ms, wish, company=company, since=since) for place in rest)
+    )
     answers.update(zip(rest, made, strict=True))
     return [answers[place] for place in range(len(asked))]
 
 
-async def decided(ctx: Context, tenant: str, asked: Check, now_ms: int, wish: Wish, *, company: int = 1) -> bytes:
-    """The answer as JSON, decided anew; `company` is how many are asked together. Raises GuardError(UNAVAILABLE)."""
-    verdict = await ctx.checks.decide(tenant, asked, now_ms, *((company,) if company > 1 else ()))
+async def decided(
+    ctx: Context,
+    tenant: str,
+    asked: Check,
+    now_ms: int,
+    wish: Wish,
+    *,
+    company: int = 1,
+    since: float | None = None,
+) -> bytes:
+    """The answer as JSON, decided anew. Raises GuardError(UNAVAILABLE).
+
+    `company` is how many are asked together, `since` when the wait for a beat began that came to nothing (the loop's time).
+    """
+    verdict = await ctx.checks.decide(tenant, asked, now_ms, company, since)
     if verdict.code is None and not asked.explain:
         return plain(check_reply(verdict, explain=False))  # there is no time in it to be written out
     return encode(check_reply(verdict, explain=asked.explain, listener=listening(ctx, tenant, wish())))

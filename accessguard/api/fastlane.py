@@ -209,12 +209,13 @@ class FastLane(RequestHandler):
 
     def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
         """Send the beat of a steady session, whose answer is given when it was heard; False without Valkey."""
+        since = self._loop.time()
 
         def then(stands: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
             if stands:
                 self._done(checks.plainly(held, asked.session_id))
             else:
-                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request, anew=True))
+                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request, since=since))
 
         self._answering = BEATING
         try:
@@ -353,13 +354,13 @@ class FastLane(RequestHandler):
         return True
 
     async def _later(
-        self, tenant: str, asked: Check | ChecksRequest, now_ms: int, request: bytes, *, anew: bool = False
+        self, tenant: str, asked: Check | ChecksRequest, now_ms: int, request: bytes, *, since: float | None = None
     ) -> None:
-        """Answer from the stores, then go on with what came in meanwhile."""
+        """Answer from the stores, then go on with what came in meanwhile; `since` is when a beat began that came to nothing."""
         lane, wish = self._lane, partial(accept_language, request)
         try:
-            if anew and isinstance(asked, Check):
-                body = await checks.decided(lane.context, tenant, asked, now_ms, wish)
+            if since is not None and isinstance(asked, Check):
+                body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
             else:
                 body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other

@@ -56,7 +56,9 @@ class Lane:
             self.start = start(200, JSON)
             if self._second % MAKE_ROOM_S == 0:
                 self.memory.forget_questions()
-        self.close_at = self.loop.time() + self.keepalive_s
+        now = self.loop.time()
+        self.context.changes.awake(now)
+        self.close_at = now + self.keepalive_s
         self.loop.call_soon(self.flush)
 
     def drain(self) -> None:

@@ -2,7 +2,8 @@
 
 Two ways lead to the same end: the pushed message, at once, and the generation
 numbers in PostgreSQL, read every two seconds. A worker that has lost the
-channel trusts nothing it holds until the channel is back.
+channel trusts nothing it holds until the channel is back, and one that stood
+still (stopped, starved, moved to another machine) until it has read the numbers.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ MOST_AT_ONCE: Final = 500
 """Rows of one page: a millisecond, during which no check is answered."""
 OVERLAP: Final = 3
 """Numbers are drawn before their commit, so each poll looks back to where the third one before it began."""
+AWAKE_S: Final = 0.5
+STILL_S: Final = 3.0
+"""A worker that has done nothing for so long may be asked before it hears what happened meanwhile; with the look at the
+numbers that follows, a change is still honoured within 5 s of its own waking hours."""
 
 SPOOLED: Final = "login_spooled"
 """A login that PostgreSQL does not have yet: what was known of the member before it is still worth knowing."""
@@ -46,6 +51,7 @@ class Changes:
         self._marks: list[int] = []
         self._aside: dict[tuple[str, str], Snapshot] = {}
         self._back = False
+        self.awake_at = time.monotonic()
         self.spooled_at = 0.0
 
     async def announce(self, change: Change) -> None:
@@ -107,6 +113,19 @@ class Changes:
         """Apply pushed changes until cancelled."""
         await self._live.listen(self.apply, self.channel)
 
+    async def stay_awake(self) -> None:
+        """Notice when this worker stood still, until cancelled."""
+        while True:
+            self.awake(time.monotonic())
+            await asyncio.sleep(AWAKE_S)
+
+    def awake(self, now: float) -> None:
+        """To be called often, and before anything is answered from memory; `now` is a monotonic clock's (s)."""
+        stood_still, self.awake_at = now - self.awake_at > STILL_S, now
+        if stood_still and self._memory.trusted:
+            self._memory.trusted = False
+            self._back = True
+
     async def poll(self) -> None:
         """Find out about changes whose message was lost, until cancelled."""
         while True:
@@ -115,17 +134,17 @@ class Changes:
             await asyncio.sleep(POLL_S)
 
     async def look(self) -> None:
-        """Read once which members and tenants have changed since a few looks ago."""
+        """Read once which members and tenants have changed since a few looks ago; one that fails is none."""
         newest = await self._sessions.newest_generation()
         if self._back:
             self._begin_anew()
         since = self._marks[0] if self._marks else newest
-        self._marks = [*self._marks, newest][-OVERLAP:]
         await self._members_since(since)
         for tenant, generation in await self._policies.changed(since):
             held = self._book.held(tenant)
             if held is not None and held.generation < generation:
                 self._book.drop(tenant)
+        self._marks = [*self._marks, newest][-OVERLAP:]
 
     async def _members_since(self, since: int) -> None:
         """Page through all of them: after many logins they are thousands, and none may be left out."""

@@ -15,6 +15,7 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.memory import BEATEN, QUIET, STEADY, Held, Memory, asked_of
 from accessguard.guard.model import Check, Verdict
+from accessguard.guard.patience import SHARE, Patience
 from accessguard.guard.question import beat_of
 from accessguard.guard.tally import Tally
 from accessguard.policies.book import PolicyBook
@@ -49,6 +50,7 @@ class Checks:
         self._evaluation = evaluation
         self._seconds = seconds
         self._deadline_s = deadline_s
+        self._patience = Patience(SHARE * deadline_s)
         self.memory = memory
         self.tally = tally
 
@@ -106,9 +108,10 @@ class Checks:
     def beat(self, tenant: str, asked: Check, held: Held, now_ms: int, then: Callable[[bool], None]) -> None:
         """Record an interaction of a steady session; `then` hears whether its verdict stands for another 30 s.
 
-        Raises GuardError(UNAVAILABLE) when Valkey is out of reach.
+        When Valkey takes too long, it hears in time that it does not. Raises GuardError(UNAVAILABLE) when Valkey is out of reach.
         """
         last_ms = held.until - BEAT_MS if held.flags & BEATEN else 0
+        waiting = self._patience.wait(then)
 
         def heard(answer: Any) -> None:
             ticked, before_ms = self._live.ticked(answer)
@@ -121,9 +124,13 @@ class Checks:
             going = ticked is not Ticked.UNSURE and self._kept(tenant, asked.session_id, held)
             if going:
                 self._beaten(held, min(before_ms, now_ms))  # another worker's clock may be ahead
-            then(going)
+            waiting.settle(going)
 
-        self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)
+        try:
+            self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)
+        except GuardError:
+            waiting.drop()
+            raise
 
     def _kept(self, tenant: str, session_id: str, held: Held) -> bool:
         """Whether a verdict that was about the question still is the one in memory."""
@@ -154,13 +161,16 @@ class Checks:
             stands.set_result(False)
         return stands
 
-    async def decide(self, tenant: str, asked: Check, now_ms: int, company: int = 1) -> Verdict:
+    async def decide(
+        self, tenant: str, asked: Check, now_ms: int, company: int = 1, since: float | None = None
+    ) -> Verdict:
         """Decide anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known.
 
         `company` is how many checks were asked together: each gives all of them a little more time.
+        `since` is when the check began that has waited for its beat in vain (the loop's time).
         """
         began = self._seconds()
-        deadline = Deadline(self._deadline_s + (company - 1) * EACH_S, entry="check")
+        deadline = Deadline(self._deadline_s + (company - 1) * EACH_S, entry="check", since=since)
         verdict = await self._evaluation.verdict(tenant, asked, now_ms, deadline)
         self.tally.took(self._seconds() - began)
         self.tally.made(verdict)

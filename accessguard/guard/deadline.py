@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """The moment `seconds` from now; `entry` is what it is the deadline of."""
+    """The moment `seconds` from now, or from `since` (the loop's time); `entry` is what it is the deadline of."""
 
     __slots__ = ("_at", "_clock", "_misses")
 
-    def __init__(self, seconds: float, *, entry: str) -> None:
+    def __init__(self, seconds: float, *, entry: str, since: float | None = None) -> None:
         self._clock = asyncio.get_running_loop().time
-        self._at = self._clock() + seconds
+        self._at = (self._clock() if since is None else since) + seconds
         self._misses = DEADLINE_MISSES.labels(entry)
 
     @property

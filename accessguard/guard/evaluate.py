@@ -87,6 +87,11 @@ class Evaluation:
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
         self._leaving: set[asyncio.Task[Left]] = set()
 
+    async def finish(self, within_s: float) -> None:
+        """Wait for what is still being written though nobody waits for it."""
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=within_s)
+
     async def verdict(self, tenant: str, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
         """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
         policy = self._book.held(tenant) or await deadline.within(self._book.policy(tenant))

@@ -36,10 +36,17 @@ from accessguard.sessions.spool import Entry, Kept, Spool, Spooled, began_ms, fu
 from accessguard.violations.model import QUIET
 
 LOOK_S: Final = 1.0
+PATIENCE_S: Final = 1.0
+"""So long a login waits for the drain of those before it, once PostgreSQL answers: kept as well, it would only put off
+the end, and who logs in again and again would never be out of the spool."""
+AGAIN_S: Final = 0.05
 TRIES: Final = 5
 """How often a login is decided again because another one of its member was kept meanwhile."""
 AT_ONCE: Final = 50
-"""Logins of one transaction: some 50 ms, in which nobody else can drain."""
+"""Logins of one transaction: some 50 ms, in which nobody else can drain. Half as many after one that came to nothing,
+because PostgreSQL may be too slow for so many in the 5 s of a transaction."""
+FAILURES: Final = 10
+"""How often a login is tried that fails for a reason nobody thought of, while no other one gets through either."""
 DOUBT_S: Final = 60.0
 """So long after the last sign of trouble a login looks whether one like it still waits."""
 HOLD_BACK_S: Final = 60.0
@@ -60,6 +67,9 @@ class Spooling:
         self._now_ms = now_ms
         self._breaker = db.breaker
         self.pending = 0
+        self._hurry = asyncio.Event()
+        self._at_once = AT_ONCE
+        self._failures = 0
         self._trouble = 0.0
         self._back = time.monotonic()
 
@@ -78,10 +88,16 @@ class Spooling:
         """Whether this login is to be kept with others of its member, so that they stay in order."""
         if not self.doubtful:
             return False
+        until = time.monotonic() + PATIENCE_S
         try:
-            return await self._spool.waits(tenant, member_id, attempt_id)
+            while await self._spool.waits(tenant, member_id, attempt_id):
+                if self._breaker.open or time.monotonic() > until:
+                    return True
+                self._hurry.set()
+                await asyncio.sleep(AGAIN_S)
         except GuardError:
             return False
+        return False
 
     async def of_session(self, tenant: str, session_id: str, *, out: bool = False) -> Snapshot | None:
         """The member of a session that is not in PostgreSQL yet, which may be `out` just now. Raises GuardError(UNAVAILABLE)."""
@@ -138,11 +154,15 @@ class Spooling:
         return plan, answer
 
     async def run(self) -> None:
-        """Look once a second until cancelled; drain when there is something and PostgreSQL answers."""
+        """Look once a second, and when somebody waits for it, until cancelled; drain when there is something and PostgreSQL answers."""
         while True:
             with contextlib.suppress(GuardError):
                 await self.look()
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def look(self) -> None:
         """Count what waits, and drain it if that can be. Raises GuardError(UNAVAILABLE)."""
@@ -164,30 +184,62 @@ class Spooling:
         Raises GuardError(UNAVAILABLE) when a store goes away; what is left stays.
         """
         total = 0
-        while entries := await self._spool.oldest(AT_ONCE):
+        while entries := await self._spool.oldest(self._at_once):
             try:
-                mine = await self._written(entries)
-            except GuardError as error:
-                if error.code is ErrorCode.UNAVAILABLE:
-                    raise
-                mine = await self._one_by_one(entries)
+                mine = await self._all_written(entries)
+            except GuardError:
+                self._at_once = max(1, self._at_once // 2)
+                raise
             if not mine:
                 break
+            self._at_once, self._failures = min(2 * self._at_once, AT_ONCE), 0
             total += len(entries)
         await self._count()
         return total
 
+    async def _all_written(self, entries: Sequence[Entry]) -> bool:
+        """Write some together, or one by one where that is refused; False when another worker drains."""
+        try:
+            return await self._written(entries)
+        except GuardError as error:
+            if error.code is ErrorCode.UNAVAILABLE:
+                raise
+        except Exception as error:
+            LOG.exception("spooled_login_failed", exc_info=error)
+        return await self._one_by_one(entries)
+
     async def _one_by_one(self, entries: Sequence[Entry]) -> bool:
-        """Each in a transaction of its own, because one of them is refused; that one is set aside."""
+        """Each in a transaction of its own, because one of them is refused; that one is set aside.
+
+        So is one that fails for a reason nobody thought of, once another one
+        has got through: then it is no fault of PostgreSQL's. Where none does,
+        the oldest is set aside after `FAILURES` looks.
+        """
+        failed, written = list[Entry](), 0
         for entry in entries:
             try:
                 if not await self._written((entry,)):
                     return False
+                written += 1
             except GuardError as error:
                 if error.code is ErrorCode.UNAVAILABLE:
                     raise
                 await self._dead(entry, error.code)
+            except Exception as error:
+                LOG.exception("spooled_login_failed", exc_info=error)
+                failed.append(entry)
+        await self._give_up(failed if written else failed[:1], at_once=written > 0)
         return True
+
+    async def _give_up(self, failed: Sequence[Entry], *, at_once: bool) -> None:
+        """Set aside what will never be written. Raises GuardError(UNAVAILABLE) as long as that is not certain."""
+        if not failed:
+            return
+        self._failures += 1
+        if not at_once and self._failures < FAILURES:
+            raise GuardError(ErrorCode.UNAVAILABLE, "No login that waits can be written; they are tried again.")
+        for entry in failed:
+            await self._dead(entry, "unexpected")
 
     async def _dead(self, entry: Entry, reason: str) -> None:
         SPOOLED.labels("dead").inc()
@@ -200,9 +252,7 @@ class Spooling:
             if not await tx.value(MINE, LOCK):
                 return False
             done = [each for each in entries if each.login is not None]
-            for entry in done:
-                if entry.login is not None:
-                    await _write(tx, entry.login)
+            await _write_all(tx, [each.login for each in done if each.login is not None])
         for entry in done:
             SPOOLED.labels("drained").inc()
             await self._spool.let_go(entry)
@@ -224,15 +274,29 @@ class Spooling:
         )
 
 
+async def _write_all(tx: Database, logins: Sequence[Spooled]) -> None:
+    """Write those within the transaction that are not written already. Raises GuardError(CONFLICT) for what cannot be.
+
+    Members are taken first and in the order of their keys, as everybody else
+    takes them, so that nobody and the drain wait for each other.
+    """
+    fresh = [each for each in logins if not await _there(tx, each.rows)]
+    members = {(each.rows.tenant, each.rows.member_id or ""): each.rows.at for each in reversed(fresh)}
+    members = {place: at for place, at in sorted(members.items()) if place[1]}
+    for (tenant, member_id), at in members.items():
+        await MemberStore(tx).ensure(tenant, member_id, at=at)
+    await LoginStore(tx, quiet=QUIET).lock_all(tuple(members))
+    for each in fresh:
+        await _write(tx, each)
+
+
+async def _there(tx: Database, rows: LoginRows) -> bool:
+    return await tx.value(WRITTEN, rows.tenant, rows.attempt.id, rows.at) is not None
+
+
 async def _write(tx: Database, login: Spooled) -> None:
-    """Write one login within the transaction, unless it is written already. Raises GuardError(CONFLICT) for what cannot be."""
-    rows, store, members = login.rows, LoginStore(tx, quiet=QUIET), MemberStore(tx)
-    if await tx.value(WRITTEN, rows.tenant, rows.attempt.id, rows.at) is not None:
-        return
-    if rows.member_id is not None:
-        await members.ensure(rows.tenant, rows.member_id, at=rows.at)
+    rows, store = login.rows, LoginStore(tx, quiet=QUIET)
     if rows.member_id is not None and rows.generation is not None:
-        await store.lock(rows.tenant, rows.member_id)
         session_id = rows.session.id if rows.session else None
         device_id = rows.device.id if rows.device else None
         knock = Knock(

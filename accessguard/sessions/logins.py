@@ -85,6 +85,11 @@ KEPT: Final = timedelta(hours=72)
 
 # As strong as whatever changes a member, and no stronger: rows that only refer to it need not wait.
 LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE"
+LOCK_ALL: Final = """
+    SELECT 1 FROM member m
+     WHERE (m.tenant, m.id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+     ORDER BY m.tenant, m.id FOR NO KEY UPDATE OF m
+"""
 
 # Everything that each login leaves behind, or nothing of it: the first step takes the members' rows, in the order of
 # their keys, and only at the generation that the decision was made on. A member whom somebody else holds is passed over,
@@ -256,6 +261,10 @@ class LoginStore:
     async def lock(self, tenant: str, member_id: str) -> None:
         """Hold the member's row until the transaction ends."""
         await self._db.row(LOCK, tenant, member_id)
+
+    async def lock_all(self, members: Sequence[tuple[str, str]]) -> None:
+        """Hold the rows of many members (tenant, id) until the transaction ends, taken in the order of their keys."""
+        await self._db.fetch(LOCK_ALL, [tenant for tenant, _ in members], [member_id for _, member_id in members])
 
 
 def _reading(row: Row) -> Reading:

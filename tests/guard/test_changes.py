@@ -8,6 +8,7 @@ import time
 import pytest
 
 from accessguard.database import Database
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard import changes as room
 from accessguard.guard.changes import Changes
 from accessguard.guard.memory import Memory
@@ -207,3 +208,62 @@ async def test_more_changes_than_one_page_holds_are_all_found(worker, tenant, mo
     await worker.changes.look()
 
     assert [worker.memory.known(tenant.name, login["session"]["id"]) for login in logins] == [None] * 5
+
+
+async def test_a_worker_that_stood_still_trusts_nothing_until_it_has_read_the_numbers(worker, tenant):
+    """Its message may wait behind the question that it is about."""
+    login = await tenant.login()
+    session_id = login["session"]["id"]
+    await worker.changes.look()
+    await worker.learn(tenant.name, session_id)
+    worker.changes.awake(worker.changes.awake_at + room.STILL_S)
+    before = worker.memory.known(tenant.name, session_id)
+
+    worker.changes.awake(worker.changes.awake_at + room.STILL_S + 0.1)
+    asleep = worker.memory.known(tenant.name, session_id)
+    await worker.changes.look()
+
+    assert before is not None
+    assert asleep is None
+    assert worker.memory.stale(tenant.name, session_id) is None
+    assert worker.memory.trusted
+
+
+async def test_the_first_check_after_a_standstill_is_not_answered_from_memory(service, tenant):
+    """The fast lane looks at the clock before it looks into its memory; nothing but that tells it here."""
+    login = await tenant.login()
+    changes, tally = service.context.changes, service.context.checks.tally
+    for _ in range(3):
+        await tenant.check(login)
+    before = tally.loaded
+    await tenant.check(login)
+    held = tally.loaded - before
+
+    changes.awake_at -= room.STILL_S + 1
+    await tenant.check(login)
+    anew = tally.loaded - before
+
+    assert (held, anew) == (0, 1)
+    await until(lambda: service.context.checks.memory.trusted)
+
+
+async def test_a_look_that_failed_half_way_is_made_again_from_where_it_began(worker, tenant, monkeypatch):
+    """Otherwise three of them in a row would pass over a change whose message was lost."""
+    login = await tenant.login()
+    session_id = login["session"]["id"]
+    await worker.changes.look()
+    await worker.learn(tenant.name, session_id)
+    await worker.changes.look()
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+
+    async def gone(*_: object, **__: object) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    monkeypatch.setattr(worker.sessions, "changed", gone)
+    for _ in range(room.OVERLAP + 1):
+        with pytest.raises(GuardError):
+            await worker.changes.look()
+    monkeypatch.undo()
+    await worker.changes.look()
+
+    assert worker.memory.known(tenant.name, session_id) is None

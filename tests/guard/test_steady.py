@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,32 @@ async def test_a_login_that_is_committed_while_its_session_is_looked_for_is_foun
     go_on.set()
 
     assert (await checking)["decision"] == "allow"
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast lane", "other lane"])
+async def test_a_check_does_not_wait_for_a_beat_that_is_not_answered(database_url, tmp_path, service, fast):
+    """Given up long before the connection is, it is decided without Valkey, alone and in a batch; nothing is counted twice."""
+    async with own_valkey(tmp_path) as valkey, running(database_url, valkey.url) as worker:
+        worker.clock.stop()
+        here = Tenant(worker if fast else replace(worker, url=worker.plain_url), worker.tenant().name)
+        logins = [await here.login(member) for member in ("ana", "bo")]
+        for login in logins:
+            await visit(here, login)
+        worker.clock.forward(30_000)
+        worker.context.ready._live._pipe._timeout_s = 600
+        valkey.freeze()
+        async with asyncio.timeout(60):
+            alone = await visit(here, logins[0])
+            batch = [
+                {"session_id": each["session"]["id"], "ip": LAPTOP, "user_agent": CHROME.format(142)} for each in logins
+            ]
+            both = await here.call(
+                "POST", "/v1/checks", {"checks": [each | {"activity": "lesson_open"} for each in batch]}
+            )
+        valkey.thaw()
+        await worker.context.activity.flush()
+        rows = [await here.see(f"/v1/members/{member}/activity") for member in ("ana", "bo")]
+
+    assert alone == "allow"
+    assert [each["decision"] for each in both["results"]] == ["allow", "allow"]
+    assert [len([*items(each)]) for each in rows] == [2, 2]

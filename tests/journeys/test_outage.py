@@ -233,6 +233,66 @@ async def test_what_can_never_be_written_is_set_aside_and_holds_up_nobody(there,
     assert session["id"] == "taken"
 
 
+async def test_a_login_that_fails_for_a_reason_nobody_thought_of_holds_up_nobody(there, tenant):
+    """Once another one got through, it goes to the dead letters; the worker drains by itself."""
+    spool = there.worker.context.spooling._spool
+    before = await spool.dead()
+    await _refuse_attempts(there, "ana", "P0001")
+    try:
+        await out(there, tenant)
+        await tenant.login("ana")
+        ben = await tenant.login("ben")
+        await there.start_postgres()
+        await until(lambda: there.worker.context.spooling.pending == 0)
+    finally:
+        await _refuse_attempts(there, "", "P0001")
+
+    assert await spool.dead() == before + 1
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+    assert (await tenant.check(ben))["decision"] == "allow"
+
+
+async def test_while_no_login_can_be_written_none_is_set_aside(there, tenant, monkeypatch):
+    """What fails alike for all of them is no fault of theirs; they are tried again, and only in the end the oldest is given up."""
+    spooling = there.worker.context.spooling
+    before = await spooling._spool.dead()
+    await _refuse_attempts(there, "%", "P0001")
+    try:
+        await out(there, tenant)
+        await tenant.login("ana")
+        await tenant.login("ben")
+        await there.start_postgres()
+        await until(lambda: not there.worker.context.ready._db.breaker.open)
+        await until(lambda: spooling._failures > 1)
+    finally:
+        await _refuse_attempts(there, "", "P0001")
+    await there.drained()
+
+    assert await spooling._spool.dead() == before
+    for member in ("ana", "ben"):
+        assert len(list(items(await tenant.see(f"/v1/members/{member}/logins")))) == 1
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "58030"], ids=["disk full", "out of memory", "i/o error"])
+async def test_a_postgres_that_has_no_room_is_read_and_logins_wait(there, tenant, state):
+    """Nothing is lost and nothing crashes; operators read, and are told to come back when they write."""
+    login = await tenant.login("ana")
+    await _refuse_attempts(there, "%", state)
+    try:
+        page = await tenant.see("/v1/members")
+        check = await tenant.check(login)
+        waiting = await tenant.login("ben")
+        ready = await tenant.call("GET", "/readyz")
+    finally:
+        await _refuse_attempts(there, "", state)
+    await there.drained()
+
+    assert (page.status, check["decision"], ready.status) == (200, "allow", 200)
+    assert (waiting.status, waiting["degraded"]) == (200, True)
+    assert there.worker.context.ready._db.breaker.open is False
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+
+
 async def test_a_full_spool_refuses_and_keeps_what_it_has(there, tenant, monkeypatch):
     """Nothing is trimmed to make room."""
     await out(there, tenant)
@@ -295,6 +355,71 @@ async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(t
     (line,) = items(await tenant.see("/v1/members/ana/logins"))
     assert line["id"] == login["attempt_id"]
     assert (await tenant.check(login))["decision"] == "allow"
+
+
+async def test_a_drain_that_crashes_is_begun_again_by_itself(there, tenant, monkeypatch):
+    """Nobody has to look after it, whatever it was that failed."""
+    spooling = there.worker.context.spooling
+    let_go, failed = spooling._spool.let_go, list[Any]()
+
+    async def once(entry: Any, *, dead: bool = False) -> None:
+        if not failed:
+            failed.append(entry)
+            raise RuntimeError("nobody thought of this")
+        await let_go(entry, dead=dead)
+
+    await out(there, tenant)
+    logins = [await tenant.login(member) for member in ("ana", "ben", "cleo")]
+    monkeypatch.setattr(spooling._spool, "let_go", once)
+    await there.start_postgres()
+    await until(lambda: bool(failed) and spooling.pending == 0)
+
+    for member, login in zip(("ana", "ben", "cleo"), logins, strict=True):
+        (line,) = items(await tenant.see(f"/v1/members/{member}/logins"))
+        assert line["id"] == login["attempt_id"]
+
+
+async def test_who_logs_in_again_and_again_gets_out_of_the_spool(there, tenant):
+    """Once PostgreSQL is back, a login waits for the ones before it to be drained, instead of joining them."""
+    await out(there, tenant)
+    first = await tenant.login("ana")
+    await there.start_postgres()
+    await until(lambda: not there.worker.context.ready._db.breaker.open)
+    second = await tenant.login("ana")
+    await there.drained()
+
+    assert (first["degraded"], second["degraded"]) == (True, False)
+
+
+async def test_a_stop_drains_and_flushes_but_does_not_wait_for_a_drain_without_end(tmp_path, monkeypatch):
+    """What waits in Valkey is safe there; a beat of this worker would be lost."""
+    monkeypatch.setattr("accessguard.guard.spooling.LOOK_S", 600)  # so that it is the stop that drains
+    waited = asyncio.Event()
+
+    async def unavailable(_: Any) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    async def without_end(_: Any) -> None:
+        waited.set()
+        await asyncio.Event().wait()
+
+    async with outage(tmp_path) as own:
+        stores = own.stores
+        async with asyncio.timeout(60), running(stores.database_url, stores.redis_url) as worker:
+            tenant = worker.tenant()
+            login = await tenant.login("zoe")
+            monkeypatch.setattr(worker.context.logins._together, "read", unavailable)
+            ana = await tenant.login("ana")
+            monkeypatch.setattr(worker.context.spooling._spool, "let_go", without_end)
+            await tenant.check(login, activity="lesson_open")
+        connection = await asyncpg.connect(stores.database_url)
+        drained = await connection.fetchval("SELECT count(*) FROM login_attempt WHERE member_id = 'ana'")
+        active = await connection.fetchval("SELECT last_activity_kind FROM member WHERE id = 'zoe'")
+        await connection.close()
+
+    assert ana["degraded"] is True
+    assert waited.is_set()
+    assert (drained, active) == (1, "lesson_open")
 
 
 async def test_a_login_whose_write_may_or_may_not_have_arrived_is_there_once(there, tenant, monkeypatch):
@@ -395,6 +520,24 @@ async def test_a_block_holds_when_valkey_comes_back_before_postgres(there, tenan
 
     assert during["reason"]["code"] == "device_blocked"
     assert (await tenant.check(login))["reason"]["code"] == "device_blocked"
+
+
+async def _refuse_attempts(there: Outage, member: str, state: str) -> None:
+    """Have PostgreSQL answer login attempts of such a member (LIKE; "": of nobody) with an error of this class."""
+    connection = await asyncpg.connect(there.stores.database_url)
+    try:
+        await connection.execute(
+            f"""
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.member_id LIKE '{member}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON login_attempt FOR EACH ROW EXECUTE FUNCTION refuse();
+            """
+        )
+    finally:
+        await connection.close()
 
 
 async def _tell_postgres(there: Outage, statement: str) -> None:

@@ -148,6 +148,33 @@ async def test_a_worker_that_dies_is_replaced_and_nobody_new_waits_for_it(servic
 
 
 @pytest.mark.chaos
+async def test_a_worker_that_hangs_is_replaced_and_nobody_new_waits_for_its_end(service, tenant, stores, tmp_path):
+    """The other one takes what waits in its queue; what it held is given up with it."""
+    platform = token(tenant.name, "platform")
+    async with crew(tmp_path, stores) as two:
+        _, told = await call(two.http, "POST", f"{two.url}/v1/logins", platform, attempt("ana"))
+        victim, other = two.workers()
+        victim.suspend()
+        statuses = []
+        async with asyncio.timeout(60):
+            for _ in range(40):
+                async with ClientSession() as http:
+                    status, _ = await call(http, "POST", f"{two.url}/v1/check", platform, _check(told))
+                    statuses.append(status)
+        hung = victim.is_running()
+        await two.becomes(DIED, 1)
+        await two.all_up()
+        workers = two.workers()
+        why = [line["why"] for line in two.lines() if line["event"] == "worker_died"]
+
+    assert set(statuses) == {200}
+    assert hung
+    assert victim not in workers
+    assert other in workers
+    assert why == ["It did not answer for 10 s."]
+
+
+@pytest.mark.chaos
 async def test_workers_are_renewed_under_load_without_a_failed_request(service, tenant, stores, tmp_path):
     """Each connection hears `Connection: close` with an answer before it is closed; every check is counted once."""
     platform = token(tenant.name, "platform")
