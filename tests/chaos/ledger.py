@@ -99,7 +99,7 @@ class Ledger:
         self.violations: set[str] = set()
         self.checked: defaultdict[str, Checked] = defaultdict(Checked)
         self.refused: defaultdict[str, int] = defaultdict(int)
-        self.undecided = 0
+        self.undecided: defaultdict[str, int] = defaultdict(int)
 
     def now(self) -> float:
         """Seconds since the run began."""
@@ -145,15 +145,18 @@ class Ledger:
         if answer["decision"] != "allow":
             return
         block = self.blocks.get(self.blocked_sessions.get(session_id, ""))
-        if block is not None and not block.lifted and self._late(sent, block.entry):
+        undecided = answer["degraded"] and answer["member_id"] is None
+        if block is not None and not block.lifted and self._late(sent, block.entry) and undecided:
+            self.undecided[f"blocked, {self.phase}"] += 1
+        elif block is not None and not block.lifted and self._late(sent, block.entry):
             late = self.now() - block.entry.acknowledged
             self.breach(
                 "blocked stay out", f"allowed {late:.2f} s after the block (asked at {sent:.3f}): {answer}", block.entry
             )
         ended = self.ended.get(session_id)
         if ended is not None and self._late(sent, ended):
-            if answer["degraded"]:
-                self.undecided += 1
+            if undecided:
+                self.undecided[f"ended, {self.phase}"] += 1
             else:
                 self.breach("ended stay ended", f"allowed, asked at {sent:.3f}: {answer}", ended)
 

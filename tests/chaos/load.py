@@ -29,6 +29,7 @@ SENTINELS: Final = 3
 """Connections to each host on which sessions that may not go on are asked about without pause, and with all patience."""
 LAG_S: Final = 0.005
 ENDED: Final = ("session_ended", "unknown_session", "session_expired", "device_blocked")
+IMPATIENT: Final = aiohttp.ClientTimeout(total=2)
 PATIENT: Final = aiohttp.ClientTimeout(total=60)
 
 
@@ -219,7 +220,7 @@ class Load:
         sent, began, phase = self.ledger.now(), seconds(), self.ledger.phase
         checked = self.ledger.checked[phase]
         try:
-            status, answer = await self.platform.once(host, "POST", "/v1/check", asked)
+            status, answer = await self.platform.once(host, "POST", "/v1/check", asked, timeout=IMPATIENT)
         except NOT_ANSWERED as error:
             if phase == self.ledger.phase:
                 checked.errors.append(type(error).__name__)

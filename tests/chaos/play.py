@@ -54,7 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: dict[str, int]
     retried: int
     refused: dict[str, int]
-    undecided_ended: int
+    undecided: dict[str, int]
     calm: Scene
     propagation_ms: dict[str, float]
     first: Rest | None
@@ -137,6 +137,8 @@ class Play:
             f" {scene.within_deadline:7.2%} in time, slowest {scene.slowest_ms:6.0f} ms, well after {settled_s:4.1f} s"
             + (f"  BROKEN {broken}" if broken else "")
         )
+        for each in self.ledger.breaches[before : before + 3]:
+            self._say(f"    {each.promise} ({each.at} s, {each.during}): {each.what}")
         await self._calm(1.5)
 
     async def _settled(self) -> float:
@@ -223,7 +225,7 @@ class Play:
             acknowledged=counts,
             retried=sum(entry.tries > 1 for entry in self.ledger.entries),
             refused=dict(self.ledger.refused),
-            undecided_ended=self.ledger.undecided,
+            undecided=dict(self.ledger.undecided),
             calm=self._told(CALM, 0.0, took_s, 0.0),
             propagation_ms=spread,
             first=self._rests[0] if self._rests else None,

@@ -76,7 +76,8 @@ def _figures(outcome: Outcome) -> Table:
         "a block reaches the other host (ms)",
         f"median {spread['p50']}, 99 % {spread['p99']}, slowest {spread['slowest']}, of {spread['samples']:.0f}",
     )
-    table.add_row("ended, but undecided without PostgreSQL", str(outcome.undecided_ended))
+    undecided = ", ".join(f"{what}: {many}" for what, many in sorted(outcome.undecided.items()))
+    table.add_row("allowed because undecided", undecided or "none")
     for name, rest in (("at rest after the first cycle", outcome.first), ("at rest in the end", outcome.last)):
         if rest is not None:
             table.add_row(

@@ -39,7 +39,7 @@ def test_the_ledger_finds_who_is_let_in_too_late_after_a_block():
     asked = {"device_id": "d", "member_id": "f1", "access": "blocked"}
     entry = ledger.acknowledge(Kind.DEVICE, 0.0, 1, asked, {"access": "blocked"})
     ledger.block(entry, ("s",))
-    allow = {"decision": "allow", "degraded": True}
+    allow = {"decision": "allow", "degraded": True, "member_id": "f1"}
 
     ledger.judge("s", entry.acknowledged + PROMISED_S - 0.1, allow)
     ledger.judge("s", entry.acknowledged + PROMISED_S + 0.1, allow | {"decision": "deny"})
