@@ -14,7 +14,7 @@ DEVELOPMENT := $(VENV)/.development-$(VERSION)
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: run setup test fuzz check bench lint format lock clean
+.PHONY: run setup test fuzz chaos check bench lint format lock clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -27,6 +27,9 @@ test: lint
 
 fuzz: $(DEVELOPMENT)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m hypothesis -o timeout=0 $(ARGS)
+
+chaos: $(DEVELOPMENT)
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .

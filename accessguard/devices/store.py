@@ -48,6 +48,13 @@ CHANGE: Final = """
      WHERE tenant = $1 AND id IN (SELECT member_id FROM changed) RETURNING id
 """
 
+OPEN_SESSIONS: Final = """
+    SELECT id FROM session
+     WHERE tenant = $1 AND member_id = $2 AND device_id = $3 AND ended_at IS NULL
+     ORDER BY started_at DESC LIMIT $4
+"""
+MOST_NAMED: Final = 1_000
+
 # Forgetting ends the device's sessions and frees its slot; the row stays, so that its history has a name.
 FORGET: Final = """
     WITH forgotten AS (
@@ -126,6 +133,11 @@ class DeviceStore:
             CHANGE, tenant, member_id, d.id, d.name, d.access, d.access_reason, d.access_by, d.access_at
         )
         return row is not None
+
+    async def sessions(self, tenant: str, member_id: str, device_id: UUID) -> tuple[str, ...]:
+        """Its open sessions, the newest MOST_NAMED of them."""
+        rows = await self._db.fetch(OPEN_SESSIONS, tenant, member_id, device_id, MOST_NAMED)
+        return tuple(row["id"] for row in rows)
 
     async def shown(self, tokens: Sequence[tuple[str, UUID, bytes]]) -> None:
         """Note that somebody has come with the present token of these devices: (tenant, device, beginning of its hash)."""

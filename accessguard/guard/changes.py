@@ -73,6 +73,8 @@ class Changes:
             self.spooled_at = time.monotonic()
         else:
             self._aside.pop((change.tenant, change.member_id), None)
+        if change.blocked is not None:
+            self._memory.barred.tell(change.tenant, change.session_ids, blocked=change.blocked)
         self._memory.drop(change.tenant, change.member_id, change.session_ids)
 
     def last_known(self, tenant: str, member_id: str) -> Snapshot | None:

@@ -21,7 +21,7 @@ from accessguard.guard.question import TTL_MS, Question, beat_of
 from accessguard.guard.shown import Shown
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
-from accessguard.guard.verdicts import trace_step, undecided, unknown, verdict_of
+from accessguard.guard.verdicts import barred, trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Code, Decision, Outcome
@@ -100,7 +100,10 @@ class Evaluation:
         try:
             found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
-            stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
+            stale = self._memory.stale(tenant, asked.session_id)
+            if stale is None and (tenant, asked.session_id) in self._memory.barred:
+                return barred(asked.session_id, policy)
+            stale = stale or await self._waiting(tenant, asked, deadline)
             if stale is None:
                 return undecided(asked.session_id, policy)
             found = (stale, self._memory.moment())
@@ -366,6 +369,7 @@ class Evaluation:
 
     def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
         snapshot, session = question.snapshot, question.session
+        self._memory.barred.tell(snapshot.tenant, (session.id,), blocked=question.blocked)
         member = self._memory.member(snapshot, question.since)
         if member is None:
             return

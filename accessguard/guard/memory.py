@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from accessguard.guard.barred import Barred
 from accessguard.guard.cold import Cold, Rested
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.recent import MOST_UNKNOWN, Place, Recent, oldest
@@ -163,6 +164,7 @@ class Memory:
         self._unknown: dict[Place, int] = {}
         self._drops = Recent()
         self._begun = Recent()
+        self.barred = Barred()
         self._count = 0
 
     @property

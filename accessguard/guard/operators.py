@@ -84,10 +84,18 @@ class Operators:
             before = await self._device(store, tenant, member_id, device_id, now)
             after = _decided(before, asked, actor, reason, now)
             await store.change(tenant, member_id, after)
+            sessions = await store.sessions(tenant, member_id, before.id)
             names = ("access", "name")
             act = Act(tenant=tenant, actor=actor, action="device.change", target=str(before.id), reason=reason, at=now)
             await log(tx, act, fields(before, names), fields(after, names), entry_id=self._new_id())
-        await self._changes.announce(Change(tenant=tenant, kind="device_changed", member_id=member_id))
+        told = Change(
+            tenant=tenant,
+            kind="device_changed",
+            member_id=member_id,
+            session_ids=sessions,
+            blocked=after.access is Access.BLOCKED,
+        )
+        await self._changes.announce(told)
         return after
 
     async def forget_device(

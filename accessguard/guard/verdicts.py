@@ -28,6 +28,17 @@ def undecided(session_id: str, policy: Policy) -> Verdict:
     )
 
 
+def barred(session_id: str, policy: Policy) -> Verdict:
+    """The answer when all that is known is that an operator has blocked the session's device."""
+    return Verdict(
+        outcome=Outcome.DENY,
+        code=Code.DEVICE_BLOCKED,
+        session_id=session_id,
+        degraded=True,
+        support_email=policy.settings.support_email,
+    )
+
+
 def verdict_of(decision: Decision, snapshot: Snapshot, policy: Policy, session: Session | None) -> Verdict:
     """The answer that `decision` makes for a member and, unless a login was refused one, its session."""
     step = decision.step

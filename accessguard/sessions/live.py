@@ -34,13 +34,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What was changed, told to every worker after its commit.
 
     Without `member_id` it is about the whole tenant. `session_ids` are the
-    sessions that were opened or ended, if the change is about some.
+    sessions that were opened or ended, if the change is about some; with
+    `blocked` they are those of a device that an operator blocked, or no longer does.
     """
 
     tenant: str
     kind: str
     member_id: str | None = None
     session_ids: tuple[str, ...] = ()
+    blocked: bool | None = None
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):

@@ -554,3 +554,19 @@ async def _tell_postgres(there: Outage, statement: str) -> None:
     async with asyncio.timeout(30):
         while await db.value("SHOW default_transaction_read_only") != wanted:
             await asyncio.sleep(0.01)
+
+
+async def test_a_block_holds_though_nobody_asked_between_it_and_the_outage(there, tenant):
+    """A worker that was told of a block has forgotten the member, but not the block; lifted, it is forgotten too."""
+    kept, freed = await tenant.login("ana"), await tenant.login("ben")
+    await known(there, tenant)
+    for member, login in (("ana", kept), ("ben", freed)):
+        await tenant.check(login)
+        await tenant.device(member, login["device"]["id"], access="blocked")
+    await tenant.device("ben", freed["device"]["id"], access="default")
+
+    await there.kill_postgres()
+    refused, undecided = await tenant.check(kept), await tenant.check(freed)
+
+    assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "device_blocked", True)
+    assert (undecided["decision"], undecided["degraded"]) == ("allow", True)
