@@ -91,15 +91,28 @@ def worker(berth: str) -> None:
 
 
 @main.command()
-def migrate() -> None:
-    """Bring the schema of the configured database up to date; safe to repeat."""
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 86_400),
+    default=300,
+    show_default=True,
+    help="Seconds to try for while somebody else uses what a migration needs.",
+)
+def migrate(wait_s: int) -> None:
+    """Bring the schema of the configured database up to date, beside a service that runs.
+
+    A migration that does not get a lock at once gives way to the service and
+    is tried again. Safe to repeat, and to run on several hosts at once; when it
+    was interrupted, run it again. Connect to PostgreSQL itself, not by way of a pooler.
+    """
     from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
 
     with sentences():
         url = load().database.url
         if not url:
             raise ConfigError("Set ACCESSGUARD_DATABASE_URL to the database to migrate.")
-    complete_run(app.migrate(url))
+    complete_run(app.migrate(url, patience_s=wait_s))
 
 
 @main.command()
