@@ -43,7 +43,7 @@ class Ready:
         self._geo = geo
         self._keys = keys
         self._spooling = spooling
-        self._schema = schema
+        self.schema = schema
         self._now_ms = now_ms
 
     @property
@@ -62,7 +62,7 @@ class Ready:
             "channel": "up" if self._memory.trusted else "down",
             **self._places(),
             **self._secrets(),
-            **({} if self._schema.fits else {"schema": "down"}),
+            **({} if self.schema.fits else {"schema": "down"}),
         }
 
     def measure(self) -> None:
