@@ -116,6 +116,41 @@ def migrate(wait_s: int) -> None:
 
 
 @main.command()
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.option("--without-keys", is_flag=True, help="Leave out what tokens and cookies are signed with.")
+def backup(target: Path | None, *, without_keys: bool) -> None:
+    """Back up what `accessguard dev` keeps, while it serves or not, to a new folder TARGET.
+
+    Left out, TARGET is a folder here with the time in its name. What is in the
+    backup is of one moment, with checksums. The keys are in it, so that
+    students stay logged in after a restore; keep it where nobody else reads it.
+    For a PostgreSQL of your own, see docs/operations.md.
+    """
+    from accessguard import backup as making  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        config = load()
+    complete_run(making.run(config, target, keys=not without_keys))
+
+
+@main.command()
+@click.argument("backup", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--force", is_flag=True, help="Replace the data that are in the data folder, which are lost.")
+def restore(backup: Path, *, force: bool) -> None:
+    """Restore from the folder BACKUP what `accessguard dev` keeps; stop it first.
+
+    The data folder must be empty. The backup is verified before, and what came
+    of it is counted before it takes the place of anything. One of an older
+    release is brought up to date by the next `accessguard dev`.
+    """
+    from accessguard import backup as making  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        config = load()
+    complete_run(making.run_restore(config, backup, force=force))
+
+
+@main.command()
 @tenant_option
 @role_option
 @click.option("--subject", help="Who calls, as the audit log will say; the role when left out.")

@@ -21,7 +21,7 @@ from accessguard.errors import StartError
 from accessguard.migrations.indexes import build
 from accessguard.migrations.standing import Standing, standing
 
-__all__ = ["Schema", "Standing", "migrate", "objection", "revision", "revisions", "schema", "standing"]
+__all__ = ["Schema", "Standing", "driver_url", "migrate", "objection", "revision", "revisions", "schema", "standing"]
 
 HERE = Path(__file__).parent
 LOCK_NUMBER = 0x4147_0001  # "AG" 1; any constant works, as long as every release takes the same
@@ -62,7 +62,7 @@ async def migrate(database_url: str, *, patience_s: float = PATIENCE_S, to: str 
     release, and what SQLAlchemy raises when the database is out of reach.
     """
     until = asyncio.get_running_loop().time() + patience_s
-    engine = create_async_engine(_driver_url(database_url), poolclass=NullPool)
+    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:
         while not await _stepped(engine, to or head(), until):
             pass
@@ -81,7 +81,7 @@ async def revision(database_url: str) -> str | None:
 
 async def schema(database_url: str) -> Schema:
     """What the database says of its schema."""
-    engine = create_async_engine(_driver_url(database_url), poolclass=NullPool)
+    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_read)
@@ -174,6 +174,7 @@ def _late(error: Exception) -> str:
     return f"{what}; what is done stays done: run `accessguard migrate` again, with a longer --wait."
 
 
-def _driver_url(database_url: str) -> str:
+def driver_url(database_url: str) -> str:
+    """The address as SQLAlchemy takes it."""
     _, separator, rest = database_url.partition("://")
     return f"postgresql+asyncpg{separator}{rest}"
