@@ -91,15 +91,63 @@ def worker(berth: str) -> None:
 
 
 @main.command()
-def migrate() -> None:
-    """Bring the schema of the configured database up to date; safe to repeat."""
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 86_400),
+    default=300,
+    show_default=True,
+    help="Seconds to try for while somebody else uses what a migration needs.",
+)
+def migrate(wait_s: int) -> None:
+    """Bring the schema of the configured database up to date, beside a service that runs.
+
+    A migration that does not get a lock at once gives way to the service and
+    is tried again. Safe to repeat, and to run on several hosts at once; when it
+    was interrupted, run it again. Connect to PostgreSQL itself, not by way of a pooler.
+    """
     from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
 
     with sentences():
         url = load().database.url
         if not url:
             raise ConfigError("Set ACCESSGUARD_DATABASE_URL to the database to migrate.")
-    complete_run(app.migrate(url))
+    complete_run(app.migrate(url, patience_s=wait_s))
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.option("--without-keys", is_flag=True, help="Leave out what tokens and cookies are signed with.")
+def backup(target: Path | None, *, without_keys: bool) -> None:
+    """Back up what `accessguard dev` keeps, while it serves or not, to a new folder TARGET.
+
+    Left out, TARGET is a folder here with the time in its name. What is in the
+    backup is of one moment, with checksums. The keys are in it, so that
+    students stay logged in after a restore; keep it where nobody else reads it.
+    For a PostgreSQL of your own, see docs/operations.md.
+    """
+    from accessguard import backup as making  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        config = load()
+    complete_run(making.run(config, target, keys=not without_keys))
+
+
+@main.command()
+@click.argument("backup", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--force", is_flag=True, help="Replace the data that are in the data folder, which are lost.")
+def restore(backup: Path, *, force: bool) -> None:
+    """Restore from the folder BACKUP what `accessguard dev` keeps; stop it first.
+
+    The data folder must be empty. The backup is verified before, and what came
+    of it is counted before it takes the place of anything. One of an older
+    release is brought up to date by the next `accessguard dev`.
+    """
+    from accessguard import backup as making  # noqa: PLC0415 -- `token` needs none of it
+
+    with sentences():
+        config = load()
+    complete_run(making.run_restore(config, backup, force=force))
 
 
 @main.command()

@@ -49,6 +49,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.schema import SchemaWatch
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
@@ -103,6 +104,7 @@ class Parts:
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
         self.upkeep = Upkeep(db, now_ms=now_ms)
+        self.schema = SchemaWatch(db, migrations.objection)
         self.sharing = Sharing(db=db, now_ms=now_ms)
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
@@ -177,6 +179,7 @@ class Parts:
                 geo=self.geo,
                 keys=self.keys,
                 spooling=self.spooling,
+                schema=self.schema,
                 now_ms=now_ms,
             ),
             sessions=sessions,
@@ -218,6 +221,7 @@ class Parts:
             "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
+            "schema": self.schema.run,
             "sharing": self.sharing.run,
             "geo": self.geo.run,
             "keys": self.keys.run,
@@ -297,10 +301,10 @@ async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None)
     return Parts(config, db, live, now_ms=now_ms or clock_ms)
 
 
-async def migrate(database_url: str) -> None:
-    """Bring the schema to this release's. Raises StartError when PostgreSQL is out of reach."""
+async def migrate(database_url: str, *, patience_s: float = migrations.PATIENCE_S) -> None:
+    """Bring the schema to this release's, trying for `patience_s`. Raises StartError when that or PostgreSQL is out of reach."""
     try:
-        await migrations.migrate(database_url)
+        await migrations.migrate(database_url, patience_s=patience_s)
     except OSError as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
 
@@ -379,8 +383,6 @@ def _keyring(config: Config) -> Keyring:
 
 
 async def _check_schema(database_url: str) -> None:
-    found, needed = await migrations.revision(database_url), migrations.head()
-    if found != needed:
-        raise StartError(
-            f"The schema is at {found or 'nothing'}, this release needs {needed}: run `accessguard migrate`."
-        )
+    why = migrations.objection(await migrations.schema(database_url))
+    if why is not None:
+        raise StartError(why)

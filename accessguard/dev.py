@@ -17,6 +17,7 @@ import msgspec
 from accessguard.api.keys import Role
 from accessguard.config import Config, ConfigError, complete, load, with_workers
 from accessguard.embedded import Embedded
+from accessguard.embedded.stores import SECRETS
 
 TENANT: Final = "demo"
 DAY_S: Final = 86_400
@@ -61,7 +62,7 @@ CHECK: Final = {"session_id": "try-1", "ip": "203.0.113.9", "activity": "lesson_
 
 def secrets_file(config: Config) -> Path:
     """Return where the secrets of `accessguard dev` are kept."""
-    return Path(config.data_folder) / "secrets.toml"
+    return Path(config.data_folder) / SECRETS
 
 
 def read_secrets(config: Config) -> Mapping[str, str]:

@@ -47,7 +47,8 @@ class Overseer:
         down = {name for parts in said for name, state in parts.items() if state == "down"}
         parts = {name: "down" if name in down else "up" for parts in said for name in parts}
         workers = {f"worker_{slot + 1}": "up" if slot in told else "down" for slot in range(self._slots)}
-        return any(each.get("postgres") == "up" for each in said), parts | workers
+        serves = any(each.get("postgres") == "up" and "schema" not in each for each in said)
+        return serves, parts | workers
 
     async def metrics(self) -> bytes:
         """Everything that workers have counted, and how many there are, in Prometheus' text format."""

@@ -21,11 +21,11 @@ async def readyz(request: web.Request) -> web.Response:
     """Say whether this worker may serve, and which part is down.
 
     Without Valkey checks go on, slower; without PostgreSQL logins wait. Only
-    without both is it 503.
+    without both is it 503, and on a schema that does not fit this release.
     """
     ready = request.app[CONTEXT].ready
     parts = await ready.parts()
-    up = "up" in (parts["postgres"], parts["valkey"])
+    up = "up" in (parts["postgres"], parts["valkey"]) and "schema" not in parts
     health = Health(status="ok" if up else "unavailable", parts=parts, pending=ready.pending)
     return reply(health, status=200 if up else 503)
 

@@ -11,6 +11,8 @@ from accessguard.embedded.process import Child, EmbeddedError, server_user
 from accessguard.embedded.valkey import redis_url, start_valkey
 
 PREFIX: Final = "accessguard-"
+SECRETS: Final = "secrets.toml"  # what `accessguard dev` signs with, beside the data
+RESTORING: Final = "restoring"  # is there while data are being put in place of others
 LONGEST_RUNTIME: Final = 107 - len("/.s.PGSQL.5432")  # sun_path holds 107 bytes and a zero (unix(7))
 
 
@@ -52,6 +54,8 @@ class Embedded:
 
     async def prepare(self) -> None:
         """Clear away what a crash left behind and make the folder for the sockets."""
+        if (self.folder / RESTORING).exists():
+            raise EmbeddedError(f"A restore into {self.folder} was cut off: run `accessguard restore` again.")
         await end_predecessor(self.folder / "postgres")
         forget_runtime(self.folder)
         self.runtime = make_runtime(self.folder)

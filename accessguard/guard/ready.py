@@ -9,6 +9,7 @@ from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.geo import FileState, Geo
 from accessguard.guard.memory import Memory
+from accessguard.guard.schema import SchemaWatch
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.keyfiles import KeyFiles
@@ -32,6 +33,7 @@ class Ready:
         geo: Geo,
         keys: KeyFiles,
         spooling: Spooling,
+        schema: SchemaWatch,
         now_ms: Callable[[], int],
     ) -> None:
         self._db = db
@@ -41,6 +43,7 @@ class Ready:
         self._geo = geo
         self._keys = keys
         self._spooling = spooling
+        self.schema = schema
         self._now_ms = now_ms
 
     @property
@@ -49,13 +52,17 @@ class Ready:
         return self._spooling.pending
 
     async def parts(self) -> dict[str, str]:
-        """Each part and `up` or `down`; `geo` and `keys` only where files are configured, `geo` with how the worst of them stands."""
+        """Each part and `up` or `down`; `geo` and `keys` only where files are configured, `geo` with how the worst of them stands.
+
+        `schema` is there, and `down`, when it does not fit this release.
+        """
         return {
             "postgres": await self._postgres(),
             "valkey": await self._valkey(),
             "channel": "up" if self._memory.trusted else "down",
             **self._places(),
             **self._secrets(),
+            **({} if self.schema.fits else {"schema": "down"}),
         }
 
     def measure(self) -> None:

@@ -8,6 +8,8 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from accessguard.errors import StartError
+
 LOCK_NUMBER: Final = 0x4147_0003  # "AG" 3; any constant works, as long as every release takes the same
 POLL_S: Final = 0.2
 
@@ -16,6 +18,8 @@ POLL_S: Final = 0.2
 INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
+    "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
+    "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
 }
 
 TRY_LOCK: Final = text("SELECT pg_try_advisory_lock(:number)")
@@ -25,16 +29,20 @@ THERE: Final = """
 """
 
 
-async def build(connection: AsyncConnection) -> None:
+async def build(connection: AsyncConnection, *, until: float) -> None:
     """Build each index that is not there, on a connection that commits by itself; one whose building was cut off, anew.
 
     Writers are held up by none of it (CREATE INDEX CONCURRENTLY), and whoever
     comes second waits without a statement of its own, for whose end the
-    building would wait.
+    building would wait, until `until` (loop time): then StartError. The
+    building itself takes as long as it takes.
     """
-    while not await connection.scalar(TRY_LOCK, {"number": LOCK_NUMBER}):  # noqa: ASYNC110 - another process has it
+    while not await connection.scalar(TRY_LOCK, {"number": LOCK_NUMBER}):
+        if asyncio.get_running_loop().time() > until:
+            raise StartError("Another `accessguard migrate` still builds indexes; nothing else is left to do.")
         await asyncio.sleep(POLL_S)
     try:
+        await connection.execute(text("SET statement_timeout = 0"))
         found = await connection.execute(text(THERE), {"names": list(INDEXES)})
         valid = {row.relname: row.indisvalid for row in found}
         for name, columns in INDEXES.items():

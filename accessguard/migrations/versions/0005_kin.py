@@ -19,10 +19,9 @@ STATEMENTS = (
         ADD COLUMN merged_ids uuid[] NOT NULL DEFAULT '{}',
         ADD COLUMN screen text
     """,
-    # NULL: not read yet, which a member without a number stays. Empty: no number that exists.
+    # NULL: not read yet, which a member without a number stays. Empty: no number that exists. Its indexes are in
+    # migrations/indexes.py, as members may be many.
     "ALTER TABLE member ADD COLUMN phone_e164 text",
-    "CREATE INDEX member_by_phone ON member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
-    "CREATE INDEX member_phone_unread ON member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
     # What one day (UTC) of a member showed of several people at once; only days that showed something have a row.
     """
     CREATE TABLE sharing_day (
