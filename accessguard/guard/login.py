@@ -240,7 +240,7 @@ class Logins:
             visit = msgspec.structs.replace(visit, twin=True)
         if claimed.seed is not None and beside(opening, visit):
             secret = self.seal.secret(claimed.seed, visit.attempt_id)
-            if matches(secret, claimed.secret_hash):
+            if matches(secret, claimed.survivor_hash or claimed.secret_hash):
                 visit = msgspec.structs.replace(visit, secret=secret, seed=claimed.seed)
         return msgspec.structs.replace(asked, visit=visit)
 

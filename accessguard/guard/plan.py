@@ -29,6 +29,7 @@ from accessguard.guard.visit import (
     seen_of,
     session_of,
     shown_hash,
+    through,
     token_state,
 )
 from accessguard.policies.model import Policy
@@ -192,6 +193,7 @@ def _device_row(
         last_ip=visit.address.text if visit.address else None,
         admitted_at=_admitted(device, policy, now, allowed=allowed),
         screen=screen(visit.asked.client_hints, handheld=browser.device_class in HANDHELD),
+        through=through(opening, device, visit),
     )
 
 

@@ -174,10 +174,14 @@ def _opening(visit: Visit, known: Snapshot) -> Opening:
 
 
 def _claimed(member_id: str, device: Device, claim: Claim, now: datetime) -> ClaimedDevice:
-    """What PostgreSQL would say of the token, as far as the beginnings of its device's hashes tell."""
-    state, shown = shown_state(device, claim, now), secret_hash(claim.secret)
+    """What PostgreSQL would say of the token, as far as the beginnings of its device's hashes tell.
+
+    They tell nothing of a device that was merged into it, whose token is taken at its word.
+    """
+    own = device.id == claim.device_id
+    state, shown = shown_state(device, claim, now) if own else TokenState.CURRENT, secret_hash(claim.secret)
     return ClaimedDevice(
-        id=device.id,
+        id=claim.device_id,
         member_id=member_id,
         browser_id=device.browser_id,
         forgotten=False,
@@ -246,6 +250,7 @@ def _with_device(known: Snapshot, rows: LoginRows) -> tuple[Device, ...]:
         admitted_at=row.admitted_at,
         last_seen_at=row.last_seen_at,
         first_admitted_at=there.first_admitted_at if there else row.admitted_at,
+        merged_ids=there.merged_ids if there else (),
     )
     return (*(each for each in known.devices if each.id != row.id), device)
 

@@ -129,7 +129,7 @@ class Spooling:
             rows = _sealed(plan, visit, salt, answer)
             left = None if rows.generation is None else after(before, plan, policy)
             replay = Replay(
-                fingerprint=fingerprint(visit.asked), salt=salt, answer=msgspec.Raw(msgspec.json.encode(answer))
+                fingerprint=fingerprint(visit.asked), salt=visit.seed, answer=msgspec.Raw(msgspec.json.encode(answer))
             )
             claimed = visit.claim.device_id if visit.claim and not _knows(before, visit.claim.device_id) else None
             kept, earlier = await self._spool.keep(Spooled(rows=rows, claimed=claimed), replay, version, left)
@@ -312,7 +312,7 @@ async def _write(tx: Database, login: Spooled) -> None:
 
 def _sealed(plan: Plan, visit: Visit, salt: bytes, answer: LoginVerdict) -> LoginRows:
     return msgspec.structs.replace(
-        plan.rows, key=key_row(visit, salt, answer), challenge=challenge_of(plan, visit, salt)
+        plan.rows, key=key_row(visit, visit.seed, answer), challenge=challenge_of(plan, visit, salt)
     )
 
 

@@ -12,7 +12,7 @@ from accessguard.devices.browser import Browser, kin
 from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.facts import Seen, device_fact
 from accessguard.guard.model import Login, Method
-from accessguard.guard.tokens import TokenState, claimed_state, token_fact, trusted
+from accessguard.guard.tokens import GRACE, TokenState, claimed_state, token_fact, trusted
 from accessguard.rules.model import Access, Decision, DeviceFact, Facts, Outcome, Place, Rule, SessionFact, TokenFact
 from accessguard.rules.network import admitted_since
 from accessguard.rules.networks import Address
@@ -80,6 +80,8 @@ def beside(opening: Opening, visit: Visit) -> bool:
     claimed = opening.claimed
     if claimed is None or claimed.member_id != opening.snapshot.member_id or claimed.forgotten:
         return False
+    if claimed.survivor_rotated_at is not None and good(claimed, visit):
+        return abs(visit.now - claimed.survivor_rotated_at) <= GRACE
     return visit.twin or claimed_state(claimed, visit.claim, visit.now) is TokenState.PREVIOUS
 
 
@@ -93,16 +95,25 @@ def old_token(opening: Opening, visit: Visit) -> TokenFact | None:
     claimed = opening.claimed
     if visit.claim is None or visit.vouched or claimed is None or claimed.member_id != opening.snapshot.member_id:
         return None
-    return token_fact(claimed, claimed_state(claimed, visit.claim, visit.now))
+    own = opening.snapshot.device(claimed.id)
+    fact = token_fact(claimed, claimed_state(claimed, visit.claim, visit.now))
+    return fact if fact is None or own is None else msgspec.structs.replace(fact, device_id=own.id)
 
 
 def shown_hash(opening: Opening, device: Device | None, visit: Visit) -> str | None:
     """The hash of the secret by which a device was recognised, in PostgreSQL's text form of bytea; None for another way."""
-    by_token = device is not None and visit.claim is not None and not visit.vouched and opening.claimed is not None
-    if not by_token or visit.claim is None or opening.claimed is None or device is None:
+    claimed = opening.claimed
+    if device is None or visit.claim is None or visit.vouched or claimed is None:
         return None
-    known = opening.claimed.id == device.id and good(opening.claimed, visit)
+    known = claimed.id in (device.id, *device.merged_ids) and good(claimed, visit)
     return "\\x" + secret_hash(visit.claim.secret).hex() if known else None
+
+
+def through(opening: Opening, device: Device | None, visit: Visit) -> UUID | None:
+    """The merged device by whose token its survivor was recognised, if it was."""
+    shown = shown_hash(opening, device, visit)
+    other = opening.claimed.id if shown is not None and opening.claimed is not None else None
+    return None if device is None or other == device.id else other
 
 
 def attempt(

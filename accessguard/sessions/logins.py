@@ -24,19 +24,22 @@ FAILED: Final = (
     .replace("$5", "a.last_ip")
 )
 
-# One row for each login asked about, in the order of asking. Every part is a subquery by key, so that no plan can join.
+# One row for each login asked about, in the order of asking. The token of a merged device that has been used since is
+# exchanged for one of the survivor's: the successor arrived when the survivor was seen with it. Every part is a subquery by key, so that no plan can join.
 ASKED: Final = """
     SELECT (<snapshot>) AS snapshot,
            (SELECT json_build_object('id', c.id, 'member_id', c.member_id, 'browser_id', c.browser_id,
                                      'secret_hash', encode(c.secret_hash, 'base64'), 'rotated_at', c.rotated_at,
                                      'previous_hash', encode(c.previous_hash, 'base64'),
                                      'older_hashes', coalesce(encode(c.older_hashes, 'base64'), ''),
-                                     'seed', encode(c.secret_seed, 'base64'), 'shown', c.shown_at IS NOT NULL,
+                                     'seed', encode(CASE WHEN s.id IS NULL THEN c.secret_seed ELSE s.secret_seed END, 'base64'),
+                                     'survivor_hash', encode(s.secret_hash, 'base64'), 'survivor_rotated_at', s.rotated_at,
+                                     'shown', c.shown_at IS NOT NULL OR (c.rotated_at >= c.forgotten_at
+                                              AND (s.secret_hash <> c.secret_hash OR s.shown_at IS NOT NULL)) IS TRUE,
                                      'forgotten', CASE WHEN c.merged_into IS NULL THEN c.forgotten_at IS NOT NULL
-                                                       ELSE NOT EXISTS (SELECT FROM device s
-                                                                         WHERE s.tenant = c.tenant AND s.id = c.merged_into
-                                                                           AND s.forgotten_at IS NULL) END)
-              FROM device c WHERE c.tenant = a.tenant AND c.id = CASE WHEN a.twin_since IS NULL THEN a.device_id ELSE (
+                                                       ELSE s.forgotten_at IS NOT NULL OR s.id IS NULL END)
+              FROM device c LEFT JOIN device s ON s.tenant = c.tenant AND s.id = c.merged_into
+             WHERE c.tenant = a.tenant AND c.id = CASE WHEN a.twin_since IS NULL THEN a.device_id ELSE (
                     SELECT t.id FROM device t
                      WHERE t.tenant = a.tenant AND t.member_id = a.member_id AND t.last_seen_at >= a.twin_since
                        AND t.first_seen_at >= a.twin_since - interval '1 minute' AND t.forgotten_at IS NULL AND t.previous_hash IS NULL
@@ -129,14 +132,16 @@ RECORD: Final = f"""
                r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.device_token, r.session_id, r.decision, r.code,
                r.rule_id, r.rule_version, r.exempt, r.degraded, r.counted, r.country, r.asn, r.city
           FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
+    ), came AS MATERIALIZED (
+        SELECT tenant, device, (device ->> 'through')::uuid AS through FROM granted WHERE device IS NOT NULL
     ), recognised AS (
         INSERT INTO device AS d (tenant, id, member_id, browser_id, secret_hash, rotated_at, label, browser, browser_version, os,
                                  device_class, model, first_seen_at, last_seen_at, last_ip, admitted_at, first_admitted_at,
                                  secret_seed, previous_hash, screen)
         SELECT g.tenant, r.id, r.member_id, r.browser_id, r.secret_hash, r.rotated_at, r.label, r.browser, r.browser_version, r.os,
                r.device_class, r.model, r.first_seen_at, r.last_seen_at, r.last_ip, r.admitted_at, r.admitted_at,
-               r.secret_seed, r.previous_hash, r.screen
-          FROM granted g, jsonb_populate_record(NULL::device, g.device) r WHERE g.device IS NOT NULL
+               r.secret_seed, CASE WHEN g.through IS NULL THEN r.previous_hash END, r.screen
+          FROM came g, jsonb_populate_record(NULL::device, g.device) r
             ON CONFLICT (tenant, id) DO UPDATE
            -- the same secret again: several logins at once, and the token stays what it is
            SET older_hashes = CASE WHEN excluded.secret_hash = d.secret_hash THEN d.older_hashes ELSE
@@ -152,6 +157,15 @@ RECORD: Final = f"""
                last_seen_at = greatest(d.last_seen_at, excluded.last_seen_at), last_ip = excluded.last_ip,
                admitted_at = excluded.admitted_at,
                first_admitted_at = coalesce(d.first_admitted_at, d.admitted_at, excluded.admitted_at)
+    ), exchanged AS (
+        UPDATE device d
+           SET older_hashes = substr(coalesce(substr(CASE WHEN r.previous_hash = d.previous_hash THEN d.secret_hash ELSE d.previous_hash END, 1, 8), '')
+                          || coalesce(d.older_hashes, ''), 1, 48),
+               previous_hash = coalesce(r.previous_hash, d.secret_hash), rotated_at = r.rotated_at, shown_at = NULL,
+               secret_hash = r.secret_hash, secret_seed = r.secret_seed
+          FROM came g, jsonb_populate_record(NULL::device, g.device) r
+         WHERE d.tenant = g.tenant AND d.id = g.through AND d.secret_hash <> r.secret_hash
+           AND d.id = ANY(ARRAY(SELECT through FROM came WHERE through IS NOT NULL))
     ), ending AS MATERIALIZED (
         SELECT g.tenant, g.member_id, g.at, e.* FROM granted g, jsonb_to_recordset(g.ended) AS e(id text, reason text, by text)
     ), closed AS (

@@ -133,7 +133,8 @@ class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `older_hashes` are the beginnings (8 bytes each) of those before that,
     newest first. The present secret is derived from `seed`, None when that is
-    not known; `shown`: somebody has come with it.
+    not known; `shown`: somebody has come with it. Of a merged device the
+    present secret is its survivor's: `survivor_hash`, since `survivor_rotated_at`.
     """
 
     id: UUID
@@ -146,6 +147,8 @@ class ClaimedDevice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     older_hashes: bytes = b""
     seed: bytes | None = None
     shown: bool = False
+    survivor_hash: bytes | None = None
+    survivor_rotated_at: datetime | None = None
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -252,7 +255,9 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A device as a login stores it: new, or with its new secret; hashes and seed are PostgreSQL's text form of bytea.
 
     The same `secret_hash` again leaves its token as it is. `previous_hash` is
-    of the secret that was shown, None for the one that is stored.
+    of the secret that was shown, None for the one that is stored. `through` is
+    another device by whose token this one came (one that was merged into it):
+    what was shown is that one's, which takes the new secret too.
     """
 
     id: UUID
@@ -273,6 +278,7 @@ class DeviceRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     secret_seed: str | None = None
     previous_hash: str | None = None
     screen: str | None = None
+    through: UUID | None = None
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):

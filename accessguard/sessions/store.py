@@ -64,6 +64,7 @@ PLAIN_BY_SESSION: Final = by_session(PLAIN)
 BY_SESSION: Final = by_session(SNAPSHOT)
 
 # The member's row before the session's, as at a login: two that wait for each other would be two that fail.
+# One that was replaced by a login at the same instant, and might come back (30 s), is ended for good.
 END: Final = """
     WITH owner AS (
         SELECT id FROM member
@@ -71,7 +72,9 @@ END: Final = """
            FOR NO KEY UPDATE
     ), ending AS (
         UPDATE session s SET ended_at = $3, end_reason = $4, ended_by = $5
-          FROM owner o WHERE s.tenant = $1 AND s.id = $2 AND s.member_id = o.id AND s.ended_at IS NULL
+          FROM owner o
+         WHERE s.tenant = $1 AND s.id = $2 AND s.member_id = o.id
+           AND (s.ended_at IS NULL OR (s.ended_by = 'twin' AND s.started_at >= $3::timestamptz - interval '30 seconds'))
         RETURNING s.member_id
     ), changed AS (
         UPDATE member SET generation = nextval('generation')
@@ -85,6 +88,9 @@ END_ALL: Final = """
         UPDATE session SET ended_at = $3, end_reason = $4, ended_by = $5
          WHERE tenant = $1 AND member_id = $2 AND ended_at IS NULL
         RETURNING id
+    ), replaced AS (
+        UPDATE session SET ended_by = $5
+         WHERE tenant = $1 AND member_id = $2 AND ended_by = 'twin' AND started_at >= $3::timestamptz - interval '30 seconds'
     ), changed AS (
         UPDATE member SET generation = nextval('generation')
          WHERE tenant = $1 AND id = $2 AND EXISTS (SELECT FROM ending)
@@ -159,8 +165,9 @@ CHANGED: Final = """
 NEWEST: Final = "SELECT last_value FROM generation"
 
 
-# Of logins of one browser at once, the session that it kept takes the place of the one that was last; the device's token
-# is still the one that they were given (5 s: they are not decided in the order in which they came).
+# Of logins of one browser at once, the session that it kept takes the place of the one that was last, which has to be
+# there: what was ended besides stays so. The device's token is still the one that they were given (5 s: they are not
+# decided in the order in which they came).
 COME_BACK: Final = """
     WITH owner AS (
         SELECT m.id FROM member m
@@ -168,7 +175,9 @@ COME_BACK: Final = """
                SELECT s.member_id FROM session s
                  JOIN device d ON d.tenant = s.tenant AND d.id = s.device_id
                 WHERE s.tenant = $1 AND s.id = $2 AND s.ended_by = 'twin' AND s.started_at >= $4 AND s.expires_at > $3
-                  AND d.forgotten_at IS NULL AND d.rotated_at <= s.started_at + interval '5 seconds')
+                  AND d.forgotten_at IS NULL AND d.rotated_at <= s.started_at + interval '5 seconds'
+                  AND EXISTS (SELECT FROM session o
+                               WHERE o.tenant = $1 AND o.member_id = s.member_id AND o.device_id = s.device_id AND o.ended_at IS NULL))
            FOR NO KEY UPDATE
     ), back AS (
         UPDATE session s SET ended_at = NULL, end_reason = NULL, ended_by = NULL
