@@ -277,14 +277,18 @@ def admin(context: Context) -> web.Application:
 async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None) -> Parts:
     """Connect to the stores. Raises StartError when PostgreSQL is out of reach or its schema is another."""
     try:
-        db = await Database.connect(config.database.url, size=config.database.pool_size)
+        db = await _database(config, size=config.database.pool_size)
         await _check_schema(config.database.url)
+        if wanting := await db.unsettled():
+            LOG.warning("database_settings", on=wanting)
     except (GuardError, OSError) as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
     try:
         live = Live.connect(config.redis.url)
     except ValueError as error:
-        raise StartError("ACCESSGUARD_REDIS_URL is not a redis://, rediss:// or unix:// address.") from error
+        raise StartError(
+            "ACCESSGUARD_REDIS_URL is not a redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// address."
+        ) from error
     return Parts(config, db, live, now_ms=now_ms or clock_ms)
 
 
@@ -298,7 +302,7 @@ async def migrate(database_url: str) -> None:
 
 async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
     """Make a tenant if it is not there."""
-    db = await Database.connect(config.database.url, size=1)
+    db = await _database(config, size=1)
     try:
         first = {uuid7(): body for body in first_rules(config)}
         await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()), first=first)
@@ -317,7 +321,7 @@ async def simulate(
 ) -> Simulation:
     """Try a rule on what is recorded. Raises StartError, and GuardError for a rule, tenant or period that is none."""
     try:
-        db = await Database.connect(config.database.url, size=1)
+        db = await _database(config, size=1)
     except (GuardError, OSError) as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
     try:
@@ -367,6 +371,10 @@ def _keyring(config: Config) -> Keyring:
         )
     except (OSError, ValueError) as error:
         raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error
+
+
+async def _database(config: Config, *, size: int) -> Database:
+    return await Database.connect(config.database.url, size=size, pooled=config.database.pgbouncer)
 
 
 async def _check_schema(database_url: str) -> None:

@@ -70,10 +70,16 @@ class Server(Section, frozen=True, kw_only=True):
 
 
 class Database(Hidden, frozen=True, kw_only=True):
-    """PostgreSQL; `pool_size` counts the connections of one worker."""
+    """PostgreSQL; `pool_size` counts the connections of one worker.
+
+    `pgbouncer`: `url` leads to a PgBouncer that pools by transaction;
+    `direct_url` then to PostgreSQL itself, which `migrate` wants.
+    """
 
     url: str = ""
     pool_size: Positive = 10
+    pgbouncer: bool = False
+    direct_url: str = ""
 
 
 class Redis(Hidden, frozen=True, kw_only=True):
@@ -149,6 +155,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIN_PORT": ("server", "admin_port"),
     "WORKERS": ("server", "workers"),
     "DATABASE_URL": ("database", "url"),
+    "DATABASE_DIRECT_URL": ("database", "direct_url"),
     "REDIS_URL": ("redis", "url"),
     "TOKEN_SECRETS": ("tokens", "secrets"),
     "DEVICE_KEYS": ("keys", "device"),

@@ -65,6 +65,16 @@ REFUSED = (
 SETTINGS: Final = {"application_name": "accessguard", "timezone": "UTC", "enable_seqscan": "off", "jit": "off"}
 
 
+TOLD: Final = {name: SETTINGS[name] for name in ("application_name", "timezone")}
+"""Those of them that PgBouncer sets on whichever connection it gives ("application_name" and "TimeZone" are of the five that it tracks; it refuses others at the start)."""
+
+STATEMENTS: Final = 100
+"""Prepared statements that a connection keeps, as asyncpg does by itself."""
+
+UNSETTLED: Final = """
+    SELECT name FROM pg_settings WHERE (name, setting) IN (('enable_seqscan', 'on'), ('jit', 'on')) ORDER BY name
+"""
+
 POOL_WAIT_S: Final = 5.0
 """How long a call waits at most while all connections are in use: members who free places all at once wait for each other."""
 MOST_WAITING: Final = 256
@@ -91,9 +101,12 @@ class Database:
         self.breaker = Breaker(Store.POSTGRES, self._probe)
 
     @classmethod
-    async def connect(cls, url: str, *, size: int, timeout_s: float = 5.0) -> Database:
+    async def connect(cls, url: str, *, size: int, timeout_s: float = 5.0, pooled: bool = False) -> Database:
         """Open a pool of at most `size` connections to `url`.
 
+        `pooled`: PgBouncer is in between, and gives each transaction any
+        connection of its own: nothing may depend on which. Statements are then
+        prepared without a name, and SETTINGS belong to the role (`unsettled`).
         Raises GuardError(UNAVAILABLE) when the server is out of reach.
         """
         try:
@@ -106,7 +119,8 @@ class Database:
                 max_inactive_connection_lifetime=60.0,
                 init=_prepare,
                 reset=_nothing,
-                server_settings=SETTINGS,
+                server_settings=TOLD if pooled else SETTINGS,
+                statement_cache_size=0 if pooled else STATEMENTS,
             )
         except (*OUT_OF_REACH, asyncpg.PostgresError) as error:
             raise _unavailable() from error
@@ -148,6 +162,10 @@ class Database:
         """The first column of the first row, or None. Raises GuardError(UNAVAILABLE)."""
         found = await self.row(statement, *values, timeout_s=timeout_s)
         return None if found is None else found[0]
+
+    async def unsettled(self) -> tuple[str, ...]:
+        """Names of settings that are not as statements here want them. Raises GuardError(UNAVAILABLE)."""
+        return tuple(row["name"] for row in await self.fetch(UNSETTLED))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from accessguard.migrations.indexes import build
@@ -26,7 +27,7 @@ async def migrate(database_url: str) -> str:
     builds the indexes of big tables beside it.
     Raises what SQLAlchemy raises when the database is out of reach.
     """
-    engine = create_async_engine(_driver_url(database_url), poolclass=NullPool)
+    engine = _engine(database_url)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
@@ -39,7 +40,7 @@ async def migrate(database_url: str) -> str:
 
 async def revision(database_url: str) -> str | None:
     """The revision that the database is at; None for an empty database."""
-    engine = create_async_engine(_driver_url(database_url), poolclass=NullPool)
+    engine = _engine(database_url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(lambda c: MigrationContext.configure(c).get_current_revision())
@@ -68,6 +69,15 @@ def _upgrade(connection: Connection) -> None:
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _engine(database_url: str) -> AsyncEngine:
+    """Connections without a pool; the look at the revision works through PgBouncer, where names of statements must be nobody else's."""
+    return create_async_engine(
+        _driver_url(database_url),
+        poolclass=NullPool,
+        connect_args={"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"__ag_{uuid4().hex}__"},
+    )
 
 
 def _driver_url(database_url: str) -> str:

@@ -138,8 +138,10 @@ class Fleet:
         """Send a command that is packed already, whose first brace opens the hash tag of its key."""
         self._start(self._errand(packed, slot_of(packed), then))
 
-    def place(self, key: str) -> Place:
+    async def place(self, key: str) -> Place:
         """Where the node of a key is. Raises PipeError while nobody knows."""
+        if not self._slots:
+            await asyncio.wait({self.renew()})
         node = self._slots[slot_of(key.encode())] if self._slots else None
         if node is None:
             self.renew()

@@ -247,7 +247,7 @@ class Live:
         if self.breaker.refused():
             raise _out_of_reach()
         try:
-            patient = self._patient_at(self._pipe.place(place), within_ms=within_ms)
+            patient = self._patient_at(await self._pipe.place(place), within_ms=within_ms)
             written = patient.call("INCR", place)
             reached = patient.call("WAITAOF", 1, self._copies, within_ms)
             await written

@@ -102,7 +102,7 @@ class Pipe(asyncio.Protocol):
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
-    def place(self, key: str) -> Place:
+    async def place(self, key: str) -> Place:
         """Where a key is: one server has them all."""
         del key
         return self._place

@@ -30,6 +30,7 @@ class Server:
     folder: Path
     port: int
     options: tuple[str, ...]
+    sentinel: bool = False
     child: Child | None = None
     admin: Redis = field(init=False)
 
@@ -46,7 +47,8 @@ class Server:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         user = server_user(self.folder.parent / "none")
         user.owns(self.folder)
-        said = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
+        saving = () if self.sentinel else ("--save", "")
+        said = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), *saving)
         log = self.folder.with_name(f"{self.folder.name}.log")
         self.child = Child.start(
             [program(), *self.options, *said], user=user, folder=self.folder, log=log, goodbye=signal.SIGTERM
@@ -176,6 +178,60 @@ async def linked(server: Server) -> bool:
     """Whether a replica has its primary's data."""
     info = await server.admin.info("replication")
     return info.get("master_link_status") == "up"
+
+
+@dataclass
+class Watched:
+    """A primary, its replica, and three Sentinels that watch over them."""
+
+    primary: Server
+    replica: Server
+    sentinels: list[Server]
+
+    @property
+    def url(self) -> str:
+        """Its address for the service."""
+        return "redis+sentinel://" + ",".join(each.address for each in self.sentinels) + "/live"
+
+
+@contextlib.asynccontextmanager
+async def own_sentinels(folder: Path) -> AsyncIterator[Watched]:
+    """Start them on `folder`."""
+    folder.chmod(0o711)
+    numbers = ports(5)
+    durable = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+    primary = Server(folder / "one", numbers[0], durable)
+    replica = Server(folder / "two", numbers[1], (*durable, "--replicaof", f"127.0.0.1 {primary.port}"))
+    sentinels = [_sentinel(folder / f"sentinel{port}", port, primary.port) for port in numbers[2:]]
+    try:
+        await primary.start()
+        await replica.start()
+        await eventually(lambda: linked(replica))
+        await asyncio.gather(*(each.start() for each in sentinels))
+        await asyncio.gather(*(eventually(lambda each=each: _watches(each)) for each in sentinels))  # type: ignore[misc] # mypy does not infer defaults
+        yield Watched(primary, replica, sentinels)
+    finally:
+        await asyncio.gather(*(each.stop() for each in (primary, replica, *sentinels)))
+
+
+def _sentinel(folder: Path, port: int, watched: int) -> Server:
+    folder.mkdir(mode=0o700)
+    user = server_user(folder.parent / "none")
+    user.owns(folder)
+    file = folder / "sentinel.conf"
+    rules = {"down-after-milliseconds": 1_000, "failover-timeout": 5_000, "parallel-syncs": 1}
+    said = "".join(f"sentinel {name} live {value}\n" for name, value in rules.items())
+    file.write_text(f"sentinel monitor live 127.0.0.1 {watched} 2\n{said}")
+    user.owns(file)
+    return Server(folder, port, (str(file), "--sentinel"), sentinel=True)
+
+
+async def _watches(sentinel: Server) -> bool:
+    """Whether a Sentinel knows the replica and the two others."""
+    said = await sentinel.admin.execute_command("SENTINEL", "MASTER", "live")
+    known = said if isinstance(said, dict) else dict(zip(said[::2], said[1::2], strict=True))
+    counts = [known.get(name) or known.get(name.encode()) for name in ("num-slaves", "num-other-sentinels")]
+    return [int(count or 0) for count in counts] == [1, 2]
 
 
 def ports(count: int) -> list[int]:
