@@ -27,6 +27,7 @@ class Store(StrEnum):
 
     POSTGRES = "postgres"
     VALKEY = "valkey"
+    REPLICA = "replica"
 
 
 class Breaker:

@@ -93,16 +93,18 @@ class Database:
     that does not answer is left alone until it does (`Breaker`).
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float, store: Store = Store.POSTGRES) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
         self._waiting = 0
         self._leaving: set[asyncio.Task[None]] = set()
-        self.breaker = Breaker(Store.POSTGRES, self._probe)
+        self.breaker = Breaker(store, self._probe)
 
     @classmethod
-    async def connect(cls, url: str, *, size: int, timeout_s: float = 5.0, pooled: bool = False) -> Database:
-        """Open a pool of at most `size` connections to `url`.
+    async def connect(
+        cls, url: str, *, size: int, timeout_s: float = 5.0, pooled: bool = False, store: Store = Store.POSTGRES
+    ) -> Database:
+        """Open a pool of at most `size` connections to `url`; to a replica, none before the first call.
 
         `pooled`: PgBouncer is in between, and gives each transaction any
         connection of its own: nothing may depend on which. Statements are then
@@ -112,7 +114,7 @@ class Database:
         try:
             pool = await asyncpg.create_pool(
                 url,
-                min_size=min(2, size),
+                min_size=min(2, size) if store is Store.POSTGRES else 0,
                 max_size=size,
                 timeout=timeout_s,
                 # no command_timeout: each call says how much is left of its own
@@ -124,7 +126,7 @@ class Database:
             )
         except (*OUT_OF_REACH, asyncpg.PostgresError) as error:
             raise _unavailable() from error
-        return cls(pool, timeout_s=timeout_s)
+        return cls(pool, timeout_s=timeout_s, store=store)
 
     async def close(self) -> None:
         """Close the pool; a connection that does not come back in `timeout_s` is cut."""
