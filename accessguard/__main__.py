@@ -109,9 +109,11 @@ def migrate(wait_s: int) -> None:
     from accessguard import app  # noqa: PLC0415 -- `token` needs none of the service
 
     with sentences():
-        url = load().database.url
+        database = load().database
+        url = database.direct_url if database.pgbouncer else database.url
         if not url:
-            raise ConfigError("Set ACCESSGUARD_DATABASE_URL to the database to migrate.")
+            name = "ACCESSGUARD_DATABASE_DIRECT_URL" if database.pgbouncer else "ACCESSGUARD_DATABASE_URL"
+            raise ConfigError(f"Set {name} to the database to migrate.")
     complete_run(app.migrate(url, patience_s=wait_s))
 
 

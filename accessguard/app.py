@@ -21,6 +21,7 @@ from accessguard.api.keys import Keyring
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision, read_keys
 from accessguard.database import Database
@@ -68,6 +69,7 @@ from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import RuleBody
 from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
+from accessguard.replica import REPLICA_S, Reading
 from accessguard.rules.networks import networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
@@ -89,13 +91,16 @@ LOG: Final = structlog.get_logger("accessguard")
 class Parts:
     """Everything one worker is made of, and the tasks that keep it up to date."""
 
-    def __init__(self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, config: Config, db: Database, live: Live, *, now_ms: Callable[[], int], lists: Database | None = None
+    ) -> None:
+        lists = lists or db
         memory = Memory()
         now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
         seconds = time.perf_counter
-        self._db, self._live, self._memory = db, live, memory
+        self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
@@ -183,17 +188,17 @@ class Parts:
                 now_ms=now_ms,
             ),
             sessions=sessions,
-            history=HistoryStore(db),
-            members=MemberStore(db),
-            related=RelatedStore(db),
-            sharing=SharingStore(db),
+            history=HistoryStore(lists),
+            members=MemberStore(db, lists),
+            related=RelatedStore(lists),
+            sharing=SharingStore(lists),
             enrolments=EnrolmentStore(db),
             passes=PassStore(db),
             devices=DeviceStore(db),
-            violations=violations,
+            violations=ViolationStore(db, lists),
             policies=policies,
             jobs=JobStore(db),
-            audit=AuditStore(db),
+            audit=AuditStore(lists),
             idempotency=IdempotencyStore(db),
             book=book,
             activity=self.activity,
@@ -240,6 +245,8 @@ class Parts:
             await self._last_flush()
             await self._live.close()
             await self._db.close()
+            if self._lists is not self._db:
+                await self._lists.close()
 
     async def _last_flush(self) -> None:
         """Write what is pending. Logins that wait do so in Valkey, where they are safe; the beats of their sessions come after them."""
@@ -290,15 +297,19 @@ def admin(context: Context) -> web.Application:
 async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None) -> Parts:
     """Connect to the stores. Raises StartError when PostgreSQL is out of reach or its schema is another."""
     try:
-        db = await Database.connect(config.database.url, size=config.database.pool_size)
+        db = await _database(config, size=config.database.pool_size)
         await _check_schema(config.database.url)
+        if wanting := await db.unsettled():
+            LOG.warning("database_settings", on=wanting)
     except (GuardError, OSError) as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
     try:
         live = Live.connect(config.redis.url)
     except ValueError as error:
-        raise StartError("ACCESSGUARD_REDIS_URL is not a redis://, rediss:// or unix:// address.") from error
-    return Parts(config, db, live, now_ms=now_ms or clock_ms)
+        raise StartError(
+            "ACCESSGUARD_REDIS_URL is not a redis://, rediss://, unix://, redis+cluster:// or redis+sentinel:// address."
+        ) from error
+    return Parts(config, db, live, now_ms=now_ms or clock_ms, lists=await _lists(config, db))
 
 
 async def migrate(database_url: str, *, patience_s: float = migrations.PATIENCE_S) -> None:
@@ -311,7 +322,7 @@ async def migrate(database_url: str, *, patience_s: float = migrations.PATIENCE_
 
 async def ensure_tenant(config: Config, tenant: str, name: str) -> None:
     """Make a tenant if it is not there."""
-    db = await Database.connect(config.database.url, size=1)
+    db = await _database(config, size=1)
     try:
         first = {uuid7(): body for body in first_rules(config)}
         await PolicyStore(db).ensure_tenant(tenant, name, at=from_ms(clock_ms()), first=first)
@@ -330,7 +341,7 @@ async def simulate(
 ) -> Simulation:
     """Try a rule on what is recorded. Raises StartError, and GuardError for a rule, tenant or period that is none."""
     try:
-        db = await Database.connect(config.database.url, size=1)
+        db = await _database(config, size=1)
     except (GuardError, OSError) as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
     try:
@@ -380,6 +391,24 @@ def _keyring(config: Config) -> Keyring:
         )
     except (OSError, ValueError) as error:
         raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error
+
+
+async def _database(config: Config, *, size: int) -> Database:
+    return await Database.connect(config.database.url, size=size, pooled=config.database.pgbouncer)
+
+
+async def _lists(config: Config, db: Database) -> Database:
+    """Where lists are read from: the replica, when there is one."""
+    if not config.database.replica_url:
+        return db
+    replica = await Database.connect(
+        config.database.replica_url,
+        size=config.database.pool_size,
+        timeout_s=REPLICA_S,
+        pooled=config.database.pgbouncer,
+        store=Store.REPLICA,
+    )
+    return Reading(db, replica)
 
 
 async def _check_schema(database_url: str) -> None:

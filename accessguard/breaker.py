@@ -27,6 +27,7 @@ class Store(StrEnum):
 
     POSTGRES = "postgres"
     VALKEY = "valkey"
+    REPLICA = "replica"
 
 
 class Breaker:
@@ -69,6 +70,7 @@ class Breaker:
         """Stop asking; the worker ends."""
         if self._probing is not None:
             self._probing.cancel()
+        self._state.set(0)
 
     def _trip(self) -> None:
         self.open = True

@@ -70,10 +70,18 @@ class Server(Section, frozen=True, kw_only=True):
 
 
 class Database(Hidden, frozen=True, kw_only=True):
-    """PostgreSQL; `pool_size` counts the connections of one worker."""
+    """PostgreSQL; `pool_size` counts the connections of one worker.
+
+    `pgbouncer`: `url` leads to a PgBouncer that pools by transaction;
+    `direct_url` then to PostgreSQL itself, which `migrate` wants. `replica_url`
+    ("": none) leads to a replica that lists and reports are read from.
+    """
 
     url: str = ""
     pool_size: Positive = 10
+    pgbouncer: bool = False
+    direct_url: str = ""
+    replica_url: str = ""
 
 
 class Redis(Hidden, frozen=True, kw_only=True):
@@ -149,6 +157,8 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIN_PORT": ("server", "admin_port"),
     "WORKERS": ("server", "workers"),
     "DATABASE_URL": ("database", "url"),
+    "DATABASE_DIRECT_URL": ("database", "direct_url"),
+    "DATABASE_REPLICA_URL": ("database", "replica_url"),
     "REDIS_URL": ("redis", "url"),
     "TOKEN_SECRETS": ("tokens", "secrets"),
     "DEVICE_KEYS": ("keys", "device"),

@@ -63,6 +63,16 @@ REFUSED = (
 SETTINGS: Final = {"application_name": "accessguard", "timezone": "UTC", "enable_seqscan": "off", "jit": "off"}
 
 
+TOLD: Final = {name: SETTINGS[name] for name in ("application_name", "timezone")}
+"""Those of them that PgBouncer sets on whichever connection it gives ("application_name" and "TimeZone" are of the five that it tracks; it refuses others at the start)."""
+
+STATEMENTS: Final = 100
+"""Prepared statements that a connection keeps, as asyncpg does by itself."""
+
+UNSETTLED: Final = """
+    SELECT name FROM pg_settings WHERE (name, setting) IN (('enable_seqscan', 'on'), ('jit', 'on')) ORDER BY name
+"""
+
 POOL_WAIT_S: Final = 5.0
 """How long a call waits at most while all connections are in use: members who free places all at once wait for each other."""
 MOST_WAITING: Final = 256
@@ -81,34 +91,40 @@ class Database:
     that does not answer is left alone until it does (`Breaker`).
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, timeout_s: float, store: Store = Store.POSTGRES) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
         self._waiting = 0
         self._leaving: set[asyncio.Task[None]] = set()
-        self.breaker = Breaker(Store.POSTGRES, self._probe)
+        self.breaker = Breaker(store, self._probe)
 
     @classmethod
-    async def connect(cls, url: str, *, size: int, timeout_s: float = 5.0) -> Database:
-        """Open a pool of at most `size` connections to `url`.
+    async def connect(
+        cls, url: str, *, size: int, timeout_s: float = 5.0, pooled: bool = False, store: Store = Store.POSTGRES
+    ) -> Database:
+        """Open a pool of at most `size` connections to `url`; to a replica, none before the first call.
 
+        `pooled`: PgBouncer is in between, and gives each transaction any
+        connection of its own: nothing may depend on which. Statements are then
+        prepared without a name, and SETTINGS belong to the role (`unsettled`).
         Raises GuardError(UNAVAILABLE) when the server is out of reach.
         """
         try:
             pool = await asyncpg.create_pool(
                 url,
-                min_size=min(2, size),
+                min_size=min(2, size) if store is Store.POSTGRES else 0,
                 max_size=size,
                 timeout=timeout_s,
                 # no command_timeout: each call says how much is left of its own
                 max_inactive_connection_lifetime=60.0,
                 init=_prepare,
                 reset=_nothing,
-                server_settings=SETTINGS,
+                server_settings=TOLD if pooled else SETTINGS,
+                statement_cache_size=0 if pooled else STATEMENTS,
             )
         except (*OUT_OF_REACH, asyncpg.PostgresError) as error:
             raise _unavailable() from error
-        return cls(pool, timeout_s=timeout_s)
+        return cls(pool, timeout_s=timeout_s, store=store)
 
     async def close(self) -> None:
         """Close the pool; a connection that does not come back in `timeout_s` is cut."""
@@ -146,6 +162,10 @@ class Database:
         """The first column of the first row, or None. Raises GuardError(UNAVAILABLE)."""
         found = await self.row(statement, *values, timeout_s=timeout_s)
         return None if found is None else found[0]
+
+    async def unsettled(self) -> tuple[str, ...]:
+        """Names of settings that are not as statements here want them. Raises GuardError(UNAVAILABLE)."""
+        return tuple(row["name"] for row in await self.fetch(UNSETTLED))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Database]:

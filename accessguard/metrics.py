@@ -89,6 +89,12 @@ CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arri
 POOL: Final = Gauge(
     "accessguard_database_connections", "Connections to PostgreSQL by state.", ("state",), registry=REGISTRY
 )
+REPLICA_READS: Final = Counter(
+    "accessguard_replica_reads",
+    "Reads for lists and reports, by who answered them; the primary does for a replica that is out or behind.",
+    ("source",),
+    registry=REGISTRY,
+)
 POOL_REFUSED: Final = Counter(
     "accessguard_database_refused",
     "Calls that got no connection in time because all were in use (wait), or because too many waited (queue).",
@@ -197,6 +203,7 @@ def present_at_zero(
         (BREAKER_OPEN, ("postgres", "valkey")),
         (BREAKER_OPENED, ("postgres", "valkey")),
         (BREAKER_REFUSED, ("postgres", "valkey")),
+        (REPLICA_READS, ("replica", "primary")),
         (DEADLINE_MISSES, ("check",)),
         (SPOOLED, ("kept", "again", "full", "unsynced", "drained", "dead")),
         (GEO_FILES, ("loaded", "old", "damaged", "missing")),

@@ -159,8 +159,15 @@ def config(database_url: str, redis_url: str, *geo: str) -> Config:
 @contextlib.asynccontextmanager
 async def running(database_url: str, redis_url: str, *geo: str) -> AsyncIterator[Service]:
     """A worker that answers on two free ports until the end: with the fast lane, and without."""
+    async with configured(config(database_url, redis_url, *geo)) as worker:
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def configured(said: Config) -> AsyncIterator[Service]:
+    """The same with a configuration of the test's own."""
     clock = Clock()
-    parts = await open_parts(config(database_url, redis_url, *geo), now_ms=clock)
+    parts = await open_parts(said, now_ms=clock)
     async with parts.running() as context, listening(context) as (url, plain_url), ClientSession() as http:
         yield Service(url, plain_url, http, context, clock)
 

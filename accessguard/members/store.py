@@ -148,10 +148,11 @@ READ_PHONES: Final = """
 
 
 class MemberStore:
-    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, lists: Database | None = None) -> None:
         self._db = db
+        self._lists = lists or db
 
     async def ensure(self, tenant: str, member_id: str, *, at: datetime) -> None:
         """Make the member if it is not there."""
@@ -236,7 +237,7 @@ class MemberStore:
         limit: int,
     ) -> Sequence[tuple[Member, tuple[str, str]]]:
         """One page of members, each with the place (sort key, id) to go on after."""
-        rows = await self._db.fetch(
+        rows = await self._lists.fetch(
             LISTINGS[sort, descending],
             tenant,
             reader,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import msgspec
 from alembic import command
@@ -62,7 +63,7 @@ async def migrate(database_url: str, *, patience_s: float = PATIENCE_S, to: str 
     release, and what SQLAlchemy raises when the database is out of reach.
     """
     until = asyncio.get_running_loop().time() + patience_s
-    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
+    engine = _engine(database_url)
     try:
         while not await _stepped(engine, to or head(), until):
             pass
@@ -81,7 +82,7 @@ async def revision(database_url: str) -> str | None:
 
 async def schema(database_url: str) -> Schema:
     """What the database says of its schema."""
-    engine = create_async_engine(driver_url(database_url), poolclass=NullPool)
+    engine = _engine(database_url)
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_read)
@@ -172,6 +173,15 @@ def _late(error: Exception) -> str:
     if not isinstance(error, _Busy):
         what = "A table that a migration changes was in use all the time (pg_stat_activity says by whom)"
     return f"{what}; what is done stays done: run `accessguard migrate` again, with a longer --wait."
+
+
+def _engine(database_url: str) -> AsyncEngine:
+    """Connections without a pool; the look at the revision works through PgBouncer, where names of statements must be nobody else's."""
+    return create_async_engine(
+        driver_url(database_url),
+        poolclass=NullPool,
+        connect_args={"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"__ag_{uuid4().hex}__"},
+    )
 
 
 def driver_url(database_url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 import hiredis
@@ -61,10 +61,10 @@ class Subscription(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def watch(self) -> None:
-        """Ping it every second; drop it when nothing is heard for three."""
+    async def watch(self, still: Callable[[Place], bool]) -> None:
+        """Ping it every second; drop it when nothing is heard for three, or when nobody publishes there any more."""
         while not self.lost.is_set():
-            if self._loop.time() - self._heard > SILENCE_S:
+            if self._loop.time() - self._heard > SILENCE_S or not still(self._place):
                 self.close()
             elif self._transport is not None:
                 self._transport.write(hiredis.pack_command(("PING",)))
@@ -76,22 +76,44 @@ class Subscription(asyncio.Protocol):
 
 
 async def follow(
-    place: Place, channel: str, *, on_message: Callable[[bytes], None], on_channel: Callable[[bool], None]
+    where: Callable[[], Awaitable[Place]],
+    channel: str,
+    *,
+    on_message: Callable[[bytes], None],
+    on_channel: Callable[[bool], None],
+    still: Callable[[Place], bool] = lambda _: True,
 ) -> None:
-    """Hand over messages until cancelled; `on_channel` is told of each loss and each return. Tries again every second."""
+    """Hand over messages until cancelled; `on_channel` is told of each loss and each return. Tries again every second.
+
+    `where` says anew for each try which server to listen to, `still` whether it is one to listen to yet.
+    """
     while True:
-        subscription = Subscription(
-            place,
-            channel,
-            on_message=on_message,
-            on_up=lambda: on_channel(True),  # noqa: FBT003 - the one thing it says
-        )
         try:
-            await connect(place, subscription)
-            await subscription.watch()
+            place = await where()
+            await _followed(place, channel, on_message, on_channel, still)
         except (OSError, TimeoutError):
             pass
         finally:
-            subscription.close()
             on_channel(False)  # noqa: FBT003 - the one thing it says
         await asyncio.sleep(PING_S)
+
+
+async def _followed(
+    place: Place,
+    channel: str,
+    on_message: Callable[[bytes], None],
+    on_channel: Callable[[bool], None],
+    still: Callable[[Place], bool],
+) -> None:
+    """Hand over what one server says until it is lost. Raises OSError or TimeoutError."""
+    subscription = Subscription(
+        place,
+        channel,
+        on_message=on_message,
+        on_up=lambda: on_channel(True),  # noqa: FBT003 - the one thing it says
+    )
+    try:
+        await connect(place, subscription)
+        await subscription.watch(still)
+    finally:
+        subscription.close()

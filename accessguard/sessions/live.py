@@ -5,6 +5,7 @@ Nothing here is the only copy of anything: a flush costs speed alone.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +21,10 @@ from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
+from accessguard.sessions.fleet import Fleet, NodeError
 from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place
+from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
@@ -95,31 +98,40 @@ LOADING: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
 
 
 class Live:
-    """One pipelined connection; every call raises GuardError(UNAVAILABLE) when Valkey does not answer in time.
+    """One pipelined connection to each server; every call raises GuardError(UNAVAILABLE) when Valkey does not answer in time.
 
-    A server that does not answer is left alone until it does (`Breaker`).
+    A server that does not answer is left alone until it does (`Breaker`). `copies` is on how many replicas' disks what
+    `on_disk` waits for must be as well.
     """
 
-    def __init__(self, place: Place, *, timeout_s: float) -> None:
-        self._place = place
-        self._pipe = Pipe(place, timeout_s=timeout_s)
-        self._patient: Pipe | None = None
+    def __init__(self, pipe: Pipe | Fleet, *, timeout_s: float, copies: int) -> None:
+        self._pipe = pipe
+        self._timeout_s = timeout_s
+        self._copies = copies
+        self._patient: dict[Place, Pipe] = {}
         self.breaker = Breaker(Store.VALKEY, self._probe)
 
     @classmethod
-    def connect(cls, url: str, *, timeout_s: float = 0.1) -> Live:
-        """A client for `url` (redis://, rediss:// or unix://); connects at the first call, never retries.
+    def connect(cls, url: str, *, timeout_s: float = 0.1, copies: int | None = None) -> Live:
+        """A client for `url`; connects at the first call, and never sends again what may have been done.
 
+        redis://, rediss:// and unix:// are one server,
+        redis+cluster://[user:password@]host:port,host:port a Valkey Cluster and
+        redis+sentinel://[user:password@]host:port,host:port/name[/db] the Sentinels of the servers called `name`;
+        `valkey` and `rediss` are taken for `redis` there. `copies` None: one where a replica may take over, else none.
         Raises ValueError for an address of another kind.
         """
-        return cls(_place(url), timeout_s=timeout_s)
+        found = _topology(url)
+        if isinstance(found, Place):
+            return cls(Pipe(found, timeout_s=timeout_s), timeout_s=timeout_s, copies=copies or 0)
+        return cls(Fleet(found, timeout_s=timeout_s), timeout_s=timeout_s, copies=1 if copies is None else copies)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self.breaker.close()
         self._pipe.close()
-        if self._patient is not None:
-            self._patient.close()
+        for patient in self._patient.values():
+            patient.close()
 
     async def ping(self) -> None:
         """Ask for a sign of life."""
@@ -158,7 +170,7 @@ class Live:
         try:
             self._pipe.write(TICK_COMMAND % asked, then)
         except OSError as error:
-            self.breaker.failed()
+            self._failed(error)
             raise _out_of_reach() from error
 
     def ticked(self, answer: Any) -> tuple[Ticked, int]:
@@ -167,7 +179,7 @@ class Live:
             self.breaker.failures = 0
             return TICKED[answer[0]], answer[1]
         if isinstance(answer, OSError):
-            self.breaker.failed()
+            self._failed(answer)
         if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
             with contextlib.suppress(OSError):  # the next beat finds it
                 self._pipe.send(("SCRIPT", "LOAD", TICK.text), _unheard)
@@ -205,12 +217,18 @@ class Live:
 
     async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
         """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back."""
-        await follow(
-            self._place,
+        following = follow(
+            self._pipe.somewhere,
             CHANNEL,
             on_message=lambda said: on_change(msgspec.json.decode(said, type=Change)),
             on_channel=on_channel,
+            still=self._pipe.holds,
         )
+        watching = asyncio.create_task(self._pipe.watch())
+        try:
+            await following
+        finally:
+            watching.cancel()
 
     async def ask(self, *command: str | int | bytes) -> Any:
         """The answer to one command."""
@@ -230,11 +248,10 @@ class Live:
         """
         if self.breaker.refused():
             raise _out_of_reach()
-        if self._patient is None:
-            self._patient = Pipe(self._place, timeout_s=within_ms / 1000 + 0.5)
         try:
-            written = self._patient.call("INCR", place)
-            reached = self._patient.call("WAITAOF", 1, 0, within_ms)
+            patient = self._patient_at(await self._pipe.place(place), within_ms=within_ms)
+            written = patient.call("INCR", place)
+            reached = patient.call("WAITAOF", 1, self._copies, within_ms)
             await written
             found: Any = await reached
         except OSError as error:
@@ -243,9 +260,22 @@ class Live:
             if "appendonly" in str(error) or "unknown command" in str(error):
                 return False
             raise _out_of_reach() from error
-        if int(found[0]) == 0:
+        if int(found[0]) == 0 or int(found[1]) < self._copies:
             raise _out_of_reach()
         return True
+
+    def _patient_at(self, place: Place, *, within_ms: int) -> Pipe:
+        """The connection for waiting to a server; that to another one, which had the key before, is let go."""
+        if place not in self._patient:
+            for patient in self._patient.values():
+                patient.close()
+            self._patient = {place: Pipe(place, timeout_s=within_ms / 1000 + 0.5)}
+        return self._patient[place]
+
+    def _failed(self, error: OSError) -> None:
+        """Count a call without an answer; of several servers each is counted by itself."""
+        if not isinstance(error, NodeError):
+            self.breaker.failed()
 
     async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:
@@ -268,7 +298,7 @@ class Live:
         try:
             answer = await self._pipe.call(*command)
         except OSError as error:
-            self.breaker.failed()
+            self._failed(error)
             raise _out_of_reach() from error
         except hiredis.ReplyError as error:
             if str(error).startswith(LOADING):
@@ -303,6 +333,24 @@ def _unheard(_: Any) -> None:
 
 def _out_of_reach() -> GuardError:
     return GuardError(ErrorCode.UNAVAILABLE, "Live state is out of reach; try again shortly.")
+
+
+def _topology(url: str) -> Place | ClusterSurvey | SentinelSurvey:
+    """What an address names. Raises ValueError."""
+    scheme, _, rest = url.partition("://")
+    server, _, kind = scheme.replace("valkey", "redis").partition("+")
+    if not kind:
+        return _place(f"{server}://{rest}")
+    login, at, rest = rest.rpartition("@")
+    hosts, _, path = rest.partition("/")
+    places = [_place(f"{server}://{login}{at}{host}") for host in hosts.split(",")]
+    if kind == "cluster" and not path:
+        return ClusterSurvey(places)
+    name, _, db = path.partition("/")
+    if kind != "sentinel" or not name:
+        raise ValueError("unknown kind of address")
+    sentinels = [msgspec.structs.replace(place, username=None, password=None) for place in places]
+    return SentinelSurvey(sentinels, name, msgspec.structs.replace(places[0], db=int(db or 0)))
 
 
 def _place(url: str) -> Place:

@@ -81,16 +81,7 @@ class Pipe(asyncio.Protocol):
     def call(self, *command: str | int | bytes) -> asyncio.Future[Any]:
         """The same as `send`; the reply, or the server's error, comes with the future."""
         future: asyncio.Future[Any] = self._loop.create_future()
-
-        def heard(answer: Any) -> None:
-            if future.done():
-                return
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        self.send(command, heard)
+        self.send(command, settle(future))
         return future
 
     def send(self, command: tuple[str | int | bytes, ...], then: Callable[[Any], None]) -> None:
@@ -110,6 +101,23 @@ class Pipe(asyncio.Protocol):
         self._waiting.append((then, self._loop.time() + self._timeout_s))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    async def place(self, key: str) -> Place:
+        """Where a key is: one server has them all."""
+        del key
+        return self._place
+
+    async def somewhere(self) -> Place:
+        """Where to listen."""
+        return self._place
+
+    def holds(self, place: Place) -> bool:
+        """Whether it is the server still, which it always is."""
+        return place == self._place
+
+    async def watch(self) -> None:
+        """One server never changes."""
+        await asyncio.Event().wait()
 
     def close(self) -> None:
         """Drop the connection and fail what is under way."""
@@ -196,3 +204,17 @@ class Pipe(asyncio.Protocol):
             then(answer)
         except Exception as error:  # noqa: BLE001 - what one caller does with its answer is not the others' fault
             self._loop.call_exception_handler({"message": "a reply could not be used", "exception": error})
+
+
+def settle(future: asyncio.Future[Any]) -> Callable[[Any], None]:
+    """What hears an answer and hands it to a future, which somebody may have given up."""
+
+    def heard(answer: Any) -> None:
+        if future.done():
+            return
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    return heard

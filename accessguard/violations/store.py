@@ -88,10 +88,11 @@ BY_MEMBER: Final = SUMMARY.replace("<group>", "v.member_id")
 
 
 class ViolationStore:
-    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, lists: Database | None = None) -> None:
         self._db = db
+        self._lists = lists or db
 
     async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID, ...]:
         """Open or extend the cases of `found` (each case once); their ids, in that order."""
@@ -112,7 +113,7 @@ class ViolationStore:
         descending: bool = True,
     ) -> Sequence[Violation]:
         """One page of cases as `reader` sees them, by their last hit."""
-        rows = await self._db.fetch(
+        rows = await self._lists.fetch(
             LISTED[descending],
             tenant,
             reader,
@@ -166,11 +167,11 @@ class ViolationStore:
         """Unread and open cases per code and per member, as `reader` sees them."""
         codes = [
             CodeCount(code=row["code"], unread=row["unread"], open=row["open"])
-            for row in await self._db.fetch(BY_CODE, tenant, reader)
+            for row in await self._lists.fetch(BY_CODE, tenant, reader)
         ]
         members = [
             MemberCount(member_id=row["member_id"], unread=row["unread"], open=row["open"])
-            for row in await self._db.fetch(BY_MEMBER, tenant, reader)
+            for row in await self._lists.fetch(BY_MEMBER, tenant, reader)
         ]
         return Summary(
             unread=sum(each.unread for each in codes),

@@ -51,7 +51,11 @@ def swift(monkeypatch: pytest.MonkeyPatch) -> None:
 async def following(place: Place) -> AsyncIterator[Ear]:
     """Follow the channel "news" until the end."""
     ear = Ear()
-    task = asyncio.create_task(follow(place, "news", on_message=ear.said.append, on_channel=ear.states.append))
+
+    async def where() -> Place:
+        return place
+
+    task = asyncio.create_task(follow(where, "news", on_message=ear.said.append, on_channel=ear.states.append))
     yield ear
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

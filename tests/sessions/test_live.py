@@ -8,14 +8,23 @@ import pytest
 
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.sessions.live import KEY_LIFE_S, RENEWED_MS, TICK, Live, Ticked, key
+from tests.sessions.topology import own_cluster
 
 T0 = 1_795_000_000_000
 
 
-@pytest.fixture
-async def live(redis_url):
-    """A client of the run's Valkey."""
-    made = Live.connect(redis_url, timeout_s=2)
+@pytest.fixture(scope="module")
+async def cluster_url(tmp_path_factory):
+    """The address of a cluster of three nodes."""
+    async with own_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made.url
+
+
+@pytest.fixture(params=["server", "cluster"])
+async def live(request, redis_url, cluster_url):
+    """A client of the run's Valkey, and one of a cluster."""
+    made = Live.connect(redis_url if request.param == "server" else cluster_url, timeout_s=2)
+    await made.ping()
     yield made
     await made.close()
 
