@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from aiohttp import ClientSession, UnixConnector
 
 from tests.api.test_metrics import Samples, read
 from tests.journeys.test_kill import KEYS, Process, attempt, call, started
-from tests.service import LAPTOP, token
+from tests.service import CHROME, LAPTOP, token
 
 DIED = ("accessguard_worker_restarts_total", ("died",))
 RENEWED = ("accessguard_worker_restarts_total", ("renewed",))
@@ -243,6 +244,21 @@ async def test_a_stop_answers_whatever_was_asked_on_an_open_connection(service, 
 
     assert code == 0
     assert all(each.told_to_close == 1 for each in callers)
+
+
+@pytest.mark.chaos
+async def test_what_a_worker_starts_does_not_listen(service, tenant, stores, tmp_path):
+    """A program that looks up browsers would else keep the port open when everybody else has left, and reset who came."""
+    platform = token(tenant.name, "platform")
+    async with crew(tmp_path, stores) as two:
+        said = attempt("ana") | {"user_agent": CHROME.format(time.time_ns() % 1_000_000)}
+        await call(two.http, "POST", f"{two.url}/v1/logins", platform, said)
+        async with asyncio.timeout(60):
+            while not (started_by := [each for worker in two.workers() for each in worker.children()]):
+                await asyncio.sleep(0.01)
+        found = {each.status for process in started_by for each in process.net_connections("tcp")}
+
+    assert psutil.CONN_LISTEN not in found
 
 
 @pytest.mark.chaos
