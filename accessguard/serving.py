@@ -28,7 +28,7 @@ from accessguard.metrics import BUILD, present_at_zero
 from accessguard.ports import BACKLOG, KEEPALIVE_S, listen_admin, make_runner
 from accessguard.rules.model import Code, Effect, Outcome
 
-LULL_S: Final = 0.25
+LULL_S: Final = 1.0
 """How long a stop waits for the next request of connections that are open, to tell their callers not to come back."""
 POLL_S: Final = 0.02
 LOG: Final = structlog.get_logger("accessguard")
@@ -73,23 +73,36 @@ class Door:
             each.close()
             self._open.remove(each)
 
+    async def shut(self) -> None:
+        """Take no new connections; those that wait to be accepted are taken."""
+        await asyncio.sleep(0)
+        self.leave(tuple(self._open))
+
     async def make_way(self, within_s: float, *, stop: asyncio.Event | None = None) -> None:
         """Take no new connections, and let each open one have its next answer, which closes it.
 
         Ends when none is open, after `within_s`, or when `stop` is set.
         """
-        self.leave(tuple(self._open))
+        await self.shut()
         self._lane.drain()
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         # aiohttp tells nobody of a connection that ends
         while self._connections and loop.time() < until and not (stop and stop.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)
+        await self._part()
 
     async def close(self) -> None:
         """Finish what is under way, for `server.shutdown_s` at most, and close every connection."""
         self.leave(tuple(self._open))
         await self._runner.cleanup()
+
+    async def _part(self) -> None:
+        """Close the connections that nobody uses, each right after a look at what has come: what crosses is answered."""
+        for each in tuple(self._runner.server.connections) if self._runner.server is not None else ():
+            await asyncio.sleep(0)
+            if isinstance(each, FastLane):
+                each.part()
 
     @property
     def _connections(self) -> bool:

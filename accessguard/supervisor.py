@@ -72,6 +72,8 @@ class Supervisor:
             each.cancel()
         for hand in self.hands:
             hand.stop()
+        for port in self._ports.all:
+            port.close()  # as the workers do: who comes now is refused at once, and not left to wait for the end
         loop = asyncio.get_running_loop()
         until = loop.time() + self._config.server.shutdown_s + FLUSH_S
         for hand in tuple(self.hands):

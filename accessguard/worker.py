@@ -22,6 +22,10 @@ from accessguard.serving import LULL_S, Door, calm_collector, set_up, stopping_o
 
 LOG: Final = structlog.get_logger("accessguard")
 
+TOGETHER_S: Final = 0.1
+"""How long nobody is told yet that a connection ends: who comes back at once would wait where another worker that is
+told to stop as well still seems to listen."""
+
 ToSupervisor = Link[Report, Order]
 
 
@@ -29,8 +33,8 @@ class Worker:
     """What answers while it is in its berth; `gone` is set when the supervisor has ended."""
 
     def __init__(self, berth: Berth, context: Context, config: Config, link: ToSupervisor) -> None:
-        self._slots = [[socket.socket(fileno=number) for number in slot] for slot in berth.slots]
-        self._shared = [socket.socket(fileno=number) for number in berth.shared]
+        self._slots = [[_own(number) for number in slot] for slot in berth.slots]
+        self._shared = [_own(number) for number in berth.shared]
         self._own = berth.slot
         self._context, self._config, self._link = context, config, link
         self._door = Door(context, config)
@@ -49,7 +53,11 @@ class Worker:
             self._link.tell(Report(say=Say.READY))
             listener = asyncio.create_task(self._obey(stop))
             await _first(stop, self._leave)
+            self._leave.set()
             LOG.info("stopping", worker=self._own + 1)
+            self._let_go()
+            await self._door.shut()
+            await asyncio.sleep(TOGETHER_S)
             await self._door.make_way(self._linger_s, stop=None if stop.is_set() else stop)
             listener.cancel()
         finally:
@@ -60,6 +68,11 @@ class Worker:
         parts = await self._context.ready.parts()
         self._context.ready.measure()
         self._link.tell(Report(say=Say.STATE, parts=parts, metrics=generate_latest(REGISTRY).decode()))
+
+    def _let_go(self) -> None:
+        """Close what is inherited: where nobody has it any more, callers are refused at once, and not left to wait."""
+        for each in (*(each for slot in self._slots for each in slot), *self._shared):
+            each.close()
 
     def _tell_state(self) -> None:
         """Say it when it is known; meanwhile other words are heard."""
@@ -115,11 +128,18 @@ async def _work(config: Config, berth: Berth, link: ToSupervisor, stop: asyncio.
 
 @contextlib.asynccontextmanager
 async def _linked(berth: Berth) -> AsyncIterator[ToSupervisor]:
-    link: ToSupervisor = await Link.over(socket.socket(fileno=berth.control), Order)
+    link: ToSupervisor = await Link.over(_own(berth.control), Order)
     try:
         yield link
     finally:
         await link.close()
+
+
+def _own(number: int) -> socket.socket:
+    """A socket of the supervisor's, which no program that this worker starts is to hold any longer than it does."""
+    found = socket.socket(fileno=number)
+    found.set_inheritable(False)
+    return found
 
 
 async def _first(*events: asyncio.Event) -> None:

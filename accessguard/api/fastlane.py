@@ -286,6 +286,12 @@ class FastLane(RequestHandler):
         else:
             self._ended = True
 
+    def part(self) -> None:
+        """Close a connection on which nothing is under way."""
+        if self._answering is None and not self._behind and not self._owed and (self._surrendered or self._idle()):
+            self._lane.flush()
+            self.force_close()
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
         """Let the answer under way be finished, at most `timeout` seconds, then close."""
         self._ended = True

@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from aiohttp import ClientSession, UnixConnector
 
 from tests.api.test_metrics import Samples, read
 from tests.journeys.test_kill import KEYS, Process, attempt, call, started
-from tests.service import LAPTOP, token
+from tests.service import CHROME, LAPTOP, token
 
 DIED = ("accessguard_worker_restarts_total", ("died",))
 RENEWED = ("accessguard_worker_restarts_total", ("renewed",))
@@ -70,8 +71,8 @@ class Caller:
         self.answers = 0
         self.told_to_close = 0
 
-    async def go(self, stop: asyncio.Event) -> None:
-        """Ask until `stop`; raises whatever goes wrong with any request."""
+    async def go(self, stop: asyncio.Event, *, pause_s: float = 0.001, once: bool = False) -> None:
+        """Ask until `stop`, or with `once` on one connection until it is to be closed; raises whatever goes wrong."""
         while not stop.is_set():
             reader, writer = await asyncio.open_connection(self._host, int(self._port))
             while not stop.is_set():
@@ -85,8 +86,10 @@ class Caller:
                 if b"connection: close" in head:
                     self.told_to_close += 1
                     break
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(pause_s)
             writer.close()
+            if once:
+                return
 
 
 def free_port() -> str:
@@ -217,6 +220,45 @@ async def test_a_supervisor_that_is_told_to_stop_leaves_no_process_and_nothing_p
     assert session["last_activity_kind"] == "lesson_open"
     assert events.count("stopping") == 2
     assert "worker_killed" not in events
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_stop_answers_whatever_was_asked_on_an_open_connection(service, tenant, stores, tmp_path, workers):
+    """Who asks now and then hears with an answer that the connection ends; no request crosses its end."""
+    platform, stop = token(tenant.name, "platform"), asyncio.Event()
+    urls = {"database_url": stores.database_url, "redis_url": stores.redis_url}
+    async with started(tmp_path, "serve", "--workers", workers, **KEYS, **urls) as process, ClientSession() as http:
+        _, told = await call(http, "POST", f"{process.url}/v1/logins", platform, attempt("ana"))
+        callers = [Caller(process.url, platform, told["session"]["id"]) for _ in range(60)]
+        pauses = [0.2 + number / 200 for number in range(len(callers))]
+        asking = [
+            asyncio.create_task(each.go(stop, pause_s=pause_s, once=True))
+            for each, pause_s in zip(callers, pauses, strict=True)
+        ]
+        while any(each.answers < 2 for each in callers):
+            await asyncio.sleep(0.01)
+        process.process.send_signal(signal.SIGTERM)
+        code = await process.process.wait()
+        await asyncio.gather(*asking)
+
+    assert code == 0
+    assert all(each.told_to_close == 1 for each in callers)
+
+
+@pytest.mark.chaos
+async def test_what_a_worker_starts_does_not_listen(service, tenant, stores, tmp_path):
+    """A program that looks up browsers would else keep the port open when everybody else has left, and reset who came."""
+    platform = token(tenant.name, "platform")
+    async with crew(tmp_path, stores) as two:
+        said = attempt("ana") | {"user_agent": CHROME.format(time.time_ns() % 1_000_000)}
+        await call(two.http, "POST", f"{two.url}/v1/logins", platform, said)
+        async with asyncio.timeout(60):
+            while not (started_by := [each for worker in two.workers() for each in worker.children()]):
+                await asyncio.sleep(0.01)
+        found = {each.status for process in started_by for each in process.net_connections("tcp")}
+
+    assert psutil.CONN_LISTEN not in found
 
 
 @pytest.mark.chaos
