@@ -46,7 +46,7 @@ class KeyFile:
         before, mark = self.state, _mark(self.path)
         if mark is None:
             self.state = FileState.MISSING
-        elif mark != self._mark or before is FileState.MISSING:
+        elif mark != self._mark or before is not FileState.LOADED:  # what cannot be read may become readable as it is
             self.state = self._read()
         self._mark = mark
         if self.state is not before:

@@ -140,3 +140,22 @@ async def test_without_files_nothing_is_watched():
     await asyncio.wait_for(files.refresh(), 1)
 
     assert files.up is None
+
+
+def test_a_file_that_becomes_readable_as_it_is_is_taken_up(path):
+    """Its permissions were wrong, say: setting them right changes nothing that is watched but them."""
+    taken = list[str]()
+
+    def take(text: str) -> None:
+        taken.append(text)
+        if len(taken) == 1:
+            raise ValueError
+
+    file = KeyFile(path, take)
+    written(path, NEW)
+    file.look()
+    damaged = file.state
+
+    file.look()
+
+    assert (damaged, file.state, taken) == (FileState.DAMAGED, FileState.LOADED, [NEW, NEW])

@@ -34,7 +34,7 @@ from accessguard.guard.plan import Plan, plan
 from accessguard.guard.seal import Seal, key_row, seed, unsealed
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tokens import GRACE
-from accessguard.guard.turns import Turns
+from accessguard.guard.turns import BusyError, Turns
 from accessguard.guard.visit import Visit, beside
 from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
@@ -156,6 +156,8 @@ class Logins:
                 asked = msgspec.structs.replace(asked, crowd=crowd)
                 done = await (self._kept(asked) if waits else self._done(asked))
         except GuardError as error:
+            if isinstance(error, BusyError):
+                raise  # PostgreSQL is there: what the others left has to be counted
             if error.code is ErrorCode.UNAVAILABLE:
                 done = await self._kept(asked, error)
             else:

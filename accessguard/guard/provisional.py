@@ -12,8 +12,8 @@ from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.facts import counts
 from accessguard.guard.failed import failure
 from accessguard.guard.model import LoginOutcome, Method
-from accessguard.guard.plan import Plan, plan
-from accessguard.guard.tokens import TokenState, shown_state
+from accessguard.guard.plan import REPLACED, Plan, plan
+from accessguard.guard.tokens import TokenState, hashed_state, shown_state, trusted
 from accessguard.guard.verdicts import verdict_of
 from accessguard.guard.visit import Visit, attempt
 from accessguard.policies.model import Policy
@@ -23,6 +23,7 @@ from accessguard.sessions.model import (
     WAITING,
     ClaimedDevice,
     Device,
+    DeviceRow,
     Ended,
     LoginRows,
     Opening,
@@ -126,21 +127,19 @@ def settled(rows: LoginRows, opening: Opening) -> LoginRows:
     """The rows of a login as they fit the member that PostgreSQL has now.
 
     Session and secret stay as they were answered. The device is another only
-    where the token's word was not the whole truth: a browser that serves
-    several members, or a device that was forgotten.
+    where the token's word was not the whole truth: it was an old one, of a
+    device that was forgotten or became part of another, or of a browser that
+    serves several members. `opening` was asked for by `asked_by`.
     """
-    snapshot, device = opening.snapshot, rows.device
+    snapshot, device, claimed = opening.snapshot, rows.device, opening.claimed
     rows = msgspec.structs.replace(rows, generation=snapshot.generation)
     if device is None:
         return rows
-    claimed = opening.claimed
-    if claimed is not None and (claimed.forgotten or claimed.member_id != rows.member_id):
-        own = next((d for d in snapshot.devices if d.browser_id == claimed.browser_id and not claimed.forgotten), None)
-        device = msgspec.structs.replace(
-            device,
-            id=own.id if own else rows.attempt.id,
-            browser_id=rows.attempt.id if claimed.forgotten else claimed.browser_id,
-        )
+    state = None if claimed is None or device.previous_hash is None else _state(device.previous_hash, claimed, rows.at)
+    if claimed is not None and not _holds(claimed, state, opening):
+        return _apart(rows, device, state)
+    if claimed is not None:
+        device = _at_home(device, claimed, opening, rows.attempt.id)
     stored = snapshot.device(device.id)
     if stored is not None:
         device = msgspec.structs.replace(
@@ -148,6 +147,59 @@ def settled(rows: LoginRows, opening: Opening) -> LoginRows:
         )
     rows = msgspec.structs.replace(rows, device=device)
     return _replacing(_on_device(rows, device.id), snapshot, device.id)
+
+
+def asked_by(rows: LoginRows) -> UUID | None:
+    """The device whose token was shown, as far as it was known then; a new one has none that was shown."""
+    return None if rows.device is None else rows.device.through or rows.device.id
+
+
+def _state(shown: str, claimed: ClaimedDevice, at: datetime) -> TokenState:
+    return hashed_state(claimed, bytes.fromhex(shown.removeprefix("\\x")), at)
+
+
+def _holds(claimed: ClaimedDevice, state: TokenState | None, opening: Opening) -> bool:
+    """Whether the login has that device after all; to one that is blocked any genuine token leads."""
+    own = opening.snapshot.device(claimed.id)
+    if claimed.forgotten:
+        return False
+    return state is None or trusted(claimed, state) or (own is not None and own.access is Access.BLOCKED)
+
+
+def _at_home(device: DeviceRow, claimed: ClaimedDevice, opening: Opening, new_id: UUID) -> DeviceRow:
+    """The member's own device behind that token, or a new one of the same browser.
+
+    What was answered is a token of the device that was claimed, which takes the new secret too.
+    """
+    mine = claimed.member_id == opening.snapshot.member_id
+    devices = opening.snapshot.devices
+    own = opening.snapshot.device(claimed.id) if mine else None
+    own = own or next((each for each in devices if each.browser_id == claimed.browser_id), None)
+    device_id = own.id if own else new_id
+    return msgspec.structs.replace(
+        device,
+        id=device_id,
+        browser_id=own.browser_id if own else claimed.browser_id,
+        through=claimed.id if claimed.id != device_id else None,
+    )
+
+
+def _apart(rows: LoginRows, device: DeviceRow, state: TokenState | None) -> LoginRows:
+    """A login that has no right to the device that it claimed: it is a new one, and replaces no session."""
+    new_id, replace = rows.attempt.id, msgspec.structs.replace
+    admitted_at = rows.at if device.admitted_at else None
+    device = replace(
+        device,
+        id=new_id,
+        browser_id=new_id,
+        previous_hash=None,
+        through=None,
+        first_seen_at=rows.at,
+        admitted_at=admitted_at,
+    )
+    attempt = replace(rows.attempt, device_new=True, device_token=state or rows.attempt.device_token)
+    ended = tuple(each for each in rows.ended if each.reason != REPLACED)
+    return _on_device(replace(rows, device=device, attempt=attempt, ended=ended), new_id)
 
 
 def _opening(visit: Visit, known: Snapshot) -> Opening:

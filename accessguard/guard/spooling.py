@@ -23,7 +23,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.model import LoginVerdict
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan
-from accessguard.guard.provisional import after, belief, merged, provisional, settled
+from accessguard.guard.provisional import after, asked_by, belief, merged, provisional, settled
 from accessguard.guard.seal import fingerprint, key_row, unsealed
 from accessguard.guard.visit import Visit
 from accessguard.members.store import MemberStore
@@ -298,9 +298,12 @@ async def _write(tx: Database, login: Spooled) -> None:
     rows, store = login.rows, LoginStore(tx, quiet=QUIET)
     if rows.member_id is not None and rows.generation is not None:
         session_id = rows.session.id if rows.session else None
-        device_id = rows.device.id if rows.device else None
         knock = Knock(
-            tenant=rows.tenant, member_id=rows.member_id, device_id=device_id, session_id=session_id, attempt_id=None
+            tenant=rows.tenant,
+            member_id=rows.member_id,
+            device_id=asked_by(rows),
+            session_id=session_id,
+            attempt_id=None,
         )
         opening = (await store.read(knock)).opening
         if opening is None or opening.session_owner not in (None, rows.member_id):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from accessguard.devices.cookie import Claim, matches, secret_hash
+from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.rules.model import Grade, TokenFact
 from accessguard.sessions.model import MARK_BYTES, ClaimedDevice, Device
 
@@ -41,13 +41,18 @@ def claimed_state(claimed: ClaimedDevice | None, claim: Claim | None, now: datet
     """Compare the secret of a genuine token with the hashes that are stored, in constant time."""
     if claim is None or claimed is None:
         return TokenState.FOREIGN
+    return hashed_state(claimed, secret_hash(claim.secret), now)
+
+
+def hashed_state(claimed: ClaimedDevice, shown: bytes, now: datetime) -> TokenState:
+    """The same of a secret of which the hash is known."""
     if claimed.forgotten:
         return TokenState.STALE
-    if matches(claim.secret, claimed.secret_hash):
+    if hmac.compare_digest(shown, claimed.secret_hash):
         return TokenState.CURRENT
-    if claimed.previous_hash is not None and matches(claim.secret, claimed.previous_hash):
+    if claimed.previous_hash is not None and hmac.compare_digest(shown, claimed.previous_hash):
         return _previous(claimed.rotated_at, now)
-    return TokenState.DISPLACED if _behind(claim.secret, claimed.older_hashes) is not None else TokenState.STALE
+    return TokenState.DISPLACED if _behind(shown, claimed.older_hashes) is not None else TokenState.STALE
 
 
 def shown_state(device: Device, claim: Claim, now: datetime) -> TokenState:
@@ -57,7 +62,7 @@ def shown_state(device: Device, claim: Claim, now: datetime) -> TokenState:
     """
     if not device.marks:
         return TokenState.CURRENT
-    behind = _behind(claim.secret, device.marks)
+    behind = _behind(secret_hash(claim.secret), device.marks)
     if behind is None:
         return TokenState.STALE
     if behind == 0 or device.rotated_at is None:
@@ -84,9 +89,9 @@ def _previous(rotated_at: datetime, now: datetime) -> TokenState:
     return TokenState.PREVIOUS if now - rotated_at <= GRACE else TokenState.LATE_PREVIOUS
 
 
-def _behind(secret: bytes, marks: bytes) -> int | None:
-    """The place of a secret among the beginnings of hashes, newest first; None when it is not one of them."""
-    mark = secret_hash(secret)[:MARK_BYTES]
+def _behind(shown: bytes, marks: bytes) -> int | None:
+    """The place of a hash among the beginnings of hashes, newest first; None when it is not one of them."""
+    mark = shown[:MARK_BYTES]
     places = range(len(marks) // MARK_BYTES)
     same = (place for place in places if hmac.compare_digest(marks[place * MARK_BYTES :][:MARK_BYTES], mark))
     return next(same, None)

@@ -17,7 +17,7 @@ MOST_ADDRESSES: Final = 50
 MOST_AT_ONE: Final = 50
 """Members at an address beyond which it says nothing: a campus, an office, a carrier's NAT."""
 MOST_READ: Final = 500
-"""Uses of one address that are looked at, so that no address of a carrier costs more than a few milliseconds."""
+"""Uses of one address by others that are looked at, so that no address of a carrier costs more than a few milliseconds."""
 
 
 class Reason(StrEnum):
@@ -92,8 +92,9 @@ BY_ADDRESS: Final = """
         SELECT m.place, o.member_id, max(least(o.last_at, m.last_at)) AS last_at
           FROM mine m, LATERAL (
                SELECT member_id, first_at, last_at FROM member_network
-                WHERE tenant = $1 AND ip BETWEEN host(m.place)::inet AND host(broadcast(m.place))::inet LIMIT $4) o
-         WHERE o.member_id <> $2 AND o.last_at >= m.first_at AND o.first_at <= m.last_at
+                WHERE tenant = $1 AND ip BETWEEN host(m.place)::inet AND host(broadcast(m.place))::inet AND member_id <> $2
+                LIMIT $4) o
+         WHERE o.last_at >= m.first_at AND o.first_at <= m.last_at
          GROUP BY m.place, o.member_id
     ), quiet AS (
         SELECT place, count(*) AS members FROM theirs GROUP BY place HAVING count(*) < $7

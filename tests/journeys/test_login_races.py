@@ -97,3 +97,16 @@ async def test_a_crowd_with_wrong_passwords_is_counted_exactly(tenant, second):
     assert {answer.status for answer in tries} == {200}
     counted = Counter(m for m, answer in zip(members, tries, strict=True) if answer["decision"] == "allow")
     assert counted == Counter({f"m{i}": 3 for i in range(10)})
+
+
+async def test_a_login_that_waits_too_long_for_others_is_told_to_come_back(tenant, monkeypatch):
+    """It is not decided as in an outage: PostgreSQL is there, and knows what the others left."""
+    monkeypatch.setattr("accessguard.guard.turns.PATIENCE_S", 0.01)
+    context = tenant.service.context
+
+    async with context.logins._turns.turn((tenant.name, "ana")):
+        refused = await tenant.login()
+    later = await tenant.login()
+
+    assert (refused.status, "Retry-After" in refused.headers) == (503, True)
+    assert (later.status, later["degraded"]) == (200, False)

@@ -114,6 +114,7 @@ async def test_a_twin_does_not_come_back_after_all_sessions_were_ended(tenant: T
 
 
 async def test_a_twin_does_not_come_back_after_a_logout(tenant: Tenant):
+    """Both were ended by name."""
     before = await tenant.login()
     one, two = await asyncio.gather(shown(tenant, before), shown(tenant, before))
     for each in (one, two):
@@ -125,6 +126,7 @@ async def test_a_twin_does_not_come_back_after_a_logout(tenant: Tenant):
 
 
 async def test_one_that_was_ended_by_name_does_not_come_back(tenant: Tenant):
+    """Though the other one is open, and it was replaced before."""
     before = await tenant.login()
     logins = await asyncio.gather(shown(tenant, before), shown(tenant, before))
     open_one = await tenant.see("/v1/members/ana/sessions")

@@ -151,3 +151,12 @@ async def test_related_members_are_for_those_who_may_see_addresses(tenant: Tenan
     for role in ("attendant", "platform"):
         assert (await tenant.call("GET", path, role=role)).status == 403
     assert (await tenant.see("/v1/members/nobody/related")).status == 404
+
+
+async def test_who_is_often_at_home_still_shares_it(tenant: Tenant, monkeypatch: pytest.MonkeyPatch):
+    """Uses of an address by the member himself do not crowd out the others'."""
+    monkeypatch.setattr("accessguard.members.related.MOST_READ", 3)
+    for member in ("ana", "ana", "ana", "ana", "bob", "ana"):
+        await tenant.login(member, ip="203.0.113.51")
+
+    assert [row[:2] for row in await related(tenant)] == [("bob", "address")]
