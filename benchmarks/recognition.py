@@ -18,13 +18,12 @@ from typing import Final
 
 import click
 import msgspec
-import yaml
 
 from accessguard.devices.browser import Browser, DeviceClass, kin, recognise
 from accessguard.devices.detector import sighting
 from accessguard.devices.hints import read_hints
 from accessguard.devices.refinement import asked_of, improved, refined
-from benchmarks.corpora import Case, read
+from benchmarks.corpora import Case, ShapeError, read
 
 # The share of hits that each must reach, of the cases of one run.
 FLOORS: Final = {
@@ -174,8 +173,10 @@ def main(
     """Measure the recognition of browsers on corpora of user agents."""
     try:
         cases = [case for path in files for case in read(path)]
-    except (ValueError, yaml.YAMLError) as error:
+    except ShapeError as error:
         raise click.ClickException(str(error)) from error
+    if not any(case.family or case.os or case.device_class for case in cases):
+        raise click.ClickException("There is nothing to grade: no line says a family, a system or a class.")
     if sample is not None and sample < len(cases):
         cases = random.Random(sample).sample(cases, sample)
     answers = measured(cases, twice=not first_only, jobs=jobs)

@@ -11,8 +11,18 @@ from ua_parser import load_lazy_builtins
 from ua_parser.regex import Resolver
 from user_agents.parsers import UserAgent, parse_browser, parse_device, parse_operating_system
 
-from accessguard.devices.hints import MAX_HINT_CHARS, NO_HINTS, READ, Hints, read_hints, short_version
-from accessguard.devices.words import is_app, is_browser_too, is_chore, is_console, is_runtime, is_television, is_tool
+from accessguard.devices.hints import MAX_HINT_CHARS, NO_HINTS, READ, Hints, plain, read_hints, short_version
+from accessguard.devices.words import (
+    is_app,
+    is_bare,
+    is_box,
+    is_browser_too,
+    is_chore,
+    is_console,
+    is_runtime,
+    is_television,
+    is_tool,
+)
 
 # The database keeps as much; real ones end before 300.
 MAX_USER_AGENT_BYTES: Final = 512
@@ -173,8 +183,8 @@ def shown(text: str) -> str:
 
 def relevant(hints: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Pick the hints that are read, in one order, for the cache."""
-    lowered = ((name.lower(), value) for name, value in hints.items())
-    return tuple(sorted((name, value[:MAX_HINT_CHARS]) for name, value in lowered if name in READ))
+    named = ((plain(name), value) for name, value in hints.items())
+    return tuple(sorted((name, value[:MAX_HINT_CHARS]) for name, value in named if name in READ))
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -248,11 +258,13 @@ def _device_class(text: str, parsed: Parsed, hinted: Hints) -> DeviceClass:
         return DeviceClass.CONSOLE
     if is_app(lowered) or _is_own_app(text, lowered, parsed):
         return DeviceClass.APP
-    if is_television(lowered) or parsed.device.brand == "Generic_Inettv":
+    if is_television(lowered) or is_television((hinted.model or "").lower()) or parsed.device.brand == "Generic_Inettv":
         return DeviceClass.TV
     found = _form(text, parsed, hinted)
+    if found is DeviceClass.TABLET and is_box(hinted.model or parsed.device.model or ""):
+        return DeviceClass.TV
     nameless = parsed.os.family == UNKNOWN and parsed.device.brand in {None, "Generic"}
-    chore = nameless and found in {DeviceClass.UNKNOWN, DeviceClass.MOBILE} and is_chore(lowered)
+    chore = nameless and found in {DeviceClass.UNKNOWN, DeviceClass.MOBILE} and (is_chore(lowered) or is_bare(text))
     return DeviceClass.BOT if chore else found
 
 

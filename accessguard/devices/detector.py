@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from device_detector import DeviceDetector
 
-from accessguard.devices.refinement import Asked, Sighting
+from accessguard.devices.refinement import Asked, Sighting, restored
 
 GIVES_WAY: Final = 10
 """Its niceness: the check of somebody who waits is more urgent than the name of a telephone."""
@@ -22,7 +22,7 @@ GIVES_WAY: Final = 10
 
 def sighting(asked: Asked) -> Sighting:
     """What device-detector says of one string and its hints."""
-    seen = DeviceDetector(asked.user_agent, headers=dict(asked.hints), check_cache=False).parse()
+    seen = DeviceDetector(restored(asked), headers=dict(asked.hints), check_cache=False).parse()
     told = seen.all_details
     return Sighting(
         bot=str((told.get("bot") or {}).get("name") or ""),

@@ -64,12 +64,17 @@ _WINDOWS_11: Final = 13
 _OLDER_WINDOWS: Final = {"0.1": "7", "0.2": "8", "0.3": "8.1"}
 
 
+def plain(name: str) -> str:
+    """A header's name as it is read here: gateways hand `HTTP_SEC_CH_UA_MODEL` on for `Sec-CH-UA-Model`."""
+    return name.lower().replace("_", "-").removeprefix("http-")
+
+
 def kept(hints: Mapping[str, str] | None) -> dict[str, str] | None:
     """The hints that are read, as far as they are read: what is stored of them until a login is finished."""
     if hints is None:
         return None
     return {
-        name: text[:MAX_HINT_CHARS].replace("\0", "") for name, text in hints.items() if name.lower() in READ | SCREEN
+        name: text[:MAX_HINT_CHARS].replace("\0", "") for name, text in hints.items() if plain(name) in READ | SCREEN
     }
 
 
@@ -79,7 +84,7 @@ def screen(hints: Mapping[str, str] | None, *, handheld: bool) -> str | None:
     The width of the page (CSS pixels) only where a window fills the screen, on
     phones and tablets; the pixel density everywhere. Malformed ones are left out.
     """
-    values = {name.lower(): text.strip() for name, text in (hints or {}).items() if name.lower() in SCREEN}
+    values = {plain(name): text.strip() for name, text in (hints or {}).items() if plain(name) in SCREEN}
     width = next((values[name] for name in VIEWPORT if _WIDTH.fullmatch(values.get(name, ""))), "") if handheld else ""
     density = next((values[name] for name in DENSITY if _DENSITY.fullmatch(values.get(name, ""))), "")
     shown = f"{float(density):.2f}".rstrip("0").rstrip(".") if density else ""

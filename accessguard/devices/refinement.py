@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
@@ -11,8 +12,9 @@ from typing import Final
 import msgspec
 
 from accessguard.devices.browser import Browser, DeviceClass, relevant, shown, tidy
+from accessguard.devices.hints import read_hints
 
-RULES: Final = 1
+RULES: Final = 2
 """The number of this page's own rules; another number refines everything again."""
 
 # The kinds of device-detector 6.5, by the class that they are here; what is left out is no screen to study at.
@@ -27,6 +29,11 @@ _CLASSES: Final = {
     "tv": DeviceClass.TV,
     "console": DeviceClass.CONSOLE,
 }
+# https://www.chromium.org/updates/ua-reduction/ , and how web views are frozen.
+_FROZEN: Final = re.compile(r"Android 10; K(?=[;)])|Android \d+(?:\.\d+)*(?=\))", re.ASCII)
+_DESKTOP_PAGES: Final = "X11; Linux x86_64"
+# What would end the part of a string that a model stands in.
+_SIGNS: Final = re.compile(r"[;()]+")
 _OTHER_SCREENS: Final = frozenset({"camera", "car browser", "peripheral", "smart speaker", "wearable"})
 _FIXED: Final = frozenset({DeviceClass.TV, DeviceClass.CONSOLE})
 _IN_HAND: Final = frozenset({DeviceClass.MOBILE, DeviceClass.TABLET, DeviceClass.DESKTOP})
@@ -42,6 +49,21 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def key(self) -> bytes:
         """SHA-256 of both, 32 bytes: all that is kept of them."""
         return sha256(msgspec.json.encode((self.user_agent, self.hints))).digest()
+
+
+def restored(asked: Asked) -> str:
+    """The string as it was before it was frozen, with the model and the version that the hints tell.
+
+    device-detector knows models by the string alone. `Android 10; K` is every
+    phone, and one that asks for desktop pages is `X11; Linux x86_64`.
+    """
+    hinted, text = read_hints(dict(asked.hints)), asked.user_agent
+    model = _SIGNS.sub(" ", hinted.model or "").strip()
+    if not model or model in text:
+        return text
+    android = f"Android {hinted.os_version or 10}; {model}"
+    text, found = _FROZEN.subn(lambda _: android, text, count=1)
+    return text if found else text.replace(_DESKTOP_PAGES, f"{_DESKTOP_PAGES}; {model}", 1)
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +129,8 @@ def _class(first: Browser, seen: Sighting, *, mobile: bool | None) -> DeviceClas
         return found
     if first.device_class is DeviceClass.APP:
         return found if seen.client == "browser" else None
+    if first.device_class is DeviceClass.TV and found is DeviceClass.TABLET:
+        return None
     hinted = mobile is not None and not seen.model and found in _IN_HAND and first.device_class in _IN_HAND
     against = hinted and mobile is not (found is DeviceClass.MOBILE)
     return None if against or first.device_class is DeviceClass.CONSOLE else found

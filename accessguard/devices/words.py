@@ -18,23 +18,50 @@ _TOOLS: Final = frozenset(
 _TOOL_PARTS: Final = frozenset(
     (
         *("api", "callout", "curl", "feed", "feeds", "http", "httpclient"),
-        *("libcurl", "perl", "php", "python", "ruby", "wget"),
+        *("libcurl", "lwp", "perl", "php", "python", "ruby", "wget"),
     )
 )
 # Crawlers say where to complain: "+http" stands in no browser's string.
 _TOOL_WORDS: Final = (
-    *("+http", "+ http", "aiohttp", "crawl", "fetcher", "headless", "lighthouse", "linkcheck"),
-    *("phantomjs", "playwright", "puppeteer", "python-", "scanner", "scraper", "scraping", "selenium"),
-    *("spider", "synthetic", "webdriver"),
+    *("+http", "+ http", "-agent)", "-agent;", "-google", "/scan", "aiohttp", "crawl", "fetcher", "headless"),
+    *("httpagent", "httpclient", "httrack", "insights", "lighthouse", "linkcheck", "masscan"),
+    *(
+        "monitoring",
+        "nikto",
+        "openvas",
+        "phantomjs",
+        "playwright",
+        "preview-",
+        "puppeteer",
+        "python-",
+        "scan/",
+        "scan)",
+    ),
+    *("scanner", "scanning", "scraper", "scraping", "screenshot", "selenium", "spider", "sqlmap", "synthetic"),
+    *("verify/", "web preview", "webdriver", "zgrab"),
 )
+# No browser of today names a site. Those of twenty years ago did, and feed readers do.
+_OF_TODAY: Final = ("chrome/", "firefox/")
+_PLACES: Final = ("://", "www.")
 # In a string that names neither engine nor system these words tell a program; in a browser's they may be anything.
 _CHORES: Final = (
     *("agent", "archiv", "capture", "check", "connector", "copier", "daemon", "download", "extract"),
     *("feed", "fetch", "generator", "hook", "http", "import", "index", "link", "metadata", "monitor"),
     *("parser", "ping", "preview", "probe", "proxy", "reader", "rss", "scan", "search", "seo", "test"),
-    *("uptime", "validat", "verif", "www."),
+    *("ua/", "uptime", "url", "validat", "verif", "www."),
 )
-_ENGINES: Final = ("applewebkit", "gecko/", "khtml", "msie ", "netfront", "opera", "presto", "trident", "browser")
+_ENGINES: Final = (
+    "applewebkit",
+    "gecko/",
+    "khtml",
+    "konqueror",
+    "msie ",
+    "netfront",
+    "opera",
+    "presto",
+    "trident",
+    "browser",
+)
 _APPS: Final = frozenset({"applecoremedia", "cronet", "dart", "expo", "kodi", "ktor", "okhttp", "stagefright", "vlc"})
 # Not an app's name but that of what Android runs apps in, on phones, tablets and televisions alike.
 _RUNTIME: Final = "dalvik/"
@@ -45,14 +72,21 @@ _TELEVISION_WORDS: Final = (
     *("roku", "smart-tv", "smarttv", "vidaa", "viera", "web0s", "webos"),
 )
 
+# With no engine and no system after it, this is how programs pass for a browser.
+_PRETENDER: Final = re.compile(r"mozilla/\d\.\d (?:\((?:compatible; |[a-z-]+\))|[a-z])")
+# A name and nothing else, neither version nor system. Old phones that did so have a number in their names; a word in
+# small letters may be anything.
+_BARE: Final = re.compile(r"(?=.*[A-Z /_-])[^0-9]{4,}", re.ASCII)
+# Who has a remark to make between an engine's brackets is no browser.
+_REMARK: Final = re.compile(r"khtml, like gecko(?:;|, (?!safari)[a-z]+\))")
 _FIRST_WORD: Final = re.compile(r"[a-z0-9.-]*", re.ASCII)
 
 # Cubot makes phones, and others sell a "C Bot Tab 70"; Amazon's televisions are AFT and a few letters.
 _BOT: Final = re.compile(r"(?<!cu)(?<=[a-z0-9_.!-])bot\b|\bbot(?:[/@+;)\]]|\Z)", re.ASCII)
 _MAIL: Final = re.compile(r"[a-z0-9._-]@[a-z0-9-]+\.[a-z]{2,}", re.ASCII)
 # Whoever names a site to ask at is no browser (an app may be called after one, and begins with it); nor is who calls itself compatible, since Internet Explorer went.
-_SITE: Final = re.compile(r"(?<![a-z0-9.-])[a-z0-9-]{3,}\.(?:com|net|org|io|ai)(?![a-z0-9.-])", re.ASCII)
-_ENDINGS: Final = (".com", ".net", ".org", ".io", ".ai")
+_SITE: Final = re.compile(r"(?<![a-z0-9.-])[a-z0-9-]{3,}\.(?:com?|net|org|io|ai)(?![a-z0-9.-])", re.ASCII)
+_ENDINGS: Final = (".co", ".net", ".org", ".io", ".ai")
 _COMPATIBLE: Final = re.compile(r"(?:gecko|\)); ?compatible;|gecko\) \(compatible;", re.ASCII)
 _PARTS: Final = re.compile(r"[-_./ ]+")
 _TELEVISION: Final = re.compile(r"\b(?:tv|aft[a-z0-9]+)\b", re.ASCII)
@@ -60,9 +94,13 @@ _TELEVISION: Final = re.compile(r"\b(?:tv|aft[a-z0-9]+)\b", re.ASCII)
 
 def is_tool(lowered: str) -> bool:
     """Tell a crawler, a library or a browser that a program drives."""
-    if _first_word(lowered) in _TOOLS or _holds(lowered, _TOOL_WORDS):
+    if _first_word(lowered) in _TOOLS or lowered.endswith("-agent") or _holds(lowered, _TOOL_WORDS):
         return True
     if "compatible" in lowered and _COMPATIBLE.search(lowered) is not None:
+        return True
+    if "like gecko" in lowered and _REMARK.search(lowered) is not None:
+        return True
+    if _holds(lowered, _PLACES) and _holds(lowered, _OF_TODAY):
         return True
     if "bot" in lowered and _BOT.search(lowered) is not None:
         return True
@@ -73,13 +111,18 @@ def is_chore(lowered: str) -> bool:
     """Tell a program by what it says it does; to be asked only of a string that names no system."""
     if _holds(lowered, _ENGINES):
         return False
-    if lowered.startswith("mozilla/5.0 (compatible; ") or not _TOOL_PARTS.isdisjoint(_PARTS.split(lowered, 6)):
+    if _PRETENDER.match(lowered) or not _TOOL_PARTS.isdisjoint(_PARTS.split(lowered, 6)):
         return True
     return (
         _holds(lowered, _CHORES)
         or _SITE.match(lowered) is not None
         or ("@" in lowered and _MAIL.search(lowered) is not None)
     )
+
+
+def is_bare(text: str) -> bool:
+    """Tell a name and nothing else, in its own letters; to be asked only of a string that names no system."""
+    return _BARE.fullmatch(text) is not None and not _holds(text.lower(), _ENGINES)
 
 
 def is_runtime(lowered: str) -> bool:
@@ -106,6 +149,11 @@ def is_television(lowered: str) -> bool:
     """Tell a television, or what is plugged into one."""
     may_be = "tv" in lowered or "aft" in lowered
     return _holds(lowered, _TELEVISION_WORDS) or (may_be and _TELEVISION.search(lowered) is not None)
+
+
+def is_box(model: str) -> bool:
+    """Tell what is plugged into a television from a tablet, neither of which says that it is a phone."""
+    return "box" in model.lower()
 
 
 def _first_word(lowered: str) -> str:

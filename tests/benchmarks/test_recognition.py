@@ -108,6 +108,32 @@ def test_our_own_corpus_reaches_every_floor():
             id="crawler-user-agents",
         ),
         pytest.param(
+            "expected.tsv",
+            "\ufeffUA\texpected_family\texpected_os\texpected_class\nx\tChrome\tWindows\tdesktop\n",
+            Case(user_agent="x", family="Chrome", os="Windows", device_class=DeviceClass.DESKTOP),
+            id="columns that say they are expected, between tabs, after a byte order mark",
+        ),
+        pytest.param(
+            "semicolons.csv",
+            "user_agent;class\nx;bot\n",
+            Case(user_agent="x", device_class=DeviceClass.BOT),
+            id="semicolons",
+        ),
+        pytest.param(
+            "nested.yaml",
+            json.dumps(
+                {"cases": [{"user-agent": "x", "expected": {"browser": {"family": "Chrome"}, "os": "Windows"}}]}
+            ),
+            Case(user_agent="x", family="Chrome", os="Windows"),
+            id="what is expected in a mapping, in a list that has a name",
+        ),
+        pytest.param(
+            "lines.jsonl",
+            json.dumps({"ua": "x", "class": "bot"}) + "\n",
+            Case(user_agent="x", device_class=DeviceClass.BOT),
+            id="JSON lines",
+        ),
+        pytest.param(
             "watch.csv",
             "user_agent,class\nx,wearable\n",
             Case(user_agent="x"),
@@ -122,15 +148,32 @@ def test_each_shape_is_read(tmp_path: Path, name: str, text: str, expected: Case
     assert msgspec.to_builtins(case) == msgspec.to_builtins(expected)
 
 
-@pytest.mark.parametrize("text", ["1", "{}", "[1]"])
-def test_another_shape_is_refused(tmp_path: Path, text: str):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("x.json", text) for text in ("", "1", "{}", "[1]", '{"test_cases": ["x"]}', "[" * 100_000)),
+        *(("x.json", f'[{{"ua": "x", "class": "bot", "hints": {hints}}}]') for hints in ('"{"', "[1]")),
+        *(("x.yaml", text) for text in ("", "a: [", "- - x")),
+        *(("x.csv", text) for text in ("", "a,b\n1,2\n")),
+    ],
+)
+def test_another_shape_is_refused(tmp_path: Path, name: str, text: str):
     """In a sentence, and not as no case at all."""
-    path = written(tmp_path, "x.json", text)
+    path = written(tmp_path, name, text)
 
     with pytest.raises(ShapeError):
         list(read(path))
 
-    assert "Error: x" in run(path).output
+    assert run(path).output.startswith("Error: ")
+
+
+def test_nothing_to_grade_is_no_success(tmp_path: Path):
+    """A file whose columns have other names would pass every floor."""
+    path = written(tmp_path, "x.csv", "user_agent,colour\nx,blue\n")
+
+    checked = run(path, "--check")
+
+    assert (checked.exit_code, "nothing to grade" in checked.output) == (1, True)
 
 
 def test_misses_are_counted_and_written(tmp_path: Path):

@@ -290,6 +290,16 @@ def test_a_console_is_a_console(text, label):
             "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)", None, id="link preview"
         ),
         pytest.param("SomeNewBot/1.0 (+https://new.example)", None, id="a bot nobody lists"),
+        pytest.param(f"{CHROME} (Watcher, https://watcher.example/why)", "Chrome", id="a browser that names a page"),
+        pytest.param(f"{FIREFOX} www.watcher.example", "Firefox", id="a browser that names a site"),
+        pytest.param(
+            f"{LINUX} {WEBKIT[:-1]}; Page Taker) Chrome/142.0.0.0 Safari/537.36", "Chrome", id="a remark on its engine"
+        ),
+        pytest.param(f"{MOZILLA} taker/0.x", None, id="neither engine nor system"),
+        pytest.param(f"{MOZILLA[:-3]}3.0 (compatible; Site Taker)", None, id="an old pretender"),
+        pytest.param("Order Taker", None, id="a name and nothing else"),
+        pytest.param("taker/production", None, id="a name with a word for a version"),
+        pytest.param("lwp-taker/1.35", None, id="of a tool's family"),
     ],
 )
 def test_crawlers_and_tools_are_bots(text, family):
@@ -374,6 +384,36 @@ def test_the_model_hint_names_the_phone():
 
     assert (browser.model, browser.os, browser.os_version) == ("Pixel 8", "Android", "16")
     assert recognise(CHROME_ANDROID).model is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("Acme 6235", id="an old phone's name"),
+        pytest.param("Schoolroom/1.0", id="a name and a version may be a school's own app"),
+        pytest.param("Liferoom/1.6 (Linux; en_US.UTF-8; http://room.example/)", id="a reader that names its page"),
+    ],
+)
+def test_what_may_be_somebodys_program_is_no_bot(text):
+    """A bot is a hard word: it takes more than a name that nobody knows."""
+    assert recognise(text).device_class is not DeviceClass.BOT
+
+
+def test_a_hint_is_read_by_the_names_that_gateways_give_it():
+    """CGI, WSGI and PHP write headers in capitals with an HTTP before them."""
+    named = recognise(CHROME_ANDROID, {"HTTP_SEC_CH_UA_MODEL": '"Pixel 8"', "http-sec-ch-ua-mobile": "?1"})
+
+    assert (named.model, named.device_class) == ("Pixel 8", DeviceClass.MOBILE)
+
+
+@pytest.mark.parametrize("model", ["TX9 MiniBox", "Android TV 4K", "BRAVIA VH22"])
+def test_a_model_that_is_no_tablet_is_a_television(model):
+    """The frozen string of a box is that of a tablet: only the model tells them apart."""
+    hints = {"Sec-CH-UA-Model": f'"{model}"', "Sec-CH-UA-Mobile": "?0", "Sec-CH-UA-Platform": '"Android"'}
+
+    assert recognise(CHROME_ANDROID_TABLET, hints).device_class is DeviceClass.TV
+    assert recognise(CHROME_ANDROID_TABLET).device_class is DeviceClass.TABLET
 
 
 @pytest.mark.parametrize(

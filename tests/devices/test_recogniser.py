@@ -14,7 +14,7 @@ from accessguard.devices.browser import DeviceClass, recognise, same
 from accessguard.devices.inquiry import ANSWER_S, Inquiry, InquiryError
 from accessguard.devices.recogniser import AGAIN_MS, FRESH_MS, Recogniser
 from accessguard.devices.recognitions import CLAIM, RecognitionStore
-from accessguard.devices.refinement import Asked, Refined, Sighting, asked_of, improved, refined
+from accessguard.devices.refinement import Asked, Refined, Sighting, asked_of, improved, refined, restored
 from accessguard.guard.facts import from_ms
 from accessguard.metrics import REGISTRY
 from tests.service import Service, Tenant, items
@@ -24,6 +24,7 @@ PHONE = (
     "Mozilla/5.0 (Linux; Android 14; SM-S911B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0"
     " Mobile Safari/537.36 x/{}"
 )
+FROZEN = "Mozilla/5.0 (Linux; {}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 NEVER = Inquiry("accessguard.nothing_of_the_kind")
 
 
@@ -264,6 +265,13 @@ async def test_who_does_not_get_in_makes_nobody_look(tenant: Tenant):
         pytest.param(PHONE, Sighting(bot="Somebot", kind="smartphone"), True, "bot", id="a bot as a phone"),
         pytest.param(PHONE, Sighting(kind="wearable"), None, "unknown", id="a watch"),
         pytest.param(PHONE, Sighting(), None, None, id="nothing to say"),
+        pytest.param(
+            FROZEN.format("Android 9; X9 Box"),
+            Sighting(kind="tablet", model="X9 Box"),
+            False,
+            None,
+            id="a box is no tablet",
+        ),
     ],
 )
 def test_the_second_look_is_weighed_against_the_first(text, seen, mobile, expected):
@@ -271,6 +279,50 @@ def test_the_second_look_is_weighed_against_the_first(text, seen, mobile, expect
     told = refined(recognise(text), seen, mobile=mobile)
 
     assert told.device_class == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hints", "expected"),
+    [
+        pytest.param("(Linux; Android 10; K)", {"model": "Acme 1"}, "(Linux; Android 10; Acme 1)", id="frozen"),
+        pytest.param(
+            "(Linux; Android 10; K; wv)",
+            {"model": "Acme 1", "platform": "Android", "platform-version": "14.0.0"},
+            "(Linux; Android 14; Acme 1; wv)",
+            id="with its version",
+        ),
+        pytest.param("(Linux; Android 13)", {"model": "Acme 1"}, "(Linux; Android 10; Acme 1)", id="no model at all"),
+        pytest.param(
+            "(X11; Linux x86_64)", {"model": "Acme 1"}, "(X11; Linux x86_64; Acme 1)", id="asks for desktop pages"
+        ),
+        pytest.param(
+            "(Linux; Android 14; Acme 1)", {"model": "Acme 1"}, "(Linux; Android 14; Acme 1)", id="said before"
+        ),
+        pytest.param("(Linux; Android 14; Acme 1)", {"model": "Two"}, "(Linux; Android 14; Acme 1)", id="not frozen"),
+        pytest.param("(Linux; Android 10; K)", {"model": ""}, "(Linux; Android 10; K)", id="no model hinted"),
+        pytest.param(
+            "(Linux; Android 10; K)", {"model": r"A\1);(B"}, r"(Linux; Android 10; A\1 B)", id="a hostile model"
+        ),
+    ],
+)
+def test_a_frozen_string_is_asked_about_with_the_model_that_the_hints_tell(text, hints, expected):
+    """Tables of models know strings and no hints."""
+    sent = {f"Sec-CH-UA-{name}": value for name, value in hints.items()}
+
+    assert restored(asked_of(text, sent)) == expected
+
+
+async def test_a_hinted_model_is_looked_up(service: Service, inquiry: Inquiry):
+    """A tablet whose browser claims to be a phone is known by its model."""
+    asker, hints = worker(service, inquiry), {"Sec-CH-UA-Model": '"SM-X710"', "Sec-CH-UA-Mobile": "?1"}
+    text = FROZEN.format("Android 10; K") + f" x/{uuid4()}"
+
+    first = await asker.recognise(text, hints)
+    await asker.settle()
+    second = await asker.recognise(text, hints)
+
+    assert (first.device_class, second.device_class) == (DeviceClass.MOBILE, DeviceClass.TABLET)
+    assert second.model == "Galaxy Tab S9"
 
 
 def test_a_bot_is_called_by_its_name():
