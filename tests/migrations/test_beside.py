@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 
 from accessguard import migrations
-from accessguard.errors import StartError
+from accessguard.database import Database
+from accessguard.errors import GuardError, StartError
 from accessguard.migrations.indexes import INDEXES
 from tests.migrations.databases import connected, own_stores
 from tests.service import running
@@ -31,6 +33,7 @@ def upgrade():
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'member'::regclass"
 THERE = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'member'::regclass AND attname = 'newest'"
 VALID = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text = ANY($1)"
+PARTITION = "SELECT ensure_partition('login_attempt', '2099-01-01')"
 
 
 @pytest.fixture
@@ -146,3 +149,21 @@ async def test_a_migration_is_safe_to_repeat(empty):
     first = await migrations.migrate(empty)
 
     assert await migrations.migrate(empty) == first
+
+
+@pytest.mark.slow
+async def test_a_new_partition_gives_way_to_whoever_reads_the_default_one(empty):
+    """A backup reads `login_attempt` for long: upkeep leaves the new month for later, and nobody waits behind it."""
+    await migrations.migrate(empty)
+    db = await Database.connect(empty, size=1)
+    try:
+        async with connected(empty) as reader, reader.transaction():
+            await reader.execute("LOCK TABLE login_attempt_default IN ACCESS SHARE MODE")
+            with pytest.raises(GuardError) as refused:
+                await db.value(PARTITION)
+            cause = refused.value.__cause__
+        await db.value(PARTITION)
+    finally:
+        await db.close()
+
+    assert isinstance(cause, LockNotAvailableError)
