@@ -11,9 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from asyncpg.exceptions import LockNotAvailableError
 
 from accessguard import migrations
-from accessguard.errors import StartError
+from accessguard.database import Database
+from accessguard.errors import GuardError, StartError
 from accessguard.migrations.indexes import INDEXES
 from tests.migrations.databases import connected, own_stores
 from tests.service import running
@@ -31,6 +33,7 @@ def upgrade():
 WAITS = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'member'::regclass"
 THERE = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'member'::regclass AND attname = 'newest'"
 VALID = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text = ANY($1)"
+PARTITION = "SELECT ensure_partition('login_attempt', '2099-01-01')"
 
 
 @pytest.fixture
@@ -119,9 +122,9 @@ async def test_a_second_migration_waits_for_the_first_and_not_for_ever(empty):
 @pytest.mark.chaos
 async def test_a_migration_that_is_killed_is_taken_up_where_it_was(empty):
     """Killed (-9) after the first revision, and again while it waits in the middle: the next run ends well."""
-    async with migrating(empty) as process:
-        while await migrations.revision(empty) is None:
-            await asyncio.sleep(0.01)
+    async with migrating(empty) as process, connected(empty) as connection:
+        while not await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+            await asyncio.sleep(0.005)
         process.kill()
     await migrations.migrate(empty, to="0004")
     async with connected(empty) as holder, holder.transaction():
@@ -146,3 +149,21 @@ async def test_a_migration_is_safe_to_repeat(empty):
     first = await migrations.migrate(empty)
 
     assert await migrations.migrate(empty) == first
+
+
+@pytest.mark.slow
+async def test_a_new_partition_gives_way_to_whoever_reads_the_default_one(empty):
+    """A backup reads `login_attempt` for long: upkeep leaves the new month for later, and nobody waits behind it."""
+    await migrations.migrate(empty)
+    db = await Database.connect(empty, size=1)
+    try:
+        async with connected(empty) as reader, reader.transaction():
+            await reader.execute("LOCK TABLE login_attempt_default IN ACCESS SHARE MODE")
+            with pytest.raises(GuardError) as refused:
+                await db.value(PARTITION)
+            cause = refused.value.__cause__
+        await db.value(PARTITION)
+    finally:
+        await db.close()
+
+    assert isinstance(cause, LockNotAvailableError)

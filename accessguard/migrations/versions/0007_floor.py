@@ -1,4 +1,4 @@
-"""Down to which revision older servers may go on."""
+"""Down to which revision older servers may go on; new partitions that give way."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ STATEMENTS = (
     )
     """,
     "INSERT INTO schema_floor (revision) VALUES ('0002')",
+    # A new partition takes the default one for itself, behind which everybody would wait who comes after a backup that reads
+    # it. Nobody is in a hurry: partitions are made two months ahead.
+    """
+    CREATE OR REPLACE FUNCTION ensure_partition(parent text, month date) RETURNS void LANGUAGE plpgsql
+    SET lock_timeout = '50ms' AS $$
+    DECLARE child text := parent || '_' || to_char(month, 'YYYYMM');
+    BEGIN
+        IF to_regclass(child) IS NULL THEN
+            EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
+                           child, parent, month, (month + interval '1 month')::date);
+        END IF;
+    END $$
+    """,
 )
 
 
