@@ -24,6 +24,9 @@ SLOTS: Final = 16_384
 HOPS: Final = 4
 """How often a command is sent on: a slot that moves costs two, a node that is gone one more."""
 TRY_AGAIN_S: Final = 0.005
+SURVEY_S: Final = 1.0
+"""How long it may take to find out who has what: new connections to one node after the other. No command waits for it
+longer than for an answer."""
 MOST_HELD: Final = 10_000
 """Commands that may wait for the first answer to which node has what."""
 ASKING: Final = hiredis.pack_command(("ASKING",))
@@ -46,7 +49,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class Survey(Protocol):
     """How to find out which node has what."""
 
-    async def ask(self, *, timeout_s: float) -> tuple[Span, ...]:
+    async def ask(self) -> tuple[Span, ...]:
         """Who has which slots now. Raises PipeError when nobody says."""
 
     async def watch(self, renew: Callable[[], None]) -> None:
@@ -101,7 +104,7 @@ class Errand:
 
 
 class Fleet:
-    """Takes commands as a `Pipe` does; `timeout_s` is for each node's answer, and for finding out who has what."""
+    """Takes commands as a `Pipe` does; `timeout_s` is for each node's answer."""
 
     def __init__(self, survey: Survey, *, timeout_s: float) -> None:
         self._survey = survey
@@ -239,6 +242,8 @@ class Fleet:
             return
         if self._loop.time() < self._rest_until or len(self._held) >= MOST_HELD:
             raise PipeError("no node is known")
+        if not self._held:
+            self._loop.call_later(self._timeout_s, self._fail_held)
         self._held.append(errand)
         self.renew()
 
@@ -280,8 +285,8 @@ class Fleet:
     async def _renewed(self) -> None:
         """Ask, and send what was held. What was known stays when nobody says."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                spans = await self._survey.ask(timeout_s=self._timeout_s)
+            async with asyncio.timeout(SURVEY_S):
+                spans = await self._survey.ask()
             self._take(spans)
         except (OSError, TimeoutError):
             pass
@@ -310,7 +315,7 @@ class Fleet:
     def _fail_held(self) -> None:
         held, self._held = self._held, []
         for errand in held:
-            errand.then(PipeError("no node is known"))
+            self._loop.call_soon(errand.then, PipeError("no node is known"))
 
 
 def slot_of(key: bytes) -> int:
@@ -320,9 +325,9 @@ def slot_of(key: bytes) -> int:
     return crc_hqx(key[start:end] if end > start else key, 0) % SLOTS
 
 
-async def ask(place: Place, *command: str, timeout_s: float) -> Any:
+async def ask(place: Place, *command: str) -> Any:
     """One server's answer, over a connection for this question alone. Raises PipeError, which a refusal is too."""
-    pipe = Pipe(place, timeout_s=timeout_s)
+    pipe = Pipe(place, timeout_s=SURVEY_S / 4)
     try:
         return await pipe.call(*command)
     except hiredis.ReplyError as error:
