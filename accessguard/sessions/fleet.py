@@ -31,7 +31,8 @@ MOST_HELD: Final = 10_000
 """Commands that may wait for the first answer to which node has what."""
 ASKING: Final = hiredis.pack_command(("ASKING",))
 NOT_READY: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
-KEYLESS: Final = frozenset({"PING", "PUBLISH", "SCRIPT"})
+KEYLESS: Final = frozenset({"PING", "PUBLISH"})
+EVERYWHERE: Final = frozenset({"SCRIPT", "FLUSHALL", "FLUSHDB"})
 
 
 class NodeError(PipeError):
@@ -124,15 +125,13 @@ class Fleet:
         return future
 
     def send(self, command: tuple[str | int | bytes, ...], then: Callable[[Any], None]) -> None:
-        """Send a command to the node of its key, a SCRIPT to every node, what has no key to any.
+        """Send a command to the node of its key, of EVERYWHERE to all nodes that are known, of KEYLESS to any.
 
         Raises PipeError when that node is out of reach.
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type] # its stub forgets int
-        if command[0] == "SCRIPT" and self._nodes:
-            for node in tuple(self._nodes.values()):
-                with contextlib.suppress(PipeError):
-                    self._to(node, self._errand(packed, None, then))
+        if command[0] in EVERYWHERE and self._nodes:
+            self._send_everywhere(packed, then)
             return
         named = _key(command)
         self._start(self._errand(packed, None if named is None else slot_of(named), then))
@@ -231,6 +230,23 @@ class Fleet:
             return False
         self._to(random.choice(others), errand)  # noqa: S311 - any will do
         return True
+
+    def _send_everywhere(self, packed: bytes, then: Callable[[Any], None]) -> None:
+        """Send a command to every node; the last answer is the one that is heard."""
+        nodes = tuple(self._nodes.values())
+        left = len(nodes)
+
+        def heard(answer: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then(answer)
+
+        for node in nodes:
+            try:
+                self._to(node, self._errand(packed, None, heard))
+            except PipeError as error:
+                heard(error)
 
     def _errand(self, packed: bytes, slot: int | None, then: Callable[[Any], None]) -> Errand:
         return Errand(self, packed, slot, then, self._loop.time() + self._timeout_s)
@@ -342,7 +358,7 @@ def void(_: Awaitable[None] | Any) -> None:
 
 def _key(command: tuple[str | int | bytes, ...]) -> bytes | None:
     """The key of a command (of a script, its first); None for one without."""
-    if command[0] in KEYLESS:
+    if command[0] in KEYLESS or command[0] in EVERYWHERE:
         return None
     named = command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1]
     return named if isinstance(named, bytes) else str(named).encode()
