@@ -24,11 +24,15 @@ SLOTS: Final = 16_384
 HOPS: Final = 4
 """How often a command is sent on: a slot that moves costs two, a node that is gone one more."""
 TRY_AGAIN_S: Final = 0.005
+SURVEY_S: Final = 1.0
+"""How long it may take to find out who has what: new connections to one node after the other. No command waits for it
+longer than for an answer."""
 MOST_HELD: Final = 10_000
 """Commands that may wait for the first answer to which node has what."""
 ASKING: Final = hiredis.pack_command(("ASKING",))
 NOT_READY: Final = ("LOADING", "MASTERDOWN", "CLUSTERDOWN")
-KEYLESS: Final = frozenset({"PING", "PUBLISH", "SCRIPT"})
+KEYLESS: Final = frozenset({"PING", "PUBLISH"})
+EVERYWHERE: Final = frozenset({"SCRIPT", "FLUSHALL", "FLUSHDB"})
 
 
 class NodeError(PipeError):
@@ -46,7 +50,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 class Survey(Protocol):
     """How to find out which node has what."""
 
-    async def ask(self, *, timeout_s: float) -> tuple[Span, ...]:
+    async def ask(self) -> tuple[Span, ...]:
         """Who has which slots now. Raises PipeError when nobody says."""
 
     async def watch(self, renew: Callable[[], None]) -> None:
@@ -101,7 +105,7 @@ class Errand:
 
 
 class Fleet:
-    """Takes commands as a `Pipe` does; `timeout_s` is for each node's answer, and for finding out who has what."""
+    """Takes commands as a `Pipe` does; `timeout_s` is for each node's answer."""
 
     def __init__(self, survey: Survey, *, timeout_s: float) -> None:
         self._survey = survey
@@ -121,15 +125,13 @@ class Fleet:
         return future
 
     def send(self, command: tuple[str | int | bytes, ...], then: Callable[[Any], None]) -> None:
-        """Send a command to the node of its key, a SCRIPT to every node, what has no key to any.
+        """Send a command to the node of its key, of EVERYWHERE to all nodes that are known, of KEYLESS to any.
 
         Raises PipeError when that node is out of reach.
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type] # its stub forgets int
-        if command[0] == "SCRIPT" and self._nodes:
-            for node in tuple(self._nodes.values()):
-                with contextlib.suppress(PipeError):
-                    self._to(node, self._errand(packed, None, then))
+        if command[0] in EVERYWHERE and self._nodes:
+            self._send_everywhere(packed, then)
             return
         named = _key(command)
         self._start(self._errand(packed, None if named is None else slot_of(named), then))
@@ -229,6 +231,23 @@ class Fleet:
         self._to(random.choice(others), errand)  # noqa: S311 - any will do
         return True
 
+    def _send_everywhere(self, packed: bytes, then: Callable[[Any], None]) -> None:
+        """Send a command to every node; the last answer is the one that is heard."""
+        nodes = tuple(self._nodes.values())
+        left = len(nodes)
+
+        def heard(answer: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                then(answer)
+
+        for node in nodes:
+            try:
+                self._to(node, self._errand(packed, None, heard))
+            except PipeError as error:
+                heard(error)
+
     def _errand(self, packed: bytes, slot: int | None, then: Callable[[Any], None]) -> Errand:
         return Errand(self, packed, slot, then, self._loop.time() + self._timeout_s)
 
@@ -239,6 +258,8 @@ class Fleet:
             return
         if self._loop.time() < self._rest_until or len(self._held) >= MOST_HELD:
             raise PipeError("no node is known")
+        if not self._held:
+            self._loop.call_later(self._timeout_s, self._fail_held)
         self._held.append(errand)
         self.renew()
 
@@ -280,8 +301,8 @@ class Fleet:
     async def _renewed(self) -> None:
         """Ask, and send what was held. What was known stays when nobody says."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                spans = await self._survey.ask(timeout_s=self._timeout_s)
+            async with asyncio.timeout(SURVEY_S):
+                spans = await self._survey.ask()
             self._take(spans)
         except (OSError, TimeoutError):
             pass
@@ -310,7 +331,7 @@ class Fleet:
     def _fail_held(self) -> None:
         held, self._held = self._held, []
         for errand in held:
-            errand.then(PipeError("no node is known"))
+            self._loop.call_soon(errand.then, PipeError("no node is known"))
 
 
 def slot_of(key: bytes) -> int:
@@ -320,9 +341,9 @@ def slot_of(key: bytes) -> int:
     return crc_hqx(key[start:end] if end > start else key, 0) % SLOTS
 
 
-async def ask(place: Place, *command: str, timeout_s: float) -> Any:
+async def ask(place: Place, *command: str) -> Any:
     """One server's answer, over a connection for this question alone. Raises PipeError, which a refusal is too."""
-    pipe = Pipe(place, timeout_s=timeout_s)
+    pipe = Pipe(place, timeout_s=SURVEY_S / 4)
     try:
         return await pipe.call(*command)
     except hiredis.ReplyError as error:
@@ -337,7 +358,7 @@ def void(_: Awaitable[None] | Any) -> None:
 
 def _key(command: tuple[str | int | bytes, ...]) -> bytes | None:
     """The key of a command (of a script, its first); None for one without."""
-    if command[0] in KEYLESS:
+    if command[0] in KEYLESS or command[0] in EVERYWHERE:
         return None
     named = command[3] if command[0] in {"EVAL", "EVALSHA"} else command[1]
     return named if isinstance(named, bytes) else str(named).encode()

@@ -22,11 +22,11 @@ class ClusterSurvey:
         self._seeds = tuple(seeds)
         self._known: frozenset[Place] = frozenset()
 
-    async def ask(self, *, timeout_s: float) -> tuple[Span, ...]:
+    async def ask(self) -> tuple[Span, ...]:
         """The primaries and their slots. Raises PipeError."""
         for place in mixed((*self._known, *self._seeds)):
             with contextlib.suppress(PipeError):
-                said = await ask(place, "CLUSTER", "SLOTS", timeout_s=timeout_s / 2)
+                said = await ask(place, "CLUSTER", "SLOTS")
                 if said:
                     self._known = frozenset(_node(place, node) for _, _, *nodes in said for node in nodes)
                     return tuple(
@@ -49,14 +49,14 @@ class SentinelSurvey:
         self._server = server
         self._turn = 0
 
-    async def ask(self, *, timeout_s: float) -> tuple[Span, ...]:
+    async def ask(self) -> tuple[Span, ...]:
         """The primary, which has everything. Raises PipeError."""
         for sentinel in mixed(self._sentinels):
             with contextlib.suppress(PipeError):
-                said = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name, timeout_s=timeout_s / 2)
+                said = await ask(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name)
                 found = said and msgspec.structs.replace(self._server, host=said[0].decode(), port=int(said[1]))
                 # A Sentinel may be behind: who is primary no more does not say that it is (Valkey, "Sentinel client spec").
-                if found and (await ask(found, "ROLE", timeout_s=timeout_s / 2))[0] == b"master":
+                if found and (await ask(found, "ROLE"))[0] == b"master":
                     return (Span(place=found),)
         raise PipeError("no Sentinel names a primary")
 

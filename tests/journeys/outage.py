@@ -77,12 +77,12 @@ def _family(child: Child | None) -> list[psutil.Process]:
 
 
 @contextlib.asynccontextmanager
-async def outage(folder: Path) -> AsyncIterator[Outage]:
-    """Stores and a worker; whatever the test has done to them, nothing is left."""
+async def outage(folder: Path, redis_url: str | None = None) -> AsyncIterator[Outage]:
+    """Stores (or another Valkey) and a worker; whatever the test has done to them, nothing is left."""
     stores = await Embedded.start(folder / "data")
     try:
         await migrate(stores.database_url)
-        async with running(stores.database_url, stores.redis_url) as worker:
+        async with running(stores.database_url, redis_url or stores.redis_url) as worker:
             found = Outage(stores, worker)
             try:
                 yield found

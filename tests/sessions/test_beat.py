@@ -11,11 +11,23 @@ from typing import Any
 import pytest
 
 from tests.service import FIREFOX, Answer, Service, Tenant, items, running
+from tests.sessions.topology import own_cluster
 
 
 @pytest.fixture(scope="module")
-async def workers(service: Service, database_url: str, redis_url: str) -> AsyncIterator[tuple[Service, Service]]:
-    """Two workers whose clocks a test may stop."""
+async def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The address of a cluster of three nodes."""
+    async with own_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made.url
+
+
+@pytest.fixture(scope="module", params=["server", "cluster"])
+async def workers(
+    request: pytest.FixtureRequest, service: Service, database_url: str, redis_url: str, cluster_url: str
+) -> AsyncIterator[tuple[Service, Service]]:
+    """Two workers whose clocks a test may stop, on one Valkey and on a cluster."""
+    del service  # it has brought the schema up to date
+    redis_url = redis_url if request.param == "server" else cluster_url
     async with running(database_url, redis_url) as one, running(database_url, redis_url) as other:
         yield one, other
 

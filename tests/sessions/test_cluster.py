@@ -167,12 +167,17 @@ async def test_a_hanging_node_costs_its_own_members_alone(live, tenant, cluster)
     await swift.ping()
     bad.freeze()
     try:
+        lost = await asyncio.gather(
+            *(beat(swift, tenant, name) for name, mine in zip(names, owned, strict=True) if mine)
+        )
         results = [await beat(swift, tenant, name) for name in names]
     finally:
         bad.thaw()
     await eventually(lambda: beat(swift, tenant, "ana"))
     await swift.close()
 
+    assert len(lost) > 5
+    assert not any(lost)
     assert results == [not mine for mine in owned]
 
 
