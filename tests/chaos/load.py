@@ -28,6 +28,8 @@ CHECKERS: Final = 8
 SENTINELS: Final = 3
 """Connections to each host on which sessions that may not go on are asked about without pause, and with all patience."""
 LAG_S: Final = 0.005
+STALLED_S: Final = 0.5
+"""Later than this the harness itself got no time, and what it did not hear says nothing."""
 ENDED: Final = ("session_ended", "unknown_session", "session_expired", "device_blocked")
 IMPATIENT: Final = aiohttp.ClientTimeout(total=2)
 PATIENT: Final = aiohttp.ClientTimeout(total=60)
@@ -222,7 +224,7 @@ class Load:
         try:
             status, answer = await self.platform.once(host, "POST", "/v1/check", asked, timeout=IMPATIENT)
         except NOT_ANSWERED as error:
-            if phase == self.ledger.phase:
+            if phase == self.ledger.phase and self.lag.since(began) < STALLED_S:
                 checked.errors.append(type(error).__name__)
             return None
         took = max(0.0, seconds() - began - self.lag.since(began))

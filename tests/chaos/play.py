@@ -85,7 +85,7 @@ class Play:
         self._load.start()
         try:
             await self._settled()
-            await self._calm(4.0)
+            await self._calm(6.0)
             for number, fault in self._program(playable):
                 if number >= len(playable) and seconds() - began > lasting_s:
                     break
