@@ -292,8 +292,9 @@ class Load:
         old = [each for each in self.ledger.blocks.values() if self.ledger.now() - each.entry.acknowledged > 25]
         if old and self.dice.random() < 0.7:
             found = self.dice.choice(old)
-            self.ledger.lift(found.device_id)
-            await self._access(found.device_id, found.member_id, "default")
+            async with self.people[found.member_id].turn:
+                self.ledger.lift(found.device_id)
+                await self._access(found.device_id, found.member_id, "default")
             return
         chosen = self._free_device()
         if chosen is not None:
