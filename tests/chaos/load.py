@@ -299,7 +299,8 @@ class Load:
         chosen = self._free_device()
         if chosen is not None:
             async with self.people[chosen[1]].turn:
-                await self._access(*chosen, "allowed")
+                if chosen[0] not in self.ledger.blocks:  # it may have been blocked while others had their turn
+                    await self._access(*chosen, "allowed")
 
     async def _end(self) -> None:
         if not self._live:
