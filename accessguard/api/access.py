@@ -56,7 +56,7 @@ def named_tenant(caller: Caller, header: str | None) -> str:
 
 async def ensure_tenant(ctx: Context, caller: Caller, tenant: str) -> None:
     """Make sure that the tenant is there; a token bound to it may bring it into being."""
-    if await ctx.book.policy(tenant) is not None:
+    if ctx.book.last(tenant) is not None or await ctx.book.policy(tenant) is not None:
         return
     if not ctx.provision_tenants or caller.tenant == EVERY_TENANT:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")

@@ -27,6 +27,16 @@ async def end(request: web.Request) -> web.Response:
     A session that has already ended stays as it is.
     """
     asked = await body(request, EndRequest) if request.can_read_body else EndRequest()
+    ended = await _ended(request, asked)
+    session = await _session(request)
+    if not ended and session.status == "open":  # it was written in between: its login had waited for PostgreSQL
+        ended = await _ended(request, asked)
+        session = await _session(request)
+    return reply(EndReply(ended=ended, session=session))
+
+
+async def _ended(request: web.Request, asked: EndRequest) -> bool:
+    """Whether it was open and is not any more; whoever holds it is told."""
     ctx, who = context(request), asking(request)
     session_id = path_text(request, "session_id")
     if who.caller.role is Role.PLATFORM:
@@ -38,7 +48,7 @@ async def end(request: web.Request) -> web.Response:
     if member_id is not None:
         change = Change(tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,))
         await ctx.changes.announce(change)
-    return reply(EndReply(ended=member_id is not None, session=await _session(request)))
+    return member_id is not None
 
 
 async def _session(request: web.Request) -> SessionItem:

@@ -94,9 +94,21 @@ class Evaluation:
 
     async def verdict(self, tenant: str, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
         """Decide on one request anew. Raises GuardError(UNAVAILABLE) when not even the tenant's choice is known."""
-        policy = self._book.held(tenant) or await deadline.within(self._book.policy(tenant))
-        if policy is None:
-            return unknown(asked.session_id)
+        policy = self._book.held(tenant)
+        if policy is not None:
+            return await self._under(policy, asked, now_ms, deadline)
+        try:
+            policy = await deadline.within(self._book.policy(tenant), share=LIVE_SHARE)
+        except GuardError:
+            policy = self._book.last(tenant)
+            if policy is None:
+                raise
+            return msgspec.structs.replace(await self._under(policy, asked, now_ms, deadline), degraded=True)
+        return unknown(asked.session_id) if policy is None else await self._under(policy, asked, now_ms, deadline)
+
+    async def _under(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
+        """Decide by these rules."""
+        tenant = policy.tenant
         try:
             found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:

@@ -143,7 +143,7 @@ class Logins:
         for an unknown tenant, UNAVAILABLE.
         """
         began = self._seconds()
-        policy = await self._book.policy(tenant)
+        policy = await self._book.best(tenant)
         if policy is None:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
         if said.member_id is None and said.outcome is LoginOutcome.SUCCESS:

@@ -14,10 +14,18 @@ from typing import Final, TypeAlias
 
 import psutil
 
+from accessguard.sessions.spool import STREAM
 from tests.chaos.relay import Line
 from tests.chaos.stage import Stage, family, gone, tell
 
 Played: TypeAlias = Callable[[Stage, random.Random], AbstractAsyncContextManager[None]]
+
+
+FLUSH: Final = f"""
+    if redis.call('XLEN', '{STREAM}') > 0 then return 0 end
+    redis.call('FLUSHALL')
+    return 1
+"""
 
 
 class Out(StrEnum):
@@ -144,8 +152,10 @@ async def postgres_disk_full(stage: Stage, _: random.Random) -> AsyncIterator[No
 
 @contextlib.asynccontextmanager
 async def valkey_flush(stage: Stage, _: random.Random) -> AsyncIterator[None]:
-    """FLUSHALL while PostgreSQL is there and nothing waits."""
-    await stage.stores.valkey_says("FLUSHALL")
+    """FLUSHALL while PostgreSQL is there and nothing waits: in one step, as a slow moment may have made a login wait."""
+    async with asyncio.timeout(30):
+        while await stage.stores.valkey_says("EVAL", FLUSH, "0") != b":1\r\n":
+            await asyncio.sleep(0.05)
     yield
 
 

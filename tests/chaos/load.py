@@ -28,6 +28,8 @@ CHECKERS: Final = 8
 SENTINELS: Final = 3
 """Connections to each host on which sessions that may not go on are asked about without pause, and with all patience."""
 LAG_S: Final = 0.005
+STALLED_S: Final = 0.5
+"""Later than this the harness itself got no time, and what it did not hear says nothing."""
 ENDED: Final = ("session_ended", "unknown_session", "session_expired", "device_blocked")
 IMPATIENT: Final = aiohttp.ClientTimeout(total=2)
 PATIENT: Final = aiohttp.ClientTimeout(total=60)
@@ -222,7 +224,7 @@ class Load:
         try:
             status, answer = await self.platform.once(host, "POST", "/v1/check", asked, timeout=IMPATIENT)
         except NOT_ANSWERED as error:
-            if phase == self.ledger.phase:
+            if phase == self.ledger.phase and self.lag.since(began) < STALLED_S:
                 checked.errors.append(type(error).__name__)
             return None
         took = max(0.0, seconds() - began - self.lag.since(began))
@@ -290,13 +292,15 @@ class Load:
         old = [each for each in self.ledger.blocks.values() if self.ledger.now() - each.entry.acknowledged > 25]
         if old and self.dice.random() < 0.7:
             found = self.dice.choice(old)
-            self.ledger.lift(found.device_id)
-            await self._access(found.device_id, found.member_id, "default")
+            async with self.people[found.member_id].turn:
+                self.ledger.lift(found.device_id)
+                await self._access(found.device_id, found.member_id, "default")
             return
         chosen = self._free_device()
         if chosen is not None:
             async with self.people[chosen[1]].turn:
-                await self._access(*chosen, "allowed")
+                if chosen[0] not in self.ledger.blocks:  # it may have been blocked while others had their turn
+                    await self._access(*chosen, "allowed")
 
     async def _end(self) -> None:
         if not self._live:

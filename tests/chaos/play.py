@@ -85,7 +85,7 @@ class Play:
         self._load.start()
         try:
             await self._settled()
-            await self._calm(4.0)
+            await self._calm(6.0)
             for number, fault in self._program(playable):
                 if number >= len(playable) and seconds() - began > lasting_s:
                     break
@@ -184,6 +184,7 @@ class Play:
         """The documented loss: logins that only Valkey knew are gone, nothing else is, and students log in again."""
         self.ledger.phase = FLUSHED_IN_OUTAGE
         async with self._load.paused():
+            await self._settled()  # what a slow moment has made wait is drained first
             stores, person = self._stage.stores, self._load.people["f1"]
             everyone = stores.processes("postgres")
             tell(everyone[:1], signal.SIGKILL)

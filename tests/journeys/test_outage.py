@@ -570,3 +570,20 @@ async def test_a_block_holds_though_nobody_asked_between_it_and_the_outage(there
 
     assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "device_blocked", True)
     assert (undecided["decision"], undecided["degraded"]) == ("allow", True)
+
+
+async def test_rules_that_changed_just_before_an_outage_leave_the_ones_before_them(there, tenant):
+    """A worker that was told of the change, and cannot read it, goes on with what it knew, and says so."""
+    await tenant.rule("ip_deny", networks=["192.0.2.0/24"])
+    login = await tenant.login("ana")
+    await known(there, tenant)
+    await tenant.check(login)
+    there.worker.context.book.drop(tenant.name)
+
+    await there.kill_postgres()
+    allowed, refused = await tenant.check(login), await tenant.check(login, ip="192.0.2.1")
+    again = await tenant.login("ana", device_token=login["device"]["token"])
+
+    assert (allowed.status, allowed["decision"], allowed["degraded"]) == (200, "allow", True)
+    assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "ip_denied", True)
+    assert (again.status, again["decision"], again["degraded"]) == (200, "allow", True)
