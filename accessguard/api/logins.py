@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from accessguard.api.context import asking, context
+from accessguard.api.checks import Wish
+from accessguard.api.context import Context, asking, context
 from accessguard.api.idempotency import with_attempt_id
 from accessguard.api.read import body
-from accessguard.api.reply import reply
+from accessguard.api.reply import encode, written_reply
 from accessguard.api.speech import listening
 from accessguard.api.wire import login_reply
 from accessguard.guard.model import Login
@@ -21,5 +22,10 @@ async def record(request: web.Request) -> web.Response:
     asked = await body(request, Login)
     asked = await with_attempt_id(request, asked)
     ctx, tenant = context(request), asking(request).tenant
-    verdict = await ctx.logins.login(tenant, asked, ctx.now_ms())
-    return reply(login_reply(verdict, listening(ctx, tenant, request.headers.get("Accept-Language"))))
+    return written_reply(await made(ctx, tenant, asked, ctx.now_ms(), lambda: request.headers.get("Accept-Language")))
+
+
+async def made(ctx: Context, tenant: str, asked: Login, now_ms: int, wish: Wish) -> bytes:
+    """The answer as JSON; `wish` is the caller's Accept-Language. Raises GuardError: CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE."""
+    verdict = await ctx.logins.login(tenant, asked, now_ms)
+    return encode(login_reply(verdict, listening(ctx, tenant, wish() if verdict.refusal else None)))
