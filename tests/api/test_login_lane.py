@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 
+from accessguard.api.logins import admitted
+from accessguard.api.reply import encode
+from accessguard.api.speech import ANYBODY
+from accessguard.api.wire import login_reply
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.model import CookieParts, EndedSession, LoginDevice, LoginVerdict, OpenedSession
+from accessguard.rules.model import Outcome
 from tests.api.lanes import LAST, Lanes, head, lanes, request
 from tests.service import LAPTOP, Service, Tenant, token
 
@@ -162,3 +170,28 @@ async def test_a_failure_behind_it_has_one_answer(service, both, held, monkeypat
     talk = await both.both(login(held, said()), LAST)
 
     assert talk.statuses == [503 if isinstance(error, GuardError) else 500, 200]
+
+
+def verdict(**fields: Any) -> LoginVerdict:
+    """An answer with everything in it that one without a refusal may have."""
+    cookie = CookieParts(name="c", value="v", max_age_s=3, header="c=v")
+    said = LoginVerdict(
+        outcome=Outcome.ALLOW,
+        attempt_id=uuid4(),
+        exempt=True,
+        degraded=True,
+        session=OpenedSession(id="ünï", token="t", expires_at=datetime(2026, 2, 3, 4, 5, 6, 789_999, tzinfo=UTC)),
+        device=LoginDevice(id=uuid4(), new=True, token="t", cookie=cookie),
+        ended_sessions=(EndedSession(id="e", reason="replaced"),),
+        violations=(uuid4(),),
+        refusal=None,
+    )
+    return msgspec.structs.replace(said, **fields)
+
+
+@pytest.mark.parametrize("fields", [{}, {"session": None}, {"session": None, "device": None}])
+def test_an_admitted_login_is_written_as_any_other_answer(fields):
+    """Byte for byte."""
+    said = verdict(**fields)
+
+    assert admitted(said) == encode(login_reply(said, ANYBODY))
