@@ -1,8 +1,8 @@
-"""The fast lane: checks answered inside `data_received`, in front of aiohttp, on the same port.
+"""The fast lane: checks answered inside `data_received`, in front of aiohttp, on the same port; and logins, by a task.
 
 A connection's protocol is aiohttp's own `RequestHandler`, whose bytes pass here
 first. At the border between two requests, and only while aiohttp owes no
-answer, a plain `POST /v1/check` or `/v1/checks` that is complete in memory, by a
+answer, a plain `POST /v1/check`, `/v1/checks` or `/v1/logins` that is complete in memory, by a
 caller whose token is genuine, is answered here. Whatever is unusual in any way
 (another path, an unknown token, a body that does not decode, chunks, Expect,
 an upgrade) goes on to aiohttp with its bytes untouched, which then answers as
@@ -17,7 +17,7 @@ through both lanes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -26,15 +26,15 @@ import msgspec
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from accessguard.api import checks
-from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Head, Shape, accept_language, field, plain_start, shape
+from accessguard.api import checks, logins
+from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Call, Head, Shape, accept_language, field, plain_start, shape
 from accessguard.api.lane import Lane, start
 from accessguard.api.middleware import rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held
-from accessguard.guard.model import Check
+from accessguard.guard.model import Check, Login
 from accessguard.metrics import HTTP
 
 END: Final = b"\r\n\r\n"
@@ -50,8 +50,11 @@ MOST_TURNS: Final = 3
 
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
-ONE: Final = msgspec.json.Decoder(Check)
-MANY: Final = msgspec.json.Decoder(ChecksRequest)
+DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] = {
+    Call.CHECK: msgspec.json.Decoder(Check).decode,
+    Call.CHECKS: msgspec.json.Decoder(ChecksRequest).decode,
+    Call.LOGIN: msgspec.json.Decoder(Login).decode,
+}
 
 
 class Beating:
@@ -173,12 +176,12 @@ class FastLane(RequestHandler):
             if head is None:
                 head = self._read(text)
             length = -1 if head is None else head.length
-        plain = head is not None and head.fast and not head.many and length <= self._lane.body_limit_bytes
+        plain = head is not None and head.fast and head.call is Call.CHECK and length <= self._lane.body_limit_bytes
         return (head if plain and len(data) == end + length else None), end
 
     def _first(self, head: Head, data: bytes, body: bytes, now_ms: int) -> bool:
         """Answer a check whose bytes are not known; the second time on, they are."""
-        asked = decoded(body, many=False)
+        asked = decoded(body, Call.CHECK)
         if not isinstance(asked, Check) or self._lane.policy(head.tenant) is None:
             return False
         held = self._checked(head.tenant, asked, now_ms, data)
@@ -345,13 +348,16 @@ class FastLane(RequestHandler):
         if not lane.begun:
             lane.turn()
         now_ms = lane.now_ms
-        asked = decoded(body, many=head.many) if now_ms < head.until_ms else None
+        asked = decoded(body, head.call) if now_ms < head.until_ms else None
         if asked is None or lane.policy(tenant) is None:
             return False
         if isinstance(asked, Check):
             self._checked(tenant, asked, now_ms, request)
             return True
         self._next_keepalive_close_time = lane.close_at
+        if isinstance(asked, Login):
+            self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
+            return True
         found = checks.held(lane.context, tenant, asked, now_ms, partial(accept_language, request))
         if found is None:
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
@@ -360,12 +366,20 @@ class FastLane(RequestHandler):
         return True
 
     async def _later(
-        self, tenant: str, asked: Check | ChecksRequest, now_ms: int, request: bytes, *, since: float | None = None
+        self,
+        tenant: str,
+        asked: Check | ChecksRequest | Login,
+        now_ms: int,
+        request: bytes,
+        *,
+        since: float | None = None,
     ) -> None:
         """Answer from the stores, then go on with what came in meanwhile; `since` is when a beat began that came to nothing."""
         lane, wish = self._lane, partial(accept_language, request)
         try:
-            if since is not None and isinstance(asked, Check):
+            if isinstance(asked, Login):
+                body = await logins.made(lane.context, tenant, asked, now_ms, wish)
+            elif since is not None and isinstance(asked, Check):
                 body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
             else:
                 body = await checks.made(lane.context, tenant, asked, now_ms, wish)
@@ -449,12 +463,12 @@ class FastLane(RequestHandler):
         return waiter is not None and not waiter.done() and not self._messages
 
 
-def decoded(body: bytes, *, many: bool) -> Check | ChecksRequest | None:
+def decoded(body: bytes, call: Call) -> Check | ChecksRequest | Login | None:
     """What is asked; None for what the other lane is to refuse."""
     if NUL in body:
         return None
     try:
-        return MANY.decode(body) if many else ONE.decode(body)
+        return DECODE[call](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

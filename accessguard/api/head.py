@@ -8,6 +8,7 @@ the framing. Everything else is None, and aiohttp's to judge.
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 from typing import Final
 
 import msgspec
@@ -17,7 +18,20 @@ from accessguard.api.context import Context
 from accessguard.api.keys import Role
 from accessguard.errors import GuardError
 
-FAST: Final = {b"POST /v1/check HTTP/1.1": False, b"POST /v1/checks HTTP/1.1": True}
+
+class Call(IntEnum):
+    """What the fast lane answers."""
+
+    CHECK = 0
+    CHECKS = 1
+    LOGIN = 2
+
+
+FAST: Final = {
+    b"POST /v1/check HTTP/1.1": Call.CHECK,
+    b"POST /v1/checks HTTP/1.1": Call.CHECKS,
+    b"POST /v1/logins HTTP/1.1": Call.LOGIN,
+}
 PLAIN: Final = (b"GET /", b"POST /", b"PUT /", b"PATCH /", b"DELETE /", b"HEAD /", b"OPTIONS /")
 VERSION: Final = b" HTTP/1.1"
 
@@ -28,7 +42,7 @@ CRLF: Final = b"\r\n"
 DIGITS: Final = b"0123456789"
 
 SINGLES: Final = (b"content-location", b"content-range", b"etag", b"max-forwards", b"server")
-AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, HOST, AGENT, SINGLE = range(9)
+AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, HOST, AGENT, KEY, SINGLE = range(10)
 NAMES: Final = {
     b"authorization": AUTHORIZATION,
     b"content-length": LENGTH,
@@ -38,6 +52,8 @@ NAMES: Final = {
     # These have no meaning here but, as aiohttp has it, may come once only; the first has to come.
     b"host": HOST,
     b"user-agent": AGENT,
+    # This one makes a login one that has been asked before, perhaps.
+    b"idempotency-key": KEY,
     **{name: SINGLE + place for place, name in enumerate(SINGLES)},
     # Each of these changes how the bytes behind the head are to be read, or what happens to the connection.
     b"content-encoding": STRANGE,
@@ -64,14 +80,11 @@ LONGEST_KEPT: Final = 2_048  # bytes of a line that is remembered
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
-    """One head: the length of its body, whether the fast lane may take it, and for which tenant until when (ms).
-
-    `many` marks the call for a batch.
-    """
+    """One head: the length of its body, whether the fast lane may take it, and for which tenant until when (ms)."""
 
     length: int
     fast: bool = False
-    many: bool = False
+    call: Call = Call.CHECK
     tenant: str = ""
     until_ms: int = 0
 
@@ -141,16 +154,18 @@ class Heads:
             return None
         if HOST not in seen or (CONNECTION in seen and seen[CONNECTION].lower() != b"keep-alive"):
             return None
-        many = FAST.get(start)
-        if many is None:
+        call = FAST.get(start)
+        if call is None:
             return Head(int(digits)) if plain_start(start) else None
         if LENGTH not in seen or (KIND in seen and seen[KIND].lower() not in KINDS):
             return Head(int(digits))
+        if call is Call.LOGIN and KEY in seen:
+            return Head(int(digits))
         tenant, until_ms = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT))
-        return Head(int(digits), until_ms > 0, many, tenant, until_ms)
+        return Head(int(digits), until_ms > 0, call, tenant, until_ms)
 
     def _caller(self, authorization: bytes, tenant: bytes | None) -> tuple[str, int]:
-        """The tenant that the caller may check for, and until when its token says so (0: it may not)."""
+        """The tenant that the caller may ask for, and until when its token says so (0: it may not)."""
         known = self._callers.get((authorization, tenant))
         if known is not None:
             return known

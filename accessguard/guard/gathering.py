@@ -64,11 +64,11 @@ class Gathering(Generic[T, R]):
         if not self._called:
             self._called = True
             loop.call_soon(self._leave)
+        late = loop.call_later(self._patience_s, _give_up, answer)
         try:
-            async with asyncio.timeout(self._patience_s):
-                return await answer
-        except TimeoutError as error:
-            raise _unavailable() from error
+            return await answer
+        finally:
+            late.cancel()
 
     def _leave(self) -> None:
         """Let batches leave while there is a place for one and somebody to go."""
@@ -131,6 +131,11 @@ class Together:
 def _of_one(error: BaseException) -> bool:
     """Whether a statement failed for what one call asked, and not for the state of the store."""
     return isinstance(error, GuardError) and error.code is not ErrorCode.UNAVAILABLE
+
+
+def _give_up(answer: asyncio.Future[R]) -> None:
+    if not answer.done():
+        answer.set_exception(_unavailable())
 
 
 def _unavailable() -> GuardError:

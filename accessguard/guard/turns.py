@@ -32,7 +32,7 @@ class Turns:
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, waiting + 1)
         try:
-            await self._mine(lock)
+            await (self._mine(lock) if waiting else lock.acquire())  # nobody has it: no need of a clock
             try:
                 yield
             finally:

@@ -54,6 +54,14 @@ async def ground(service: Service) -> AsyncIterator[Ground]:
 
 # Bodies: with the words of `ground`, so their length is only known once they are filled.
 
+# The same attempt each time: whichever lane records it, all the others are answered as it was.
+LOGIN: dict[str, object] = {
+    "attempt_id": "018f2b3c-0000-7000-8000-00000000f022",
+    "member_id": "fuzzed",
+    "outcome": "success",
+    "method": "password",
+    "ip": LAPTOP,
+}
 ASKED: list[object] = [
     question("@SESSION"),
     question("@SESSION", user_agent="x"),
@@ -66,6 +74,9 @@ ASKED: list[object] = [
     {"checks": [question("@SESSION")] * 3},
     {"checks": []},
     {"outcome": "failure"},
+    LOGIN,
+    LOGIN | {"member_id": None},
+    LOGIN | {"method": "none"},
     [],
     None,
 ]
@@ -75,13 +86,13 @@ bodies = st.one_of(
     st.sampled_from([b"", b"{", b"x" * 3000, b"\xff", b'{"session_id":"\\u0000","ip":"b"}', b"GET / HTTP/1.1\r\n\r\n"]),
 )
 starts = st.one_of(
-    st.sampled_from([b"POST /v1/check HTTP/1.1", b"POST /v1/checks HTTP/1.1"]),
+    st.sampled_from([b"POST /v1/check HTTP/1.1", b"POST /v1/checks HTTP/1.1", b"POST /v1/logins HTTP/1.1"]),
     st.sampled_from(
         [
             b"GET /healthz HTTP/1.1",
             b"GET /v1/check HTTP/1.1",
             b"OPTIONS /v1/check HTTP/1.1",
-            b"POST /v1/logins HTTP/1.1",
+            b"POST /v1/logins HTTP/1.0",
             b"POST /v1/check HTTP/1.0",
             b"POST /v1/check?a=b HTTP/1.1",
             b"PUT /nothing HTTP/1.1",
@@ -129,6 +140,7 @@ others = st.lists(
             b"User-Agent: a",
             b"X-Request-ID: 1",
             b"X-Request-ID: 22",
+            b"Idempotency-Key: k",
             b"Connection: keep-alive",
             b"Connection: close",
             b"Expect: 100-continue",

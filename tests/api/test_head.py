@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accessguard.api import head as room
-from accessguard.api.head import Head, Heads, field, plain_start, shape
+from accessguard.api.head import Call, Head, Heads, field, plain_start, shape
 from tests.api.lanes import head
 from tests.fuzz import examples
 from tests.service import TOKEN_S, Service, token
@@ -30,24 +30,39 @@ def bearer() -> tuple[str, str]:
 
 
 def test_a_plain_head_says_its_length_its_tenant_and_until_when(heads, bearer, service):
-    """For a check and for a batch."""
+    """For a check, for a batch and for a login."""
     fields = [("Host", "h"), bearer, ("Content-Length", "42")]
 
     one = heads.read(head(START, fields))
     many = heads.read(head("POST /v1/checks HTTP/1.1", fields))
+    login = heads.read(head("POST /v1/logins HTTP/1.1", fields))
 
     assert one is not None
     assert many is not None
-    assert (one.length, one.fast, one.many, one.tenant) == (42, True, False, "t1")
-    assert (many.length, many.fast, many.many) == (42, True, True)
+    assert login is not None
+    assert (one.length, one.fast, one.call, one.tenant) == (42, True, Call.CHECK, "t1")
+    assert (many.length, many.fast, many.call) == (42, True, Call.CHECKS)
+    assert (login.length, login.fast, login.call) == (42, True, Call.LOGIN)
     assert -100_000 < one.until_ms - service.clock() - TOKEN_S * 1000 <= 0
+
+
+def test_a_login_under_a_key_is_not_the_fast_lanes(heads, bearer):
+    """A check pays no attention to one."""
+    fields = [("Host", "h"), bearer, ("Content-Length", "42"), ("Idempotency-Key", "again")]
+
+    login = heads.read(head("POST /v1/logins HTTP/1.1", fields))
+    check = heads.read(head(START, fields))
+
+    assert login == Head(42)
+    assert check is not None
+    assert check.fast
 
 
 @pytest.mark.parametrize(
     ("start", "fields", "length"),
     [
         pytest.param("GET /healthz HTTP/1.1", [("Host", "h")], 0, id="another path"),
-        pytest.param("POST /v1/logins HTTP/1.1", [("Host", "h"), ("Content-Length", "7")], 7, id="with a body"),
+        pytest.param("POST /v1/rules HTTP/1.1", [("Host", "h"), ("Content-Length", "7")], 7, id="with a body"),
         pytest.param(START, [("Host", "h"), ("Content-Length", "7")], 7, id="no token"),
         pytest.param(START, [("Host", "h"), ("Content-Length", "7"), ("Content-Type", "text/plain")], 7, id="a text"),
     ],
