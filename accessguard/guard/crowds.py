@@ -12,14 +12,14 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-AT_ONCE: Final = timedelta(seconds=5)
-"""How long ago another worker may have had the last of them: as long as a login waits, at the most."""
+AT_ONCE: Final = timedelta(seconds=2)
+"""How long ago another worker may have had the last of them; a private window is rarely opened as fast."""
 
 LINGER_S: Final = 2.0
 """How long a crowd of two or more waits for stragglers of the same burst, which a busy worker reads late."""
 
 MOST_ANSWERED: Final = 4096
-"""Devices of whose first login the answer has left; what is forgotten of them lasts 5 s at the most anyway."""
+"""Devices of whose first login the answer has left; what is forgotten of them lasts 2 s at the most anyway."""
 
 
 class Crowd:
