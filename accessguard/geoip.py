@@ -30,7 +30,7 @@ def run(paths: Sequence[str], hosts: Sequence[str], *, now_s: float) -> bool:
     asked = [_asked(host) for host in hosts]
     console = Console(highlight=False)
     if not paths:
-        console.print(NOTHING)
+        console.print(NOTHING, markup=False)
         return True
     # The table says what the log would.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(ERROR))

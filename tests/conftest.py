@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import structlog
@@ -56,9 +56,11 @@ async def service(stores: Embedded) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-def tenant(service: Service) -> Tenant:
-    """A tenant that no other test knows."""
-    return service.tenant()
+def tenant(service: Service) -> Iterator[Tenant]:
+    """A tenant that no other test knows; the time that the test let pass is given back to those after it."""
+    passed_ms = service.clock.ahead_ms
+    yield service.tenant()
+    service.clock.forward(passed_ms - service.clock.ahead_ms)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

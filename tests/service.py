@@ -35,13 +35,13 @@ class Clock:
     """The service's clock in a test: real time plus whatever the test has let pass."""
 
     def __init__(self) -> None:
-        self._ahead_ms = 0
+        self.ahead_ms = 0
         self._stopped_ms: int | None = None
 
     def __call__(self) -> int:
         """The time in milliseconds since the epoch."""
         now = time.time_ns() // 1_000_000 if self._stopped_ms is None else self._stopped_ms
-        return now + self._ahead_ms
+        return now + self.ahead_ms
 
     def stop(self) -> None:
         """Let no time pass but what the test says."""
@@ -49,7 +49,7 @@ class Clock:
 
     def forward(self, ms: int) -> None:
         """Let `ms` milliseconds pass (or go back, when negative)."""
-        self._ahead_ms += ms
+        self.ahead_ms += ms
 
 
 @dataclass

@@ -31,7 +31,7 @@ def failure(
     Refused by one it is not counted; else it is, and where a rule counts
     failures it claims its member, so that of two at once the second sees the first.
     """
-    snapshot = opening.snapshot if opening else _nobody(tenant)
+    snapshot = opening.snapshot if opening else nobody(tenant)
     own = recognised(opening, visit) if opening else None
     own_id = own.id if own else None
     device = device_of(own, visit) if own else None
@@ -76,10 +76,11 @@ def failures_reach(rules: Sequence[Rule]) -> timedelta | None:
     return max((reach(rule.params) for rule in rules if isinstance(rule.params, LoginFailures)), default=None)
 
 
-def _nobody(tenant: str) -> Snapshot:
+def nobody(tenant: str, member_id: str = NOBODY) -> Snapshot:
+    """A member of whom nothing is known."""
     return Snapshot(
         tenant=tenant,
-        member_id=NOBODY,
+        member_id=member_id,
         generation=0,
         staff=False,
         tags=(),

@@ -10,7 +10,7 @@ import msgspec
 
 from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.facts import counts
-from accessguard.guard.failed import failure
+from accessguard.guard.failed import failure, nobody
 from accessguard.guard.model import LoginOutcome, Method
 from accessguard.guard.plan import REPLACED, Plan, plan
 from accessguard.guard.tokens import TokenState, hashed_state, shown_state, trusted
@@ -68,22 +68,6 @@ def provisional(policy: Policy, visit: Visit, before: Snapshot | None) -> Plan:
     ):
         return _undecided(policy, visit, opening.snapshot)
     return planned
-
-
-def nobody(tenant: str, member_id: str) -> Snapshot:
-    """A member of whom nothing is known."""
-    return Snapshot(
-        tenant=tenant,
-        member_id=member_id,
-        generation=0,
-        staff=False,
-        tags=(),
-        locale=None,
-        checks_enabled=True,
-        checks_disabled_until=None,
-        sessions=(),
-        devices=(),
-    )
 
 
 def merged(stored: Snapshot | None, waiting: Snapshot | None) -> Snapshot | None:

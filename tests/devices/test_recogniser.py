@@ -322,7 +322,7 @@ async def test_a_hinted_model_is_looked_up(service: Service, inquiry: Inquiry):
     second = await asker.recognise(text, hints)
 
     assert (first.device_class, second.device_class) == (DeviceClass.MOBILE, DeviceClass.TABLET)
-    assert second.model == "Galaxy Tab S9"
+    assert (second.model or "").startswith("Galaxy Tab S9")
 
 
 def test_a_bot_is_called_by_its_name():

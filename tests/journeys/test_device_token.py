@@ -49,6 +49,7 @@ async def test_two_hundred_first_logins_of_one_browser_are_one_device(tenant: Te
 
     assert {login.status for login in logins} == {200}
     assert {login["decision"] for login in logins} == {"allow"}
+    assert not any(login["degraded"] for login in logins)
     assert len({login["device"]["id"] for login in logins}) == 1
     assert len({login["device"]["cookie"]["header"] for login in logins}) == 1
     assert [login["device"]["new"] for login in logins].count(True) == 1

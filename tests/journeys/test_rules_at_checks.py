@@ -42,7 +42,7 @@ def _in_time(placed: Service, service: Service) -> Iterator[None]:
     """The clocks are put back after each test."""
     yield
     for worker in (placed, service):
-        worker.clock._ahead_ms = 0
+        worker.clock.ahead_ms = 0
 
 
 @pytest.fixture(params=["fast lane", "ordinary lane"])

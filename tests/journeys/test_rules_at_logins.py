@@ -34,7 +34,7 @@ async def placed(database_url: str, redis_url: str, service: Service, tmp_path_f
 def at(placed: Service) -> Iterator[Tenant]:
     """A fresh tenant of that worker, whose clock is put back afterwards."""
     yield placed.tenant()
-    placed.clock._ahead_ms, placed.clock._stopped_ms = 0, None
+    placed.clock.ahead_ms, placed.clock._stopped_ms = 0, None
 
 
 def code(answer: Answer) -> str | None:

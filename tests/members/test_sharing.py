@@ -21,9 +21,9 @@ REPORT = "/v1/reports/sharing"
 @pytest.fixture(autouse=True)
 def time_goes_back(service: Service) -> Iterator[None]:
     """What a test lets pass is over with it: the worker is everybody's."""
-    ahead_ms = service.clock._ahead_ms
+    ahead_ms = service.clock.ahead_ms
     yield
-    service.clock._ahead_ms = ahead_ms
+    service.clock.ahead_ms = ahead_ms
 
 
 async def watch(tenant: Tenant, *sessions: Answer, times: int = 3) -> None:
