@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from accessguard.app import migrate
 from accessguard.embedded import Embedded
 from tests.fuzz import MANY, NIGHTLY
-from tests.service import Service, Tenant, running
+from tests.service import CLOCKS, Service, Tenant, running
 
 # Its own way to draw an exception takes seconds, in which the worker under test stands still.
 structlog.configure(
@@ -56,11 +56,18 @@ async def service(stores: Embedded) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-def tenant(service: Service) -> Iterator[Tenant]:
-    """A tenant that no other test knows; the time that the test let pass is given back to those after it."""
-    passed_ms = service.clock.ahead_ms
-    yield service.tenant()
-    service.clock.forward(passed_ms - service.clock.ahead_ms)
+def tenant(service: Service) -> Tenant:
+    """A tenant that no other test knows."""
+    return service.tenant()
+
+
+@pytest.fixture(autouse=True)
+def _time_is_given_back() -> Iterator[None]:
+    """Clocks that a test shares with others go on as before it."""
+    before = [(clock, clock.mark()) for clock in CLOCKS]
+    yield
+    for clock, mark in before:
+        clock.reset(mark)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

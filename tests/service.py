@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ LAPTOP = "203.0.113.9"
 TOKEN_S = 30 * 86_400
 """How long a token of the tests is good: longer than the time that any of them lets pass."""
 
+CLOCKS: weakref.WeakSet[Clock] = weakref.WeakSet()
 _numbers = itertools.count(1)
 
 
@@ -37,6 +39,15 @@ class Clock:
     def __init__(self) -> None:
         self.ahead_ms = 0
         self._stopped_ms: int | None = None
+        CLOCKS.add(self)
+
+    def mark(self) -> tuple[int, int | None]:
+        """How it goes, to be given to `reset`."""
+        return self.ahead_ms, self._stopped_ms
+
+    def reset(self, mark: tuple[int, int | None]) -> None:
+        """Let it go as it did then."""
+        self.ahead_ms, self._stopped_ms = mark
 
     def __call__(self) -> int:
         """The time in milliseconds since the epoch."""
