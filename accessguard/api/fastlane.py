@@ -377,10 +377,10 @@ class FastLane(RequestHandler):
         """Answer from the stores, then go on with what came in meanwhile; `since` is when a beat began that came to nothing."""
         lane, wish = self._lane, partial(accept_language, request)
         try:
-            if isinstance(asked, Login):
-                body = await logins.made(lane.context, tenant, asked, now_ms, wish)
-            elif since is not None and isinstance(asked, Check):
+            if isinstance(asked, Check):  # memory was looked at before
                 body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
+            elif isinstance(asked, Login):
+                body = await logins.made(lane.context, tenant, asked, now_ms, wish)
             else:
                 body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other

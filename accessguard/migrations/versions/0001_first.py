@@ -341,8 +341,3 @@ def upgrade() -> None:
     """Create the first schema, in one transaction."""
     for statement in STATEMENTS:
         op.execute(statement)
-
-
-def downgrade() -> None:
-    """Forward only: a schema is never taken back."""
-    raise NotImplementedError("migrations are forward only")

@@ -33,8 +33,3 @@ def upgrade() -> None:
     """Add what is new; what is there keeps its meaning for the release before."""
     for statement in STATEMENTS:
         op.execute(statement)
-
-
-def downgrade() -> None:
-    """Forward only: a schema is never taken back."""
-    raise NotImplementedError("migrations are forward only")

@@ -39,8 +39,3 @@ def upgrade() -> None:
     """Add what is new; the release before knows nothing of it."""
     for statement in STATEMENTS:
         op.execute(statement)
-
-
-def downgrade() -> None:
-    """Forward only: a schema is never taken back."""
-    raise NotImplementedError("migrations are forward only")
