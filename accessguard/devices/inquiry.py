@@ -78,12 +78,20 @@ class Inquiry:
             await process.wait()
 
     async def _asked(self, asked: Asked) -> Sighting | None:
-        process = self._process = self._process or await self._start()
+        process = self._process or await self._started()
         if process.stdin is None or process.stdout is None:
             raise OSError("no pipes")
         process.stdin.write(msgspec.json.encode(asked) + b"\n")
         await process.stdin.drain()
         return msgspec.json.decode(await process.stdout.readline(), type=Sighting | None)
+
+    async def _started(self) -> Process:
+        """The process, kept also when the question is given up meanwhile: it would outlive the loop otherwise."""
+        starting = asyncio.create_task(self._start())
+        try:
+            return await asyncio.shield(starting)
+        finally:
+            self._process = await starting
 
     async def _start(self) -> Process:
         """Start it in a session of its own, so that Ctrl-C is for the worker, and without the worker's environment."""

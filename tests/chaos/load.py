@@ -148,7 +148,9 @@ class Load:
 
     async def _again(self, act: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
-            await self._going.wait()
+            # Twice: a pause may begin between the end of the one before and the moment at which its waiters go on.
+            while not self._going.is_set():
+                await self._going.wait()
             self._busy += 1
             try:
                 await act()

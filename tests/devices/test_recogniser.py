@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
+import psutil
 import pytest
 
 from accessguard.database import Database
@@ -203,6 +204,21 @@ async def test_a_process_that_cannot_start_is_an_error_of_its_own():
         await NEVER.ask(Asked(user_agent="curl/8.9.1", hints=()))
 
     assert NEVER.running is False
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_question_given_up_while_the_process_starts_leaves_none(turns: int):
+    """A worker that stops in that moment would else leave a process behind, and its loop could not close."""
+    given_up = Inquiry("timeit")
+    asking = asyncio.create_task(given_up.ask(Asked(user_agent="curl/8.9.1", hints=())))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    assert asking.cancelled()
+    assert [each for each in psutil.Process().children() if "timeit" in each.cmdline()] == []
 
 
 async def test_a_string_that_takes_too_long_is_not_asked_again(inquiry: Inquiry):
