@@ -50,7 +50,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
-from accessguard.guard.schema import SchemaWatch
+from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
@@ -298,7 +298,7 @@ async def open_parts(config: Config, *, now_ms: Callable[[], int] | None = None)
     """Connect to the stores. Raises StartError when PostgreSQL is out of reach or its schema is another."""
     try:
         db = await _database(config, size=config.database.pool_size)
-        await _check_schema(config.database.url)
+        await _check_schema(db)
         if wanting := await db.unsettled():
             LOG.warning("database_settings", on=wanting)
     except (GuardError, OSError) as error:
@@ -345,7 +345,7 @@ async def simulate(
     except (GuardError, OSError) as error:
         raise StartError("PostgreSQL does not answer; check ACCESSGUARD_DATABASE_URL.") from error
     try:
-        await _check_schema(config.database.url)
+        await _check_schema(db)
         asked = await ask(PolicyStore(db), tenant, body, since=since, until=until, language="en")
         return await simulate_alone(db, Geo(config.geo.files).lookup, asked, progress)
     finally:
@@ -411,7 +411,7 @@ async def _lists(config: Config, db: Database) -> Database:
     return Reading(db, replica)
 
 
-async def _check_schema(database_url: str) -> None:
-    why = migrations.objection(await migrations.schema(database_url))
+async def _check_schema(db: Database) -> None:
+    why = migrations.objection(await schema(db))
     if why is not None:
         raise StartError(why)

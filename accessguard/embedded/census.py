@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from accessguard.migrations import driver_url
+from accessguard.migrations.run import driver_url
 
 TABLES: Final = text("""
     SELECT relname, quote_ident(relname) AS quoted FROM pg_class

@@ -38,18 +38,19 @@ class SchemaWatch:
 
     async def look(self) -> None:
         """Look once, and say so in the log when that has changed. Raises GuardError(UNAVAILABLE)."""
-        why = self._objection(await self._schema())
+        why = self._objection(await schema(self._db))
         before, self.fits = self.fits, why is None
         if before and why is not None:
             LOG.error("schema_unfit", why=why)
         elif not before and why is None:
             LOG.info("schema_fits")
 
-    async def _schema(self) -> Schema:
-        return Schema(
-            revision=await self._said("alembic_version", REVISION), floor=await self._said("schema_floor", FLOOR)
-        )
 
-    async def _said(self, table: str, statement: str) -> str | None:
-        found: str | None = await self._db.value(statement) if await self._db.value(THERE, table) else None
-        return found
+async def schema(db: Database) -> Schema:
+    """What the database says of its schema. Raises GuardError(UNAVAILABLE)."""
+    return Schema(revision=await _said(db, "alembic_version", REVISION), floor=await _said(db, "schema_floor", FLOOR))
+
+
+async def _said(db: Database, table: str, statement: str) -> str | None:
+    found: str | None = await db.value(statement) if await db.value(THERE, table) else None
+    return found

@@ -16,6 +16,7 @@ from asyncpg.exceptions import LockNotAvailableError
 from accessguard import migrations
 from accessguard.database import Database
 from accessguard.errors import GuardError, StartError
+from accessguard.migrations import run, standing
 from accessguard.migrations.indexes import INDEXES
 from tests.migrations.databases import connected, own_stores
 from tests.service import running
@@ -40,9 +41,10 @@ PARTITION = "SELECT ensure_partition('login_attempt', '2099-01-01')"
 def one_more(tmp_path, monkeypatch) -> None:
     """Let this be a release that brings one more migration, which changes the table `member`."""
     folder = tmp_path / "migrations"
-    shutil.copytree(migrations.HERE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(run.HERE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "9999_next.py").write_text(NEXT.format(head=migrations.head()))
-    monkeypatch.setattr(migrations, "HERE", folder)
+    monkeypatch.setattr(run, "HERE", folder)
+    monkeypatch.setattr(standing, "VERSIONS", folder / "versions")
 
 
 @asynccontextmanager
@@ -108,7 +110,7 @@ async def test_a_table_that_never_gets_free_ends_a_migration_with_a_sentence(emp
 async def test_a_second_migration_waits_for_the_first_and_not_for_ever(empty):
     """While another holds the lock it changes nothing, and says whom it has waited for."""
     async with connected(empty) as other:
-        await other.execute(f"SELECT pg_advisory_lock({migrations.LOCK_NUMBER})")
+        await other.execute(f"SELECT pg_advisory_lock({run.LOCK_NUMBER})")
 
         with pytest.raises(StartError, match="Another `accessguard migrate`"):
             await migrations.migrate(empty, patience_s=0)
