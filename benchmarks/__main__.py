@@ -27,7 +27,7 @@ from benchmarks.scenarios.table import NAMES, SCENARIOS, Scenario
 
 RESULTS = Path(__file__).with_name("results")
 BUDGET_S = 570
-QUICK_BUDGET_S = 58
+QUICK_BUDGET_S = 40
 CLEAN_UP_S = 5
 
 

@@ -22,6 +22,7 @@ from accessguard.embedded.archive import DUMP, MANIFEST, Manifest, read
 from accessguard.embedded.backup import back_up
 from accessguard.embedded.restore import restore
 from accessguard.embedded.stores import RESTORING, SECRETS
+from tests.data import lay_out
 from tests.journeys.test_kill import Crowd, attempt, call, started
 from tests.migrations.databases import connected, own_stores
 from tests.service import LAPTOP, SECRET, token
@@ -104,7 +105,7 @@ async def killed_when(process: asyncio.subprocess.Process, folder: Path, pattern
 async def test_a_backup_taken_while_it_serves_brings_back_everybody_who_was_logged_in(tmp_path):
     """Ten members log in without pause. On another machine, their sessions go on and their devices are known."""
     here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir()
+    await lay_out(here / ".accessguard")
     there.mkdir()
     bearer = token("demo", "platform")
     async with ClientSession() as http, started(here, "dev", **OPEN_PORTS) as service:

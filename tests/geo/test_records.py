@@ -157,7 +157,7 @@ VALUES = st.recursive(
 RECORDS = st.dictionaries(KEYS, VALUES, max_size=6)
 
 
-@examples(500)
+@examples(120)
 @given(st.lists(RECORDS, max_size=3))
 def test_a_record_of_any_shape_gives_a_place_that_can_be_stored(records):
     """Whatever stands where: nothing is raised, and every field is of its kind and within its bounds."""

@@ -15,6 +15,7 @@ import psutil
 
 from accessguard.app import migrate
 from accessguard.embedded import Child, Embedded
+from tests.data import lay_out
 from tests.service import Service, running
 
 
@@ -79,7 +80,7 @@ def _family(child: Child | None) -> list[psutil.Process]:
 @contextlib.asynccontextmanager
 async def outage(folder: Path, redis_url: str | None = None) -> AsyncIterator[Outage]:
     """Stores (or another Valkey) and a worker; whatever the test has done to them, nothing is left."""
-    stores = await Embedded.start(folder / "data")
+    stores = await Embedded.start(await lay_out(folder / "data"))
     try:
         await migrate(stores.database_url)
         async with running(stores.database_url, redis_url or stores.redis_url) as worker:

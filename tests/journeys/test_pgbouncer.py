@@ -17,6 +17,7 @@ from accessguard.database import Database
 from accessguard.embedded import Embedded
 from accessguard.embedded.process import Child, server_user
 from accessguard.errors import GuardError
+from tests.data import lay_out
 from tests.service import FIREFOX, Service, config, configured, items
 from tests.sessions.topology import eventually
 
@@ -45,7 +46,7 @@ PID = "SELECT pg_backend_pid()"
 @pytest.fixture(scope="module")
 async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
     """Stores of this file's own, as settings of the role are changed."""
-    embedded = await Embedded.start(tmp_path_factory.mktemp("pgbouncer") / "stores")
+    embedded = await Embedded.start(await lay_out(tmp_path_factory.mktemp("pgbouncer") / "stores"))
     await migrations.migrate(embedded.database_url)
     yield embedded
     await embedded.stop()

@@ -20,6 +20,7 @@ from accessguard.embedded.postgres import NAME, database_url, launch, program
 from accessguard.embedded.process import Child, server_user
 from accessguard.errors import GuardError
 from accessguard.metrics import REPLICA_READS
+from tests.data import lay_out
 from tests.service import FIREFOX, Service, Tenant, config, configured, items
 from tests.sessions.topology import eventually
 
@@ -63,7 +64,7 @@ class Standby:
 @pytest.fixture(scope="module")
 async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
     """A primary of this file's own."""
-    embedded = await Embedded.start(tmp_path_factory.mktemp("replica") / "stores")
+    embedded = await Embedded.start(await lay_out(tmp_path_factory.mktemp("replica") / "stores"))
     await migrations.migrate(embedded.database_url)
     yield embedded
     await embedded.stop()

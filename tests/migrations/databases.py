@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 
 from accessguard.embedded import Embedded
+from tests.data import lay_out
 
 _numbers = itertools.count(1)
 
@@ -17,6 +18,8 @@ _numbers = itertools.count(1)
 @contextlib.asynccontextmanager
 async def own_stores(folder: Path) -> AsyncIterator[Embedded]:
     """Both stores until the end."""
+    if not folder.exists():
+        await lay_out(folder, migrated=False)
     stores = await Embedded.start(folder)
     try:
         yield stores

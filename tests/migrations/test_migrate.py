@@ -11,6 +11,7 @@ from accessguard import migrations
 from accessguard.database import Database
 from accessguard.embedded import Embedded
 from accessguard.migrations.indexes import INDEXES
+from tests.data import lay_out
 
 VALID: str = "SELECT count(*) FROM pg_index WHERE indisvalid AND indexrelid::regclass::text = ANY($1)"
 BROKEN: str = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'challenge_by_age'::regclass"
@@ -19,7 +20,7 @@ BROKEN: str = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'challe
 @pytest.mark.slow
 async def test_migrations_at_the_same_time_wait_for_each_other_and_mend_an_index_that_was_cut_off(tmp_path: Path):
     """Three at once end well with every index; one that a crash left half built is built anew."""
-    stores = await Embedded.start(tmp_path / "stores")
+    stores = await Embedded.start(await lay_out(tmp_path / "stores", migrated=False))
     try:
         await asyncio.gather(*(migrations.migrate(stores.database_url) for _ in range(3)))
         db = await Database.connect(stores.database_url, size=1)
