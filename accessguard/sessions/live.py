@@ -23,7 +23,7 @@ from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
 from accessguard.sessions.fleet import Fleet, NodeError
 from accessguard.sessions.model import BEAT_MS
-from accessguard.sessions.pipe import Pipe, Place
+from accessguard.sessions.pipe import Pipe, Place, loss_of
 from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
 
 HERE: Final = Path(__file__).parent
@@ -275,7 +275,7 @@ class Live:
     def _failed(self, error: OSError) -> None:
         """Count a call without an answer; of several servers each is counted by itself."""
         if not isinstance(error, NodeError):
-            self.breaker.failed()
+            self.breaker.failed(loss_of(error))
 
     async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:
