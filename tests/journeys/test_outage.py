@@ -357,6 +357,34 @@ async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(t
     assert (await tenant.check(login))["decision"] == "allow"
 
 
+@pytest.mark.parametrize("session_id", ["of-the-platform", None], ids=["same session", "another session"])
+async def test_an_attempt_that_was_written_before_its_answer_was_lost_is_no_dead_letter(
+    there, tenant, monkeypatch, session_id
+):
+    """Asked for again without PostgreSQL, at another time: every session that was answered is there, and no line twice."""
+    spooling, attempt_id = there.worker.context.spooling, str(uuid4())
+    before = await spooling._spool.dead()
+
+    async def unavailable(*_: Any) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    first = await tenant.login("ana", attempt_id=attempt_id, session_id=session_id)
+    there.worker.clock.forward(1_500)
+    with monkeypatch.context() as patched:
+        patched.setattr(there.worker.context.logins._together, "read", unavailable)
+        second = await tenant.login("ana", attempt_id=attempt_id, session_id=session_id)
+    await there.drained()
+
+    lines = list(items(await tenant.see("/v1/members/ana/logins")))
+    answered = {first["session"]["id"], second["session"]["id"]}
+    assert second["degraded"] is True
+    assert await spooling._spool.dead() == before
+    assert {each["session_id"] for each in lines} == answered
+    assert [each["id"] for each in lines].count(attempt_id) == 1
+    assert {each["id"] for each in items(await tenant.see("/v1/members/ana/sessions"))} == answered
+    assert len(lines) == len(answered)
+
+
 async def test_a_drain_that_crashes_is_begun_again_by_itself(there, tenant, monkeypatch):
     """Nobody has to look after it, whatever it was that failed."""
     spooling = there.worker.context.spooling
