@@ -104,7 +104,8 @@ class Spooling:
         if not (out or self.doubtful):
             return None
         known = await self._spool.of_session(tenant, session_id)
-        return None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
+        member = None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
+        return None if member is None else await self._changes.bars.over(member)
 
     async def replay(self, tenant: str, attempt_id: UUID) -> Replay | None:
         """What was answered to an attempt that waits. Raises GuardError(UNAVAILABLE)."""
@@ -124,7 +125,9 @@ class Spooling:
         for _ in range(TRIES):
             version, waiting = (0, None) if member_id is None else await self._spool.member(tenant, member_id)
             before = merged(known or self._changes.last_known(tenant, member_id or ""), waiting)
-            plan = belief(planned) if planned is not None else provisional(policy, visit, before)
+            before = before and await self._changes.bars.over(before)
+            barred = await self._changes.bars.blocked(tenant, [visit.claim.device_id] if visit.claim else [])
+            plan = belief(planned) if planned is not None else provisional(policy, visit, before, barred=bool(barred))
             answer = unsealed(plan, visit)
             rows = _sealed(plan, visit, salt, answer)
             left = None if rows.generation is None else after(before, plan, policy)
