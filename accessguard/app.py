@@ -138,6 +138,7 @@ class Parts:
             shown=self.shown,
             geo=self.geo,
             spooling=self.spooling,
+            bars=self.changes.bars,
         )
         checks = Checks(
             live=live,

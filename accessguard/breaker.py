@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
@@ -14,7 +13,7 @@ import structlog
 from accessguard.metrics import BREAKER_OPEN, BREAKER_OPENED, BREAKER_REFUSED
 
 MOST_FAILURES: Final = 5
-"""Calls in a row that got no answer: more than one lost connection fails by chance, fewer than a pool has connections."""
+"""Calls in a row that got no answer, those of one lost connection counted once: more than fail by chance, fewer than a pool has connections."""
 FIRST_S: Final = 0.05
 LONGEST_S: Final = 2.0
 """Waits between two probes: doubled after each, and each anything from half of that to all of it, so that workers that
@@ -34,7 +33,8 @@ class Breaker:
     """One for each store and worker.
 
     `probe` is a call that goes past the breaker; it raises OSError when the
-    store does not answer, and is bounded in time by itself.
+    store does not answer (or anything else, which is logged and means the
+    same), and is bounded in time by itself.
     """
 
     def __init__(self, store: Store, probe: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -45,6 +45,7 @@ class Breaker:
         self._store = store
         self._probe = probe
         self._probing: asyncio.Task[None] | None = None
+        self._loss: object = None
         self._state = BREAKER_OPEN.labels(store)
         self._times = BREAKER_OPENED.labels(store)
         self._refused = BREAKER_REFUSED.labels(store)
@@ -60,8 +61,11 @@ class Breaker:
         """The store has answered, whatever it said."""
         self.failures = 0
 
-    def failed(self) -> None:
-        """A call got no answer."""
+    def failed(self, loss: object = None) -> None:
+        """A call got no answer; `loss` is the same for all calls that one lost connection took along, None for a call by itself."""
+        if loss is not None and loss is self._loss:
+            return
+        self._loss = loss
         self.failures += 1
         if self.failures >= MOST_FAILURES and not self.open:
             self._trip()
@@ -87,9 +91,18 @@ class Breaker:
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - it keeps workers apart, and no secret
             wait_s = min(2 * wait_s, LONGEST_S)
             self.probes += 1
-            with contextlib.suppress(OSError):
-                await self._probe()
-                self.open = False
+            self.open = not await self._answers()
         self.failures = 0
         self._state.set(0)
         LOG.warning("store_back", store=self._store)
+
+    async def _answers(self) -> bool:
+        try:
+            await self._probe()
+        except OSError:
+            return False
+        except Exception as error:
+            # Whatever it is, somebody has to go on asking: the store would be left alone for ever.
+            LOG.exception("probe_failed", store=self._store, exc_info=error)
+            return False
+        return True

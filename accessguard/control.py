@@ -45,12 +45,16 @@ class Say(StrEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A worker's word: `why` it failed in a sentence, its `parts` and whether each is up, its `metrics` as text."""
+    """A worker's word: `why` it failed in a sentence, its `parts` and whether each is up, its `metrics` as text.
+
+    `pending` is how many logins wait for PostgreSQL, of all workers', as far as this one has seen.
+    """
 
     say: Say
     why: str = ""
     parts: dict[str, str] = {}
     metrics: str = ""
+    pending: int = 0
 
 
 class Berth(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from accessguard.api.middleware import boundary
 from accessguard.api.reply import SAFE_HEADERS, reply
+from accessguard.api.wire import Health
 from accessguard.control import Report
 from accessguard.crew import Condition, Hand
 from accessguard.exposition import Scrapes
@@ -40,15 +41,19 @@ class Overseer:
         self._slots = len(ports.slots)
         self._turn = asyncio.Lock()
 
-    async def health(self) -> tuple[bool, dict[str, str]]:
-        """Whether any worker may serve; each part, up when every worker says so, and each worker, up when it answers."""
+    async def health(self) -> Health:
+        """`ok` when any worker may serve; each part, up when every worker says so, and each worker, up when it answers.
+
+        `pending` is what the one says that sees most: the spool is one for all of them.
+        """
         told = await self._told()
         said = [report.parts for report in told.values()]
         down = {name for parts in said for name, state in parts.items() if state == "down"}
         parts = {name: "down" if name in down else "up" for parts in said for name in parts}
         workers = {f"worker_{slot + 1}": "up" if slot in told else "down" for slot in range(self._slots)}
         serves = any(each.get("postgres") == "up" and "schema" not in each for each in said)
-        return serves, parts | workers
+        pending = max((report.pending for report in told.values()), default=0)
+        return Health(status="ok" if serves else "unavailable", parts=parts | workers, pending=pending)
 
     async def metrics(self) -> bytes:
         """Everything that workers have counted, and how many there are, in Prometheus' text format."""
@@ -72,14 +77,13 @@ OVERSEER: Final = web.AppKey("overseer", Overseer)
 
 async def healthz(_: web.Request) -> web.Response:
     """Say that the supervisor lives."""
-    return reply({"status": "ok", "parts": {}})
+    return reply(Health(status="ok", parts={}))
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether any worker may serve, and which part or worker is down."""
-    serves, parts = await request.app[OVERSEER].health()
-    status = "ok" if serves else "unavailable"
-    return reply({"status": status, "parts": parts}, status=200 if serves else 503)
+    """Say whether any worker may serve, which part or worker is down, and how many logins wait."""
+    health = await request.app[OVERSEER].health()
+    return reply(health, status=200 if health.status == "ok" else 503)
 
 
 async def metrics(request: web.Request) -> web.Response:

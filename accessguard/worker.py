@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -25,6 +28,8 @@ LOG: Final = structlog.get_logger("accessguard")
 TOGETHER_S: Final = 0.1
 """How long nobody is told yet that a connection ends: who comes back at once would wait where another worker that is
 told to stop as well still seems to listen."""
+
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 ToSupervisor = Link[Report, Order]
 
@@ -66,8 +71,10 @@ class Worker:
     async def tell_state(self) -> None:
         """Say which part is up, and what has been counted."""
         parts = await self._context.ready.parts()
-        self._context.ready.measure()
-        self._link.tell(Report(say=Say.STATE, parts=parts, metrics=generate_latest(REGISTRY).decode()))
+        ready = self._context.ready
+        ready.measure()
+        told = generate_latest(REGISTRY).decode()
+        self._link.tell(Report(say=Say.STATE, parts=parts, metrics=told, pending=ready.pending))
 
     def _let_go(self) -> None:
         """Close what is inherited: where nobody has it any more, callers are refused at once, and not left to wait."""
@@ -105,8 +112,19 @@ class Worker:
             self._covered[each] = await self._door.accept(self._slots[each])
 
 
+def end_with_the_supervisor() -> None:
+    """Have the kernel wake this process when the supervisor ends, should it be stopped then, to find out and end as well.
+
+    A stopped one would keep its port, and with it the connections of whoever comes, for as long as it is stopped. No
+    SIGKILL: one that works finishes what is under way.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGCONT), 0, 0, 0)
+
+
 async def work(config: Config, berth: Berth) -> None:
     """Be a worker until a signal, the supervisor's word or its end. A start that fails is told to the supervisor."""
+    end_with_the_supervisor()
     set_up(config)
     stop = asyncio.Event()
     async with _linked(berth) as link:

@@ -73,6 +73,37 @@ async def test_one_probe_at_a_time_goes_out_however_many_calls_fail():
     assert store.asked == breaker.probes
 
 
+async def test_calls_that_one_loss_took_along_count_once():
+    """However many were under way; the next loss is another one."""
+    store = Silent()
+    breaker = Breaker(Store.VALKEY, store.probe)
+    one, two = object(), object()
+    for loss in (one,) * 100 + (two,) * 100:
+        breaker.failed(loss)
+
+    assert (breaker.open, breaker.failures) == (False, 2)
+
+
+async def test_a_probe_that_fails_for_a_reason_nobody_thought_of_is_asked_again():
+    """Left alone for ever is what a store never is."""
+    asked = 0
+
+    async def probe() -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise ValueError("nobody thought of this")
+
+    breaker = Breaker(Store.POSTGRES, probe)
+    for _ in range(MOST_FAILURES):
+        breaker.failed()
+    async with asyncio.timeout(30):
+        while breaker.open:
+            await asyncio.sleep(0.01)
+
+    assert (breaker.open, breaker.opened, asked) == (False, 1, 3)
+
+
 @pytest.fixture
 async def small(database_url: str) -> AsyncIterator[Database]:
     """A pool of one connection."""

@@ -46,7 +46,9 @@ async def _ended(request: web.Request, asked: EndRequest) -> bool:
         end_session = ctx.operators.end_session
         member_id = await end_session(who.tenant, who.actor, session_id, reason=asked.reason, now_ms=ctx.now_ms())
     if member_id is not None:
-        change = Change(tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,))
+        change = Change(
+            tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,), ended=True
+        )
         await ctx.changes.announce(change)
     return member_id is not None
 

@@ -45,7 +45,7 @@ CHANGE: Final = """
         RETURNING member_id
     )
     UPDATE member SET generation = nextval('generation')
-     WHERE tenant = $1 AND id IN (SELECT member_id FROM changed) RETURNING id
+     WHERE tenant = $1 AND id IN (SELECT member_id FROM changed) RETURNING generation
 """
 
 OPEN_SESSIONS: Final = """
@@ -126,13 +126,13 @@ class DeviceStore:
         """The member's devices as they show themselves, the 200 that were seen last."""
         return [_sighted(row) for row in await self._db.fetch(SIGHTED, tenant, member_id, MOST_SIGHTED)]
 
-    async def change(self, tenant: str, member_id: str, device: Device) -> bool:
-        """Store its name and what an operator decided on its access; False when it is not there."""
+    async def change(self, tenant: str, member_id: str, device: Device) -> int:
+        """Store its name and what an operator decided on its access; the member's generation then, 0 when it is not there."""
         d = device
-        row = await self._db.row(
+        generation: int | None = await self._db.value(
             CHANGE, tenant, member_id, d.id, d.name, d.access, d.access_reason, d.access_by, d.access_at
         )
-        return row is not None
+        return generation or 0
 
     async def sessions(self, tenant: str, member_id: str, device_id: UUID) -> tuple[str, ...]:
         """Its open sessions, the newest MOST_NAMED of them."""

@@ -13,7 +13,10 @@ import contextlib
 import time
 from typing import Final
 
+import msgspec
+
 from accessguard.errors import GuardError
+from accessguard.guard.bars import Bars
 from accessguard.guard.memory import Memory
 from accessguard.metrics import CHANGES
 from accessguard.policies.book import PolicyBook
@@ -48,6 +51,7 @@ class Changes:
         self._book = book
         self._sessions = sessions
         self._policies = policies
+        self.bars = Bars(live=live, sessions=sessions, barred=memory.barred)
         self._marks: list[int] = []
         self._aside: dict[tuple[str, str], Snapshot] = {}
         self._back = False
@@ -56,11 +60,17 @@ class Changes:
 
     async def announce(self, change: Change) -> None:
         """Apply a committed change here, then push it; when it cannot be pushed, the generations still tell."""
+        change = self._numbered(change)
         self.apply(change)
-        try:
+        await self.bars.keep(change)
+        with contextlib.suppress(GuardError):
             await self._live.publish(change)
-        except GuardError:
-            return
+
+    def _numbered(self, change: Change) -> Change:
+        """What is never lifted needs a number only for its age, and the last one that was seen will do."""
+        if not change.ended or change.generation:
+            return change
+        return msgspec.structs.replace(change, generation=self._marks[-1] if self._marks else 0)
 
     def apply(self, change: Change) -> None:
         """Drop what this worker holds and the change concerns."""
@@ -73,8 +83,7 @@ class Changes:
             self.spooled_at = time.monotonic()
         else:
             self._aside.pop((change.tenant, change.member_id), None)
-        if change.blocked is not None:
-            self._memory.barred.tell(change.tenant, change.session_ids, blocked=change.blocked)
+        self.bars.hear(change)
         self._memory.drop(change.tenant, change.member_id, change.session_ids)
 
     def last_known(self, tenant: str, member_id: str) -> Snapshot | None:
@@ -133,6 +142,8 @@ class Changes:
         while True:
             with contextlib.suppress(GuardError):
                 await self.look()
+            with contextlib.suppress(GuardError):
+                await self.bars.look()
             await asyncio.sleep(POLL_S)
 
     async def look(self) -> None:

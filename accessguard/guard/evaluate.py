@@ -13,6 +13,7 @@ from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.geo import Geo
 from accessguard.guard.aftermath import NOTHING, Aftermath, Left
+from accessguard.guard.bars import Bars
 from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import from_ms, to_ms
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
@@ -24,7 +25,7 @@ from accessguard.guard.tally import Tally
 from accessguard.guard.verdicts import barred, trace_step, undecided, unknown, verdict_of
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
-from accessguard.rules.model import Code, Decision, Outcome
+from accessguard.rules.model import Access, Code, Decision, Outcome
 from accessguard.rules.needs import STORED, Need
 from accessguard.rules.networks import address
 from accessguard.sessions.activity import ActivityLog
@@ -72,9 +73,11 @@ class Evaluation:
         activity: ActivityLog,
         geo: Geo,
         spooling: Spooling,
+        bars: Bars,
     ) -> None:
         self._store = store
         self._spooling = spooling
+        self._bars = bars
         self._live = live
         self._book = book
         self._memory = memory
@@ -112,10 +115,10 @@ class Evaluation:
         try:
             found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
-            stale = self._memory.stale(tenant, asked.session_id)
-            if stale is None and (tenant, asked.session_id) in self._memory.barred:
-                return barred(asked.session_id, policy)
-            stale = stale or await self._waiting(tenant, asked, deadline)
+            code = await self._barred(tenant, asked, deadline)
+            stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
+            if code is not None and (stale is None or not kept_out(stale, asked.session_id)):
+                return barred(asked.session_id, policy, code)
             if stale is None:
                 return undecided(asked.session_id, policy)
             found = (stale, self._memory.moment())
@@ -136,6 +139,12 @@ class Evaluation:
         if question.first_shown is not None:
             self._shown.note(policy.tenant, *question.first_shown)
         return question
+
+    async def _barred(self, tenant: str, asked: Check, deadline: Deadline) -> Code | None:
+        """Why an operator keeps the session out, with PostgreSQL out; by what this worker knows when Valkey takes too long."""
+        with contextlib.suppress(GuardError):
+            return await deadline.within(self._bars.on(tenant, asked.session_id), share=LIVE_SHARE)
+        return self._bars.here(tenant, asked.session_id)
 
     async def _waiting(self, tenant: str, asked: Check, deadline: Deadline) -> Snapshot | None:
         """The member of a session whose login PostgreSQL does not have yet."""
@@ -381,7 +390,7 @@ class Evaluation:
 
     def _hold(self, question: Question, other: Other | None, *, until: int, flags: int, rest: int = 0) -> None:
         snapshot, session = question.snapshot, question.session
-        self._memory.barred.tell(snapshot.tenant, (session.id,), blocked=question.blocked)
+        self._memory.barred.read(snapshot.tenant, session.id, snapshot.generation, blocked=question.blocked)
         member = self._memory.member(snapshot, question.since)
         if member is None:
             return
@@ -397,6 +406,14 @@ class Evaluation:
             other=other,
         )
         self._memory.hold(snapshot.tenant, session.id, held)
+
+
+def kept_out(known: Snapshot, session_id: str) -> bool:
+    """Whether a member's snapshot says by itself that a session has ended, or is a blocked device's."""
+    session = known.session(session_id)
+    device = known.device(session.device_id) if session and session.device_id else None
+    ended = session is not None and session.ended_at is not None
+    return ended or (device is not None and device.access is Access.BLOCKED)
 
 
 def flags_of(*, beaten: bool, steady: bool) -> int:

@@ -83,7 +83,7 @@ class Operators:
             store = DeviceStore(tx)
             before = await self._device(store, tenant, member_id, device_id, now)
             after = _decided(before, asked, actor, reason, now)
-            await store.change(tenant, member_id, after)
+            generation = await store.change(tenant, member_id, after)
             sessions = await store.sessions(tenant, member_id, before.id)
             names = ("access", "name")
             act = Act(tenant=tenant, actor=actor, action="device.change", target=str(before.id), reason=reason, at=now)
@@ -94,6 +94,8 @@ class Operators:
             member_id=member_id,
             session_ids=sessions,
             blocked=after.access is Access.BLOCKED,
+            device_id=after.id,
+            generation=generation,
         )
         await self._changes.announce(told)
         return after
@@ -111,7 +113,7 @@ class Operators:
             names = ("label", "access", "name")
             act = Act(tenant=tenant, actor=actor, action="device.forget", target=str(before.id), reason=reason, at=now)
             await log(tx, act, fields(before, names), None, entry_id=self._new_id())
-        change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=ended or ())
+        change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=ended or (), ended=True)
         await self._changes.announce(change)
 
     async def end_sessions(
@@ -126,7 +128,7 @@ class Operators:
             after = {"ended": list(ended)}
             act = Act(tenant=tenant, actor=actor, action="sessions.end", target=member_id, reason=reason, at=now)
             await log(tx, act, None, after, entry_id=self._new_id())
-        change = Change(tenant=tenant, kind="session_ended", member_id=member_id, session_ids=ended)
+        change = Change(tenant=tenant, kind="session_ended", member_id=member_id, session_ids=ended, ended=True)
         await self._changes.announce(change)
         return ended
 

@@ -48,8 +48,8 @@ def belief(planned: Plan) -> Plan:
     )
 
 
-def provisional(policy: Policy, visit: Visit, before: Snapshot | None) -> Plan:
-    """Decide on a login by what is known of its member; `before` is None when that is nothing.
+def provisional(policy: Policy, visit: Visit, before: Snapshot | None, *, barred: bool = False) -> Plan:
+    """Decide on a login by what is known of its member; `before` is None when that is nothing, `barred` a device that is blocked.
 
     Then what rules would count is unknown, and the tenant's `failure_mode`
     decides: open counts what there is (nothing), closed refuses.
@@ -58,7 +58,7 @@ def provisional(policy: Policy, visit: Visit, before: Snapshot | None) -> Plan:
         opening = None if before is None else Opening(snapshot=before)
         return belief(failure(policy.tenant, opening, policy, visit))
     blind = before is None and visit.asked.method is not Method.IMPERSONATION
-    opening = _opening(visit, before or nobody(policy.tenant, visit.asked.member_id or ""))
+    opening = _opening(visit, before or nobody(policy.tenant, visit.asked.member_id or ""), barred=barred)
     planned = belief(plan(opening, policy, visit))
     if (
         blind
@@ -186,7 +186,7 @@ def _apart(rows: LoginRows, device: DeviceRow, state: TokenState | None) -> Logi
     return _on_device(replace(rows, device=device, attempt=attempt, ended=ended), new_id)
 
 
-def _opening(visit: Visit, known: Snapshot) -> Opening:
+def _opening(visit: Visit, known: Snapshot, *, barred: bool) -> Opening:
     """What the login is decided on; a genuine token of a device that nobody here knows is taken at its word."""
     claim = visit.claim
     if claim is None:
@@ -197,7 +197,7 @@ def _opening(visit: Visit, known: Snapshot) -> Opening:
         device = Device(
             id=claim.device_id,
             browser_id=claim.device_id,
-            access=Access.DEFAULT,
+            access=Access.BLOCKED if barred else Access.DEFAULT,
             label=browser.label,
             browser=browser.family,
             os=browser.os,

@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 import structlog
@@ -53,7 +53,7 @@ HOLD_BACK_S: Final = 60.0
 """So long beats wait for the sessions that wait: should Valkey be gone by then, so are they."""
 LOCK: Final = 0x4147_0003
 MINE: Final = "SELECT pg_try_advisory_xact_lock($1)"
-WRITTEN: Final = "SELECT 1 FROM login_attempt WHERE tenant = $1 AND id = $2 AND at = $3"
+WRITTEN: Final = "SELECT session_id FROM login_attempt WHERE tenant = $1 AND id = $2 LIMIT 1"
 LOG: Final = structlog.get_logger("accessguard.spool")
 
 
@@ -104,7 +104,8 @@ class Spooling:
         if not (out or self.doubtful):
             return None
         known = await self._spool.of_session(tenant, session_id)
-        return None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
+        member = None if known is None else merged(self._changes.last_known(tenant, known.member_id), known)
+        return None if member is None else await self._changes.bars.over(member)
 
     async def replay(self, tenant: str, attempt_id: UUID) -> Replay | None:
         """What was answered to an attempt that waits. Raises GuardError(UNAVAILABLE)."""
@@ -124,7 +125,9 @@ class Spooling:
         for _ in range(TRIES):
             version, waiting = (0, None) if member_id is None else await self._spool.member(tenant, member_id)
             before = merged(known or self._changes.last_known(tenant, member_id or ""), waiting)
-            plan = belief(planned) if planned is not None else provisional(policy, visit, before)
+            before = before and await self._changes.bars.over(before)
+            barred = await self._changes.bars.blocked(tenant, [visit.claim.device_id] if visit.claim else [])
+            plan = belief(planned) if planned is not None else provisional(policy, visit, before, barred=bool(barred))
             answer = unsealed(plan, visit)
             rows = _sealed(plan, visit, salt, answer)
             left = None if rows.generation is None else after(before, plan, policy)
@@ -280,7 +283,7 @@ async def _write_all(tx: Database, logins: Sequence[Spooled]) -> None:
     Members are taken first and in the order of their keys, as everybody else
     takes them, so that nobody and the drain wait for each other.
     """
-    fresh = [each for each in logins if not await _there(tx, each.rows)]
+    fresh = [each for login in logins if (each := await _fresh(tx, login)) is not None]
     members = {(each.rows.tenant, each.rows.member_id or ""): each.rows.at for each in reversed(fresh)}
     members = {place: at for place, at in sorted(members.items()) if place[1]}
     for (tenant, member_id), at in members.items():
@@ -290,8 +293,24 @@ async def _write_all(tx: Database, logins: Sequence[Spooled]) -> None:
         await _write(tx, each)
 
 
-async def _there(tx: Database, rows: LoginRows) -> bool:
-    return await tx.value(WRITTEN, rows.tenant, rows.attempt.id, rows.at) is not None
+async def _fresh(tx: Database, login: Spooled) -> Spooled | None:
+    """What is still to be written of a login: all of it, or nothing where its attempt is in the log.
+
+    An attempt that was written by a worker whose answer got lost, and asked
+    for again where PostgreSQL was out, has opened another session: both were
+    answered. Its second line has an id made of the two, so that it is written once.
+    """
+    rows = login.rows
+    written = await tx.row(WRITTEN, rows.tenant, rows.attempt.id)
+    if written is None:
+        return login
+    if rows.session is None or rows.session.id == written[0]:
+        return None
+    again = uuid5(rows.attempt.id, rows.session.id)
+    if await tx.row(WRITTEN, rows.tenant, again) is not None:
+        return None
+    attempt = msgspec.structs.replace(rows.attempt, id=again)
+    return msgspec.structs.replace(login, rows=msgspec.structs.replace(rows, attempt=attempt, key=None))
 
 
 async def _write(tx: Database, login: Spooled) -> None:

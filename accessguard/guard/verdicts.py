@@ -28,11 +28,11 @@ def undecided(session_id: str, policy: Policy) -> Verdict:
     )
 
 
-def barred(session_id: str, policy: Policy) -> Verdict:
-    """The answer when all that is known is that an operator has blocked the session's device."""
+def barred(session_id: str, policy: Policy, code: Code) -> Verdict:
+    """The answer when all that is known is that the session's device was blocked, or the session ended."""
     return Verdict(
         outcome=Outcome.DENY,
-        code=Code.DEVICE_BLOCKED,
+        code=code,
         session_id=session_id,
         degraded=True,
         support_email=policy.settings.support_email,

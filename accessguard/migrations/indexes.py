@@ -18,6 +18,7 @@ POLL_S: Final = 0.2
 INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
+    "device_blocked": "device (access_at DESC) WHERE access = 'blocked' AND forgotten_at IS NULL",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
 }

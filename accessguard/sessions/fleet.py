@@ -17,7 +17,7 @@ import hiredis
 import msgspec
 
 from accessguard.breaker import Breaker, Store
-from accessguard.sessions.pipe import REST_S, Pipe, PipeError, Place, settle
+from accessguard.sessions.pipe import REST_S, Pipe, PipeError, Place, loss_of, settle
 
 SLOTS: Final = 16_384
 """Of a Valkey Cluster (Valkey, "Cluster specification"): CRC16 (XMODEM, which is `crc_hqx`) of a key's hash tag, modulo this."""
@@ -197,7 +197,7 @@ class Fleet:
         """What a refusal means for the node that gave it: of one that is not ready or not there, NodeError."""
         silent = isinstance(answer, OSError) or str(answer).startswith(NOT_READY)
         if silent and errand.node is not None:
-            errand.node.breaker.failed()
+            errand.node.breaker.failed(loss_of(answer))
         if silent or str(answer).startswith("READONLY"):
             self.renew()
         return NodeError("no answer") if silent else answer
@@ -206,7 +206,7 @@ class Fleet:
         """Whether an errand is under way again. Raises PipeError."""
         word, *rest = str(answer).split(" ")
         if isinstance(answer, OSError):
-            return errand.slot is None and self._sent_elsewhere(errand)
+            return errand.slot is None and self._sent_elsewhere(errand, answer)
         if word == "TRYAGAIN":
             self._loop.call_later(TRY_AGAIN_S, self._restart, errand)
             return True
@@ -221,10 +221,10 @@ class Fleet:
         self._to(node, errand)
         return True
 
-    def _sent_elsewhere(self, errand: Errand) -> bool:
+    def _sent_elsewhere(self, errand: Errand, answer: OSError) -> bool:
         """Send what any node may have to another one than the one that failed."""
         if errand.node is not None:
-            errand.node.breaker.failed()
+            errand.node.breaker.failed(loss_of(answer))
         others = [node for node in self._nodes.values() if node is not errand.node and not node.breaker.open]
         if not others:
             return False
@@ -288,7 +288,7 @@ class Fleet:
         try:
             node.pipe.write(errand.packed, errand)
         except PipeError as error:
-            node.breaker.failed()
+            node.breaker.failed(loss_of(error))
             self.renew()
             raise NodeError("resting after a failure") from error
 

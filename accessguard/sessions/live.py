@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import hiredis
 import msgspec
@@ -23,7 +24,7 @@ from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
 from accessguard.sessions.fleet import Fleet, NodeError
 from accessguard.sessions.model import BEAT_MS
-from accessguard.sessions.pipe import Pipe, Place
+from accessguard.sessions.pipe import Pipe, Place, loss_of
 from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
 
 HERE: Final = Path(__file__).parent
@@ -38,7 +39,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Without `member_id` it is about the whole tenant. `session_ids` are the
     sessions that were opened or ended, if the change is about some; with
-    `blocked` they are those of a device that an operator blocked, or no longer does.
+    `blocked` they are those of `device_id`, which an operator blocked, or no longer does;
+    with `ended` nothing opens them again. `generation` is the member's after the change, where that is known.
     """
 
     tenant: str
@@ -46,6 +48,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     member_id: str | None = None
     session_ids: tuple[str, ...] = ()
     blocked: bool | None = None
+    device_id: UUID | None = None
+    ended: bool = False
+    generation: int = 0
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,7 +280,7 @@ class Live:
     def _failed(self, error: OSError) -> None:
         """Count a call without an answer; of several servers each is counted by itself."""
         if not isinstance(error, NodeError):
-            self.breaker.failed()
+            self.breaker.failed(loss_of(error))
 
     async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:

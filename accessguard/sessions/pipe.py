@@ -23,7 +23,20 @@ CONNECT_S: Final = 1.0
 
 
 class PipeError(OSError):
-    """Valkey did not answer: no connection, a lost one, or too late."""
+    """Valkey did not answer: no connection, a lost one, or too late.
+
+    `loss` is the same for every call that one loss took along, those included
+    that were not tried in the rest after it; None for a call by itself.
+    """
+
+    def __init__(self, why: str, loss: object = None) -> None:
+        super().__init__(why)
+        self.loss = loss
+
+
+def loss_of(error: BaseException) -> object:
+    """What took a call along, for a breaker to count once; None when it is not known to be shared."""
+    return error.loss if isinstance(error, PipeError) else None
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +88,7 @@ class Pipe(asyncio.Protocol):
         self._waiting: deque[tuple[Callable[[Any], None], float]] = deque()
         self._connecting: asyncio.Task[None] | None = None
         self._rest_until = 0.0
+        self._loss = object()
         self._sweeper: asyncio.TimerHandle | None = None
         self._late: Callable[[Any], None] | None = None
 
@@ -160,7 +174,7 @@ class Pipe(asyncio.Protocol):
 
     def _connect(self) -> None:
         if self._loop.time() < self._rest_until:
-            raise PipeError("resting after a failure")
+            raise PipeError("resting after a failure", self._loss)
         self._connecting = self._loop.create_task(self._open())
 
     async def _open(self) -> None:
@@ -190,14 +204,14 @@ class Pipe(asyncio.Protocol):
         self._sweeper = self._loop.call_later(AGAIN_S if late else SWEEP_S, self._sweep)
 
     def _lost(self) -> None:
-        self._rest_until = self._loop.time() + REST_S
+        self._rest_until, self._loss = self._loop.time() + REST_S, object()
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()
         self._outgoing.clear()
         waiting, self._waiting = self._waiting, deque()
         for then, _ in waiting:
-            self._tell(then, PipeError("no answer"))
+            self._tell(then, PipeError("no answer", self._loss))
 
     def _tell(self, then: Callable[[Any], None], answer: Any) -> None:
         try:

@@ -69,8 +69,46 @@ class Lag:
         return total
 
 
+class Day:
+    """When somebody may call: nobody does before it begins, nor while it is paused."""
+
+    def __init__(self) -> None:
+        self._going = asyncio.Event()
+        self._busy = 0
+
+    def begin(self) -> None:
+        """Let everybody call."""
+        self._going.set()
+
+    async def going(self) -> None:
+        """Wait until it goes on; who is woken by the end of one pause finds out whether the next one has begun."""
+        while not self._going.is_set():
+            await self._going.wait()
+
+    async def act(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something as soon as it goes on."""
+        await self.going()
+        self._busy += 1
+        try:
+            await act()
+        finally:
+            self._busy -= 1
+
+    @contextlib.asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nobody calls, and nothing is under way."""
+        self._going.clear()
+        async with asyncio.timeout(120):
+            while self._busy:
+                await asyncio.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._going.set()
+
+
 class Load:
-    """Everybody who calls; `paused` lets what is under way come to its end."""
+    """Everybody who calls; `day` lets what is under way come to its end."""
 
     def __init__(self, stage: Stage, ledger: Ledger, dice: random.Random) -> None:
         self.stage, self.ledger, self.dice = stage, ledger, dice
@@ -80,8 +118,7 @@ class Load:
         self._live: deque[tuple[str, str, str]] = deque(maxlen=LIVE)
         self._of_device: dict[str, list[str]] = {}
         self._rule = ""
-        self._going = asyncio.Event()
-        self._busy = 0
+        self.day = Day()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def set_up(self) -> None:
@@ -102,7 +139,7 @@ class Load:
 
     def start(self) -> None:
         """Begin the day."""
-        self._going.set()
+        self.day.begin()
         acts: list[tuple[int, float, Callable[[], Awaitable[None]]]] = [
             (4, 0.4, self._login),
             (1, 3.0, self._burst),
@@ -134,28 +171,9 @@ class Load:
             if each.done():
                 each.result()
 
-    @contextlib.asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
-        """Nobody calls, and nothing is under way."""
-        self._going.clear()
-        async with asyncio.timeout(120):
-            while self._busy:
-                await asyncio.sleep(0.01)
-        try:
-            yield
-        finally:
-            self._going.set()
-
     async def _again(self, act: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:
-            # Twice: a pause may begin between the end of the one before and the moment at which its waiters go on.
-            while not self._going.is_set():
-                await self._going.wait()
-            self._busy += 1
-            try:
-                await act()
-            finally:
-                self._busy -= 1
+            await self.day.act(act)
             await asyncio.sleep(every_s * self.dice.uniform(0.5, 1.5))
 
     def _uuid(self) -> str:
@@ -248,7 +266,7 @@ class Load:
         platform = Platform((host,), self.ledger, self.dice)
         try:
             while True:
-                await self._going.wait()
+                await self.day.going()
                 waiting = [*list(self.ledger.blocked_sessions)[-40:], *list(self.ledger.ended)[-10:]]
                 if waiting:
                     session, sent = self.dice.choice(waiting), self.ledger.now()

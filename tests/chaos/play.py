@@ -183,7 +183,7 @@ class Play:
     async def _flushed_in_outage(self) -> None:
         """The documented loss: logins that only Valkey knew are gone, nothing else is, and students log in again."""
         self.ledger.phase = FLUSHED_IN_OUTAGE
-        async with self._load.paused():
+        async with self._load.day.paused():
             await self._settled()  # what a slow moment has made wait is drained first
             stores, person = self._stage.stores, self._load.people["f1"]
             everyone = stores.processes("postgres")

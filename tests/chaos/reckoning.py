@@ -52,7 +52,7 @@ class Reckoning:
 
     async def reckon(self) -> Rest:
         """Compare all of it, note what is not as it was promised, and say what is in use."""
-        async with self._load.paused():
+        async with self._load.day.paused():
             await self._by_sql()
             await self._by_api()
             await self._limits()

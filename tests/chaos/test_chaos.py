@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.faults import FAULTS
 from tests.chaos.ledger import PROMISED_S, Kind, Ledger
+from tests.chaos.load import Day
 from tests.chaos.play import play
 from tests.chaos.relay import Line, Relay
 
@@ -50,6 +51,26 @@ def test_the_ledger_finds_who_is_let_in_too_late_after_a_block():
 
     assert early == 0
     assert [each.entry for each in ledger.breaches] == [entry]
+
+
+async def test_nobody_calls_between_two_pauses_that_follow_each_other():
+    """Who was woken by the end of the first waits for the second: what is counted then would not be in the ledger yet."""
+    day, calls = Day(), 0
+
+    async def call() -> None:
+        nonlocal calls
+        calls += 1
+
+    async with day.paused():
+        calling = [asyncio.create_task(day.act(call)) for _ in range(3)]
+        await asyncio.sleep(0)
+    async with day.paused():
+        for _ in range(3):
+            await asyncio.sleep(0)
+        during = calls
+    await asyncio.gather(*calling)
+
+    assert (during, calls) == (0, 3)
 
 
 async def test_a_relay_carries_hangs_and_drops(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -143,6 +143,77 @@ async def test_a_known_block_holds_in_an_outage(there, tenant):
 
     assert check["reason"]["code"] == "device_blocked"
     assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
+
+
+@contextlib.asynccontextmanager
+async def ignorant(there: Outage, tenant: Tenant) -> AsyncIterator[tuple[Tenant, Callable[[], None]]]:
+    """Another worker that knows the tenant's rules; and what makes it forget whatever it was told."""
+    async with running(there.stores.database_url, there.stores.redis_url) as second:
+        elsewhere = Tenant(second, tenant.name)
+        await elsewhere.check("nobody")
+        memory = second.context.checks.memory
+
+        def forget() -> None:
+            memory.drop_all()
+            memory.barred._marks.clear()
+
+        yield elsewhere, forget
+        await there.drained(second)
+
+
+async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, tenant):
+    """A blocked device and an ended session, with PostgreSQL out; after a flush of Valkey too, as somebody still knows.
+
+    One that has just started reads from PostgreSQL what is blocked.
+    """
+    blocked, ended, lifted = [await tenant.login(member) for member in ("ana", "ben", "cleo")]
+    await tenant.device("ana", blocked["device"]["id"], access="blocked")
+    await tenant.call("POST", f"/v1/sessions/{ended['session']['id']}/end", {}, role="supervisor")
+    for access in ("blocked", "default"):
+        await tenant.device("cleo", lifted["device"]["id"], access=access)
+    async with ignorant(there, tenant) as (elsewhere, forget):
+        bars = elsewhere.service.context.changes.bars
+        await until(lambda: bars.here(tenant.name, blocked["session"]["id"]) is not None)
+        await out(there, tenant)
+        forget()
+        codes = [(await elsewhere.check(each))["reason"] for each in (blocked, ended)]
+        again = await elsewhere.login("ana", device_token=blocked["device"]["token"])
+        free = await elsewhere.check(lifted)
+        await there.worker.context.ready._live.ask("FLUSHALL")
+        with contextlib.suppress(GuardError):
+            await there.worker.context.changes.bars.look()
+        forget()
+        codes += [(await elsewhere.check(each))["reason"] for each in (blocked, ended)]
+        await back(there)
+
+    assert [code["code"] for code in codes] == ["device_blocked", "session_ended"] * 2
+    assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
+    assert free["decision"] == "allow"
+
+
+async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there, tenant, monkeypatch):
+    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name."""
+    first = await tenant.login("ana")
+    async with ignorant(there, tenant) as (elsewhere, forget):
+        await out(there, tenant)
+        waiting = await tenant.login("ana", device_token=first["device"]["token"])
+        monkeypatch.setattr("accessguard.guard.spooling.MINE", "SELECT false AND pg_try_advisory_xact_lock($1)")
+        await there.start_postgres()
+        await until(lambda: not there.worker.context.ready._db.breaker.open)
+        block = await tenant.device("ana", first["device"]["id"], access="blocked")
+        with_postgres = await tenant.check(waiting)
+        await out(there, tenant)
+        forget()
+        without = [await tenant.check(waiting), await elsewhere.check(waiting)]
+        monkeypatch.undo()
+        await back(there)
+        await there.drained()
+        after = await tenant.check(waiting)
+
+    assert (waiting["decision"], block.status) == ("allow", 200)
+    assert [each["reason"] and each["reason"]["code"] for each in (with_postgres, *without, after)] == [
+        "device_blocked"
+    ] * 4
 
 
 async def test_a_known_device_stays_the_same_through_an_outage(there, tenant):
@@ -357,6 +428,34 @@ async def test_a_crash_between_the_commit_and_the_removal_writes_nothing_twice(t
     assert (await tenant.check(login))["decision"] == "allow"
 
 
+@pytest.mark.parametrize("session_id", ["of-the-platform", None], ids=["same session", "another session"])
+async def test_an_attempt_that_was_written_before_its_answer_was_lost_is_no_dead_letter(
+    there, tenant, monkeypatch, session_id
+):
+    """Asked for again without PostgreSQL, at another time: every session that was answered is there, and no line twice."""
+    spooling, attempt_id = there.worker.context.spooling, str(uuid4())
+    before = await spooling._spool.dead()
+
+    async def unavailable(*_: Any) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    first = await tenant.login("ana", attempt_id=attempt_id, session_id=session_id)
+    there.worker.clock.forward(1_500)
+    with monkeypatch.context() as patched:
+        patched.setattr(there.worker.context.logins._together, "read", unavailable)
+        second = await tenant.login("ana", attempt_id=attempt_id, session_id=session_id)
+    await there.drained()
+
+    lines = list(items(await tenant.see("/v1/members/ana/logins")))
+    answered = {first["session"]["id"], second["session"]["id"]}
+    assert second["degraded"] is True
+    assert await spooling._spool.dead() == before
+    assert {each["session_id"] for each in lines} == answered
+    assert [each["id"] for each in lines].count(attempt_id) == 1
+    assert {each["id"] for each in items(await tenant.see("/v1/members/ana/sessions"))} == answered
+    assert len(lines) == len(answered)
+
+
 async def test_a_drain_that_crashes_is_begun_again_by_itself(there, tenant, monkeypatch):
     """Nobody has to look after it, whatever it was that failed."""
     spooling = there.worker.context.spooling
@@ -489,7 +588,9 @@ async def test_a_valkey_that_hangs_is_left_alone_and_missed_by_nobody(there, ten
     try:
         async with asyncio.timeout(60):
             checks = await asyncio.gather(*(tenant.check(each, activity="lesson_open") for each in logins))
-            await until(lambda: live.breaker.open)
+            while not live.breaker.open:
+                with contextlib.suppress(GuardError):
+                    await live.ping()
             login = await tenant.login("ben")
             await there.worker.context.activity.flush()
     finally:

@@ -310,6 +310,21 @@ async def test_a_standstill_is_unavailable_to_who_uses_it(shared, frozen):
     assert took < IN_TIME_S
 
 
+async def test_a_connection_that_is_lost_with_many_calls_is_one_failure(shared, frozen):
+    """A busy worker does not leave a server alone that was late once; calls in the rest after it belong to that loss."""
+    live = Live(Pipe(shared.place, timeout_s=TIMEOUT_S), timeout_s=TIMEOUT_S, copies=0)
+    await live.ping()
+
+    frozen()
+    under_way = await asyncio.gather(*(live.ping() for _ in range(50)), return_exceptions=True)
+    resting = await asyncio.gather(*(live.ping() for _ in range(50)), return_exceptions=True)
+    failures, opened = live.breaker.failures, live.breaker.opened
+    await live.close()
+
+    assert {type(each) for each in (*under_way, *resting)} == {GuardError}
+    assert (failures, opened) == (1, 0)
+
+
 def test_a_place_keeps_its_password_to_itself():
     """It may land in a traceback."""
     assert "secret" not in repr(Place(path="/run/valkey.sock", password="secret"))

@@ -1,0 +1,132 @@
+"""Bars of operators that bind every worker, also one that cannot ask PostgreSQL and has not been told.
+
+Three hear of a bar: the workers (pushed), Valkey (for those that were not
+there to hear it), and whoever comes later, from the newest blocks in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from accessguard.errors import GuardError
+from accessguard.guard.barred import Barred
+from accessguard.rules.model import Access, Code
+from accessguard.sessions.bars import BarStore, bars, mark_of, of_device, of_end, of_session
+from accessguard.sessions.live import Change, Live
+from accessguard.sessions.model import Snapshot
+from accessguard.sessions.store import SessionStore
+
+
+class Bars:
+    """One for each worker. What was not told, and cannot be asked for, is not known: then nothing is barred."""
+
+    def __init__(self, *, live: Live, sessions: SessionStore, barred: Barred) -> None:
+        self._store = BarStore(live)
+        self._sessions = sessions
+        self._barred = barred
+        self._told = ""
+        self._read = ""
+
+    def hear(self, change: Change) -> None:
+        """Take note of a change, by whomever."""
+        marks = marks_of(change)
+        if marks:
+            self._barred.tell(marks)
+
+    async def keep(self, change: Change) -> None:
+        """Leave a change of this worker's where others find it; what could not be left is left at the next look."""
+        marks = marks_of(change)
+        if not marks:
+            return
+        try:
+            await self._store.keep(marks)
+        except GuardError:
+            self._told = ""
+
+    async def look(self) -> None:
+        """After a start and a flush, read what is blocked, and write what is known. Raises GuardError(UNAVAILABLE)."""
+        era = await self._store.era()
+        if self._told != era:
+            await self._store.keep(self._barred.all())
+            self._told = era
+        if self._read != era:
+            marks = _of_blocks(await self._sessions.blocks())
+            self._barred.tell(marks)
+            await self._store.keep(marks)
+            self._read = era
+
+    async def on(self, tenant: str, session_id: str) -> Code | None:
+        """Why a session may not go on, when nothing else is known of it; None when nothing bars it."""
+        return _why(*await self._marks(_lines(tenant, session_id)))
+
+    def here(self, tenant: str, session_id: str) -> Code | None:
+        """The same by what this worker itself was told."""
+        return _why(*map(self._barred.mark, _lines(tenant, session_id)))
+
+    async def over(self, known: Snapshot) -> Snapshot:
+        """A member of whom PostgreSQL is not asked, with every device blocked that is known to be."""
+        blocked = await self.blocked(known.tenant, [each.id for each in known.devices])
+        if not blocked:
+            return known
+        devices = (
+            msgspec.structs.replace(each, access=Access.BLOCKED) if each.id in blocked else each
+            for each in known.devices
+        )
+        return msgspec.structs.replace(known, devices=tuple(devices))
+
+    async def blocked(self, tenant: str, device_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Which of these devices are blocked, as far as that is known; with PostgreSQL there, by what it says, too."""
+        if not device_ids:
+            return frozenset()
+        marks = await self._marks([of_device(tenant, each) for each in device_ids])
+        found = {each for each, mark in zip(device_ids, marks, strict=True) if bars(mark)}
+        if not self._sessions.out:
+            with contextlib.suppress(GuardError):
+                found |= await self._sessions.blocked(tenant, device_ids)
+        return frozenset(found)
+
+    async def _marks(self, lines: Sequence[str]) -> list[int | None]:
+        """The latest that this worker or Valkey knows of each line."""
+        here = [self._barred.mark(line) for line in lines]
+        try:
+            there = await self._store.marks(lines)
+        except GuardError:
+            return here
+        return [max((m for m in both if m is not None), default=None) for both in zip(here, there, strict=True)]
+
+
+def _lines(tenant: str, session_id: str) -> tuple[str, str]:
+    return of_end(tenant, session_id), of_session(tenant, session_id)
+
+
+def _why(ended: int | None, blocked: int | None) -> Code | None:
+    if bars(ended):
+        return Code.SESSION_ENDED
+    return Code.DEVICE_BLOCKED if bars(blocked) else None
+
+
+def marks_of(change: Change) -> Mapping[str, int]:
+    """The lines of a change: of a device that was blocked, or is no longer, with its sessions; of sessions that were ended."""
+    tenant, generation = change.tenant, change.generation
+    marks = dict[str, int]()
+    if change.blocked is not None:
+        mark = mark_of(generation, stands=change.blocked)
+        marks = {of_session(tenant, each): mark for each in change.session_ids}
+        if change.device_id is not None:
+            marks[of_device(tenant, change.device_id)] = mark
+    if change.ended:
+        marks |= {of_end(tenant, each): mark_of(generation, stands=True) for each in change.session_ids}
+    return marks
+
+
+def _of_blocks(blocks: Iterable[tuple[str, UUID, int, Sequence[str]]]) -> Mapping[str, int]:
+    marks = dict[str, int]()
+    for tenant, device_id, generation, sessions in blocks:
+        mark = mark_of(generation, stands=True)
+        marks[of_device(tenant, device_id)] = mark
+        marks |= {of_session(tenant, each): mark for each in sessions}
+    return marks

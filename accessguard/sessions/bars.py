@@ -1,0 +1,72 @@
+"""What operators have barred lately, in Valkey: for workers that cannot ask PostgreSQL, and have not been told.
+
+Each line is a device, a session of one, or a session that was ended, with a
+mark: twice the number of the change (the member's generation), and one more
+when it was lifted. The greatest mark counts, so it does not matter who writes
+first. PostgreSQL is the truth; a flush costs a line until it is told again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID, uuid4
+
+from accessguard.sessions.live import Live
+from accessguard.sessions.spool import place
+
+BARS: Final = "ag:{spool}:bars"
+ERA: Final = "ag:{spool}:era"
+MOST: Final = 50_000
+"""Lines: some 8 MB in Valkey; the ones of the oldest changes go first."""
+AT_ONCE: Final = 500
+
+
+def of_device(tenant: str, device_id: UUID | str) -> str:
+    """The line of a blocked device."""
+    return f"d{place(tenant, str(device_id))}"
+
+
+def of_session(tenant: str, session_id: str) -> str:
+    """The line of a session whose device is blocked."""
+    return f"s{place(tenant, session_id)}"
+
+
+def of_end(tenant: str, session_id: str) -> str:
+    """The line of a session that was ended for good."""
+    return f"e{place(tenant, session_id)}"
+
+
+def mark_of(generation: int, *, stands: bool) -> int:
+    """The mark of a change; `stands` is False for one that lifts a bar."""
+    return 2 * generation + (0 if stands else 1)
+
+
+def bars(mark: int | None) -> bool:
+    """Whether something with this mark (None: without any) is barred."""
+    return mark is not None and mark % 2 == 0
+
+
+class BarStore:
+    """Every call raises GuardError(UNAVAILABLE) when Valkey does not answer, or has no room."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    async def keep(self, marks: Mapping[str, int]) -> None:
+        """Write lines, each unless a later change has written it."""
+        lines = list(marks)
+        for begin in range(0, len(lines), AT_ONCE):
+            flat = [part for line in lines[begin : begin + AT_ONCE] for part in (marks[line], line)]
+            await self._live.ask("ZADD", BARS, "GT", *flat)
+        await self._live.ask("ZREMRANGEBYRANK", BARS, 0, -(MOST + 1))
+
+    async def marks(self, lines: Sequence[str]) -> list[int | None]:
+        """The mark of each line, None where there is none."""
+        found = await self._live.ask("ZMSCORE", BARS, *lines)
+        return [None if mark is None else int(float(mark)) for mark in found]
+
+    async def era(self) -> str:
+        """A name that is another one after each flush, so that everybody knows when to write anew what they know."""
+        await self._live.ask("SET", ERA, str(uuid4()), "NX")
+        return (await self._live.ask("GET", ERA) or b"").decode()
