@@ -49,10 +49,21 @@ MORE: Final = (
     ("th-TH", "Asia/Bangkok", ("สมชาย", "มาลี"), ("ใจดี", "ศรีสุข")),
     ("ka-GE", "Asia/Tbilisi", ("ნინო", "გიორგი"), ("ბერიძე", "კაპანაძე")),
     ("am-ET", "Africa/Addis_Ababa", ("አበበ", "ሰላም"), ("ከበደ", "ተስፋዬ")),
-    ("en-US", "America/New_York", ("Zoë 🎓", "D'Arcy", "=Max"), ("O’Neil", "Smith-Jones 👩‍💻", 'van "der" Berg')),
+    ("en-US", "America/New_York", ("Zoë 🎓", "D'Arcy", "=Max"), ("O'Neil", "Smith-Jones 👩‍💻", 'van "der" Berg')),
 )
 ODD_EVERY: Final = 25
 """Of so many members one has an id that is no plain word."""
+ODD: Final = (
+    "",
+    "50%25-off%2F{}",
+    "school/{}/élève",
+    "ana+{}@example.com",
+    "👩\u200d🎓-{}",
+    "محمد-{}",
+    "a b?c#d&e={}",
+    "..\\{}'\"",
+)
+"""What such an id looks like, the number in it; the first is one of 128 characters."""
 DOMAINS: Final = ("example.com", "example.org", "example.net", "school.example", "mail.example")
 TAGS: Final = ("spring", "summer", "autumn", "winter", "scholarship", "trial", "alumni", "instalments", "mentored")
 
@@ -107,23 +118,9 @@ def member_id(number: int) -> str:
     """The platform's id of member `number`: mostly short, now and then as odd as an opaque id may be."""
     if number % ODD_EVERY != 7:
         return f"m{number:07d}"
-    match number // ODD_EVERY % 8:
-        case 0:
-            return f"school/{number}/élève"
-        case 1:
-            return f"50%25-off%2F{number}"
-        case 2:
-            return f"{number}-".ljust(128, "x")
-        case 3:
-            return f"ana+{number}@example.com"
-        case 4:
-            return f"👩‍🎓-{number}"
-        case 5:
-            return f"محمد-{number}"
-        case 6:
-            return f"a b?c#d&e={number}"
-        case _:
-            return f"..\\{number}'\""
+    if number // ODD_EVERY % len(ODD) == 0:
+        return f"{number}-".ljust(128, "x")
+    return ODD[number // ODD_EVERY % len(ODD)].format(number)
 
 
 def phone_of(chance: Random) -> tuple[str, str]:
@@ -142,10 +139,10 @@ def phone_of(chance: Random) -> tuple[str, str]:
 def tongues() -> tuple[Tongue, ...]:
     """The languages that names are drawn from."""
     known = [
-        _tongue(each.locale, each.time_zone, each.given, each.family, each.latin_given, each.latin_family)
+        _tongue(each.locale, each.time_zone, each.given, each.family, (each.latin_given, each.latin_family))
         for each in languages()
     ]
-    return (*known, *(_tongue(*each, None, None) for each in MORE))
+    return (*known, *(_tongue(*each) for each in MORE))
 
 
 def _tongue(
@@ -153,15 +150,14 @@ def _tongue(
     time_zone: str,
     given: tuple[str, ...],
     family: tuple[str, ...],
-    latin_given: tuple[str, ...] | None,
-    latin_family: tuple[str, ...] | None,
+    latin: tuple[tuple[str, ...] | None, tuple[str, ...] | None] = (None, None),
 ) -> Tongue:
     return Tongue(
         locale=locale,
         time_zone=time_zone,
-        given=tuple(zip(given, latin_given or map(_plain, given), strict=True)),
-        family=tuple(zip(family, latin_family or map(_plain, family), strict=True)),
-        latin=latin_given is None and given[0].isascii(),
+        given=tuple(zip(given, latin[0] or map(_plain, given), strict=True)),
+        family=tuple(zip(family, latin[1] or map(_plain, family), strict=True)),
+        latin=latin[0] is None and given[0].isascii(),
     )
 
 

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
-import msgspec
-
 from benchmarks.inhabitants import Person, member_id, person
+from benchmarks.ledger import (
+    CHUNK,
+    COLUMNS,
+    DAY,
+    HOUR,
+    MINUTE,
+    NULL,
+    RULES,
+    YEAR,
+    Population,
+    escaped,
+    identifier,
+    rule_id,
+    stamp,
+)
 from benchmarks.people import USER_AGENTS
-
-CHUNK: Final = 1_000
-"""Members of one chunk: some 27,000 rows, a transaction of about a second."""
-
-DAY: Final = 86_400_000
-HOUR: Final = 3_600_000
-MINUTE: Final = 60_000
-YEAR: Final = 365 * DAY
-NULL: Final = "\\N"
 
 SESSIONS: Final = (0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 7, 8, 10, 13, 20)
 """Of twenty members, in turn; the mean is 5."""
@@ -39,7 +42,16 @@ BUSY_SESSIONS: Final = 300
 READERS: Final = ("bench-supervisor", "ops-anna", "ops-bruno")
 """Operators who read violations: the first has read all but those of three members in a hundred."""
 PRODUCTS: Final = 40
-KINDS: Final = ("lesson_open", "lesson_open", "lesson_open", "course_open", "video_watch", "assignment_complete", "offer_open", "payment_open")
+KINDS: Final = (
+    "lesson_open",
+    "lesson_open",
+    "lesson_open",
+    "course_open",
+    "video_watch",
+    "assignment_complete",
+    "offer_open",
+    "payment_open",
+)
 METHODS: Final = ("password", "password", "password", "sso", "social", "magic_link")
 BROWSERS: Final = tuple(
     zip(
@@ -73,72 +85,8 @@ PLACES: Final = (
 CARRIERS: Final = tuple(f"100.64.0.{number}" for number in range(1, 41))
 """Addresses of networks that hide thousands behind one (RFC 6598); one session in fifty is from there."""
 
-# Rule: kind, action, parameters. Violations name them.
-RULES: Final = (
-    ("session_limit", "evict_oldest", {"max": 3, "window_s": 1800}),
-    ("device_limit", "deny_new", {"max": 5, "window_days": 30}),
-    ("network_limit", "log", {"max": 6, "window_s": 86_400, "unit": "prefix"}),
-    ("copied_session", "end_session", {"signal": "browser"}),
-    ("impossible_travel", "log", {"max_speed_kmh": 1000, "min_distance_km": 500}),
-)
 EFFECTS: Final = ("evicted", "denied", "logged", "ended", "logged")
 DETAILS: Final = '{"limit": 3, "counted": 4}'
-
-COLUMNS: Final = {
-    "member": (
-        "tenant id name email phone phone_e164 tags locale time_zone staff note checks_enabled checks_reason first_access_at"
-        " last_access_at last_activity_at last_activity_kind last_activity_session created_at"
-    ),
-    "member_alias": "tenant member_id email at",
-    "device": (
-        "tenant id member_id browser_id secret_hash rotated_at label browser browser_version os device_class model access"
-        " first_seen_at last_seen_at last_ip admitted_at first_admitted_at"
-    ),
-    "session": (
-        "tenant id member_id device_id device_class app host method ip user_agent started_at expires_at last_activity_at"
-        " last_activity_kind last_resource ended_at end_reason ended_by"
-    ),
-    "login_attempt": (
-        "tenant id at member_id outcome failure_reason method app host ip user_agent browser os device_class device_id"
-        " device_new device_token session_id decision code rule_id rule_version counted country asn city"
-    ),
-    "activity": "tenant member_id session_id at kind resource product_id ip",
-    "member_network": (
-        "tenant member_id session_id ip device_id first_at last_at admitted_at country asn city latitude longitude"
-    ),
-    "enrolment": "tenant member_id product_id starts_at ends_at purchased_at status reopens_at updated_at",
-    "violation": (
-        "tenant id code rule_id rule_version mode effect member_id session_id device_id ip first_at last_at hits details"
-        " resolution note"
-    ),
-    "violation_case": "tenant member_id cause subject violation_id first_at last_at",
-    "read_mark": "tenant violation_id reader hits read_at",
-    "sharing_day": (
-        "tenant member_id day parallel_activity parallel_devices far_places new_devices last_at"
-    ),
-    "audit": "tenant id at actor role action target_kind target_id before after reason",
-    "pass": "tenant id member_id kind until reason own created_at created_by",
-}
-"""The columns that are filled, in the order of a row; the others take their defaults."""
-
-
-class Population(msgspec.Struct, frozen=True, kw_only=True):
-    """One tenant with so many members; `until_ms` is the present of their histories (milliseconds since the epoch)."""
-
-    tenant: str
-    members: int
-    seed: int
-    until_ms: int
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks they come in."""
-        return -(-self.members // CHUNK)
-
-
-def rule_id(seed: int, number: int) -> str:
-    """The id of the rule at that place of RULES."""
-    return identifier(1_700_000_000_000 + number, Random(f"{seed}/rule/{number}"))
 
 
 def chunk(wanted: Population, number: int) -> Mapping[str, bytes]:
@@ -178,8 +126,8 @@ class Life:
         self.number = number
         kin = before if before is not None and chance.random() < 0.03 else None
         self.who: Person = person(chance, number)
-        self.phone = (self.who.phone, self.who.e164) if kin is None else kin.phone
-        self.home = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}" if kin is None else kin.home
+        self.phone: tuple[str | None, str | None] = (self.who.phone, self.who.e164) if kin is None else kin.phone
+        self.home: str = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}" if kin is None else kin.home
         self.place = PLACES[int(chance.random() * len(PLACES))]
         self.key_id = escaped(member_id(number))
         self.key = f"{wanted.tenant}\t{self.key_id}"
@@ -240,8 +188,13 @@ class Life:
         live = place == len(starts) - 1 and start > until - 5 * HOUR
         beats = self._beats(session, start, ip, live=live)
         last = beats[0] if beats else start
-        ended = NULL if live or chance.random() < 0.1 else stamp(min(until - MINUTE, last + int(30 * MINUTE * chance.random())))
+        ended = (
+            NULL
+            if live or chance.random() < 0.1
+            else stamp(min(until - MINUTE, last + int(30 * MINUTE * chance.random())))
+        )
         reason = NULL if ended is NULL else "logout" if chance.random() < 0.6 else "replaced"
+        expires = until + 30 * DAY if live else start + 12 * HOUR
         method = METHODS[int(chance.random() * len(METHODS))]
         at, new = stamp(start), device.first == 0
         self._attempts(start, method, ip, device)
@@ -253,7 +206,7 @@ class Life:
         activity = f"{stamp(last)}\t{beats[1]}\t{beats[2]}" if beats else "\\N\t\\N\t\\N"
         self.rows["session"].append(
             f"{self.wanted.tenant}\t{session}\t{self.key_id}\t{device.id}\t{device_class}\tcourses\tlearn.example.com\t{method}\t{ip}\t{agent}"
-            f"\t{at}\t{stamp(start + 12 * HOUR)}\t{activity}\t{ended}\t{reason}\t{NULL if ended is NULL else 'platform'}\n"
+            f"\t{at}\t{stamp(expires)}\t{activity}\t{ended}\t{reason}\t{NULL if ended is NULL else 'platform'}\n"
         )
         if start > until - YEAR // 2:
             self.rows["member_network"].append(
@@ -281,13 +234,21 @@ class Life:
         count = BEATS[int(chance.random() * len(BEATS))]
         if live:
             count = max(1, count)
-        end = self.wanted.until_ms - int(15 * MINUTE * chance.random()) if live else start + int(40 * MINUTE * chance.random())
+        end = (
+            self.wanted.until_ms - int(15 * MINUTE * chance.random())
+            if live
+            else start + int(40 * MINUTE * chance.random())
+        )
         last = None
         for beat in range(count):
             at = start + (end - start) * (beat + 1) // count
             product = int(chance.random() ** 2 * PRODUCTS)
             kind = KINDS[int(chance.random() * len(KINDS))]
-            resource = f"course:{product}/lesson:{int(chance.random() * 37)}" if beat % 20 else f"webinar:{product}?run=2026-05-{1 + product % 28:02d}"
+            resource = (
+                f"course:{product}/lesson:{int(chance.random() * 37)}"
+                if beat % 20
+                else f"webinar:{product}?run=2026-05-{1 + product % 28:02d}"
+            )
             self.rows["activity"].append(
                 f"{self.key}\t{session}\t{stamp(at)}\t{kind}\t{resource}\tcourse-{product}\t{ip}\n"
             )
@@ -303,9 +264,7 @@ class Life:
         for attempt in range(FAILURES[int(chance.random() * len(FAILURES))]):
             at = start - (attempt + 1) * 9_000 - int(chance.random() * 5_000)
             refused = chance.random() < 0.04
-            end = (
-                f"deny\tdevice_limit\t{rule_id_of(self.wanted.seed, 1)}\t1\tf" if refused else "allow\t\\N\t\\N\t\\N\tt"
-            )
+            end = f"deny\tdevice_limit\t{rule_id(self.wanted.seed, 1)}\t1\tf" if refused else "allow\t\\N\t\\N\t\\N\tt"
             outcome = "success\t\\N" if refused else "failure\twrong_password"
             self.rows["login_attempt"].append(
                 f"{self.wanted.tenant}\t{identifier(at, chance)}\t{stamp(at)}\t{self.key_id}\t{outcome}\t{method}\tcourses\tlearn.example.com\t{ip}\t{agent}"
@@ -365,10 +324,12 @@ class Life:
         rule = int(chance.random() * len(RULES))
         first = until - HOUR - int((YEAR - DAY) * chance.random() ** 1.5)
         last, hits = min(until, first + int(DAY * chance.random())), 1 + int(20 * chance.random() ** 3)
-        case, cause = identifier(first, chance), rule_id_of(self.wanted.seed, rule)
+        case, cause = identifier(first, chance), rule_id(self.wanted.seed, rule)
         device = self.devices[0]
         drawn = chance.random()
-        resolution = "open" if drawn < 0.7 else "confirmed" if drawn < 0.85 else "false_alarm" if drawn < 0.93 else "contacted"
+        resolution = (
+            "open" if drawn < 0.7 else "confirmed" if drawn < 0.85 else "false_alarm" if drawn < 0.93 else "contacted"
+        )
         self.rows["violation"].append(
             f"{tenant}\t{case}\t{RULES[rule][0]}\t{cause}\t1\tenforce\t{EFFECTS[rule]}\t{self.key_id}\t{session}\t{device.id}\t{self.home}"
             f"\t{stamp(first)}\t{stamp(last)}\t{hits}\t{DETAILS}\t{resolution}\t\n"
@@ -406,37 +367,3 @@ class Life:
                 f"{self.wanted.tenant}\t{identifier(at, chance)}\t{self.key_id}\textra_device\t{stamp(until + int((chance.random() - 0.8) * 30 * DAY))}"
                 f"\tnew laptop\tf\t{stamp(at)}\t{actor}\n"
             )
-
-
-_RULE_IDS: Final[dict[tuple[int, int], str]] = {}
-_DAYS: Final[dict[int, str]] = {}
-_SECONDS: Final = tuple(f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in range(86_400))
-_THOUSANDTHS: Final = tuple(f".{ms:03d}+00" for ms in range(1000))
-
-
-def rule_id_of(seed: int, number: int) -> str:
-    """The same as `rule_id`, made once."""
-    found = _RULE_IDS.get((seed, number))
-    if found is None:
-        found = _RULE_IDS[seed, number] = rule_id(seed, number)
-    return found
-
-
-def identifier(at: int, chance: Random) -> str:
-    """A UUIDv7 (RFC 9562) of that millisecond, as text."""
-    drawn = chance.getrandbits(76)
-    return f"{at >> 16:08x}-{at & 0xFFFF:04x}-7{drawn >> 64:03x}-{0x8000 | drawn >> 48 & 0x3FFF:04x}-{drawn & 0xFFFF_FFFF_FFFF:012x}"
-
-
-def stamp(at: int) -> str:
-    """A time in milliseconds since the epoch as PostgreSQL reads it; put together from tables, as it is most of the work."""
-    day, rest = at // DAY, at % DAY
-    date = _DAYS.get(day)
-    if date is None:
-        date = _DAYS[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y-%m-%d ")
-    return date + _SECONDS[rest // 1000] + _THOUSANDTHS[rest % 1000]
-
-
-def escaped(text: str) -> str:
-    """A text as COPY takes it; names hold no other character that it would take for its own."""
-    return text.replace("\\", "\\\\")

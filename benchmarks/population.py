@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from accessguard.app import migrate
 from accessguard.embedded import Embedded, EmbeddedError
 from benchmarks.bench import TROUBLE, explain
-from benchmarks.lives import Population
+from benchmarks.ledger import Population
 from benchmarks.settling import FEW_CHECKPOINTS, USUAL_CHECKPOINTS, checkpoints, now_ms, settle
 
 MEMBERS: Final = 1_000_000
@@ -28,7 +28,9 @@ MEMBERS: Final = 1_000_000
 )
 @click.option("--tenant", default="bench", show_default=True, help="The tenant to make.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What everything but the present depends on.")
-@click.option("--until-ms", type=int, default=None, help="The present of the histories (ms since 1970); now by default.")
+@click.option(
+    "--until-ms", type=int, default=None, help="The present of the histories (ms since 1970); now by default."
+)
 @click.option("--workers", type=click.IntRange(0, 64), default=os.cpu_count(), show_default=True, help="Processes.")
 def main(
     *,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from typing import Final
@@ -17,7 +18,8 @@ import msgspec
 from accessguard.guard.facts import from_ms
 from accessguard.sessions.store import PARTITIONED
 from benchmarks.inhabitants import COUNTRY
-from benchmarks.lives import COLUMNS, RULES, YEAR, Population, chunk, rule_id
+from benchmarks.ledger import COLUMNS, RULES, YEAR, Population, rule_id
+from benchmarks.lives import chunk
 from benchmarks.model import BenchError
 
 MAKE: Final = """
@@ -48,6 +50,18 @@ USUAL_CHECKPOINTS: Final = (
     "ALTER SYSTEM RESET checkpoint_timeout",
     "SELECT pg_reload_conf()",
 )
+# Indexes of empty tables are built when the rows are there, sorted once instead of searched ten million times. Keys that
+# other tables refer to stay.
+BARE_FROM: Final = 20_000
+EMPTY: Final = "SELECT NOT EXISTS (SELECT FROM member) AND NOT EXISTS (SELECT FROM login_attempt)"
+BUILT: Final = """
+    SELECT i.indexrelid::regclass::text AS name, c.conname, i.indrelid::regclass::text AS parent,
+           coalesce(pg_get_constraintdef(c.oid), replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')) AS definition
+      FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid AND NOT t.relispartition
+      LEFT JOIN pg_constraint c ON c.conindid = i.indexrelid AND c.contype = 'p'
+     WHERE t.relname = ANY($1) AND (c.oid IS NULL OR t.relname <> 'member') ORDER BY name
+"""
+SORTING: Final = ("SET maintenance_work_mem = '512MB'", "SET max_parallel_maintenance_workers = 2")
 RETENTION_DAYS: Final = 400
 """Longer than the histories, so that nothing of them is over its age on the day after."""
 
@@ -63,17 +77,18 @@ async def settle(
     members and rows more there are. Raises BenchError when the tenant is there
     already.
     """
-    await _prepare(database_url, wanted)
-    rows = 0
-    numbers = range(wanted.chunks)
-    if not workers:
-        for number in numbers:
-            rows += _told(await _load(database_url, wanted, number), wanted, progress)
-    else:
-        loop = asyncio.get_running_loop()
-        rows = await loop.run_in_executor(None, _in_processes, database_url, wanted, workers, progress)
+    async with _bare(database_url, wanted):
+        await _prepare(database_url, wanted)
+        rows = await _write(database_url, wanted, workers, progress)
     await _finish(database_url)
     return rows
+
+
+async def _write(database_url: str, wanted: Population, workers: int, progress: Progress) -> int:
+    if workers:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, _in_processes, database_url, wanted, workers, progress)
+    return sum([_told(await _load(database_url, wanted, each), wanted, progress) for each in range(wanted.chunks)])
 
 
 def _in_processes(database_url: str, wanted: Population, workers: int, progress: Progress) -> int:
@@ -99,7 +114,9 @@ async def _load(database_url: str, wanted: Population, number: int) -> int:
         await _hasten(connection)
         async with connection.transaction():
             for table, text in made.items():
-                await connection.copy_to_table(table, source=io.BytesIO(text), columns=COLUMNS[table].split(), format="text")
+                await connection.copy_to_table(
+                    table, source=io.BytesIO(text), columns=COLUMNS[table].split(), format="text"
+                )
     finally:
         await connection.close()
     return sum(text.count(b"\n") for text in made.values())
@@ -118,18 +135,45 @@ async def _prepare(database_url: str, wanted: Population) -> None:
     until = from_ms(wanted.until_ms)
     connection = await asyncpg.connect(database_url)
     try:
-        retention = {name: RETENTION_DAYS for name in ("logins_days", "activity_days", "violations_days")}
+        retention = dict.fromkeys(("logins_days", "activity_days", "violations_days"), RETENTION_DAYS)
         settings = msgspec.json.encode({"country": COUNTRY, "retention": retention}).decode()
         if await connection.fetchval(MAKE, wanted.tenant, settings, from_ms(wanted.until_ms - 3 * YEAR)) is None:
             raise BenchError(f"the tenant {wanted.tenant} is there already")
         for number, (kind, action, params) in enumerate(RULES):
-            body = msgspec.json.encode({"kind": kind, "name": kind, "mode": "enforce", "action": action, "params": params})
+            body = msgspec.json.encode(
+                {"kind": kind, "name": kind, "mode": "enforce", "action": action, "params": params}
+            )
             made = until - timedelta(days=400)
             await connection.execute(RULE, wanted.tenant, UUID(rule_id(wanted.seed, number)), kind, body.decode(), made)
         await connection.execute(MARK, wanted.tenant, until)
         for parent in PARTITIONED:
             for month in months(until):
                 await _partition(connection, parent, month)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _bare(database_url: str, wanted: Population) -> AsyncIterator[None]:
+    """Without the indexes of big tables, where they are empty and will be big; with them again at the end."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        worth = wanted.members >= BARE_FROM and await connection.fetchval(EMPTY)
+        built = await connection.fetch(BUILT, list(COLUMNS)) if worth else []
+        for each in built:
+            await connection.execute(
+                f"ALTER TABLE {each['parent']} DROP CONSTRAINT {each['conname']}"
+                if each["conname"]
+                else f"DROP INDEX {each['name']}"
+            )
+        try:
+            yield
+        finally:
+            for statement in SORTING:
+                await connection.execute(statement)
+            for each in built:
+                add = f"ALTER TABLE {each['parent']} ADD CONSTRAINT {each['conname']} {each['definition']}"
+                await connection.execute(add if each["conname"] else each["definition"], timeout=3_600)
     finally:
         await connection.close()
 
