@@ -241,7 +241,7 @@ class Life:
         )
         last = None
         for beat in range(count):
-            at = start + (end - start) * (beat + 1) // count
+            at = start + beat + (end - start) * (beat + 1) // count
             product = int(chance.random() ** 2 * PRODUCTS)
             kind = KINDS[int(chance.random() * len(KINDS))]
             resource = (

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.database import Database, Row, both_ways
+from accessguard.database import Database, Row
+from accessguard.listing import Listing
 from accessguard.violations.model import (
     QUIET,
     CodeCount,
@@ -32,20 +33,25 @@ COLUMNS: Final = """
       FROM violation v WHERE v.tenant = $1
 """
 
-LISTED: Final = both_ways(
-    COLUMNS
-    + """
-       AND ($3::text IS NULL OR v.member_id = $3)
-       AND ($4::uuid IS NULL OR v.rule_id = $4)
-       AND ($5::text IS NULL OR v.code = $5)
-       AND ($6::text IS NULL OR v.resolution = $6)
-       AND ($7::timestamptz IS NULL OR v.last_at >= $7)
-       AND ($8::timestamptz IS NULL OR v.last_at < $8)
-       AND ($9::boolean IS NULL OR $9 = EXISTS (
-               SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits))
-       AND ($10::timestamptz IS NULL OR (v.last_at, v.id) <after> ($10, $11::uuid))
-     ORDER BY v.last_at <order>, v.id <order> LIMIT $12
+# A probe for each case, whatever the planner thinks: joined with all marks of the tenant, it would read them whole.
+MARKED: Final = """
+    coalesce((SELECT r.hits >= v.hits FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2), false)
 """
+
+LISTED: Final = Listing(
+    select=COLUMNS,
+    fixed=2,
+    filters=(
+        ("member_id", "v.member_id = ?"),
+        ("rule_id", "v.rule_id = ?"),
+        ("code", "v.code = ?"),
+        ("resolution", "v.resolution = ?"),
+        ("since", "v.last_at >= ?::timestamptz"),
+        ("until", "v.last_at < ?::timestamptz"),
+        ("read", f"{MARKED} = ?"),
+    ),
+    place="(v.last_at, v.id) <after> (?::timestamptz, ?::uuid)",
+    order="v.last_at <order>, v.id <order>",
 )
 
 ONE: Final = COLUMNS + " AND v.id = $3"
@@ -113,20 +119,15 @@ class ViolationStore:
         descending: bool = True,
     ) -> Sequence[Violation]:
         """One page of cases as `reader` sees them, by their last hit."""
-        rows = await self._lists.fetch(
-            LISTED[descending],
+        statement, values = LISTED.page(
             tenant,
             reader,
-            asked.member_id,
-            asked.rule_id,
-            asked.code,
-            asked.resolution,
-            asked.since,
-            asked.until,
-            asked.read,
-            *(after or (None, None)),
-            limit,
+            filters=msgspec.structs.asdict(asked),
+            after=after,
+            descending=descending,
+            limit=limit,
         )
+        rows = await self._lists.fetch(statement, *values)
         return [_violation(row) for row in rows]
 
     async def one(self, tenant: str, violation_id: UUID, *, reader: str) -> Violation | None:
