@@ -23,6 +23,7 @@ INDEXES: Final = {
     "audit_by_action": "audit (tenant, action, at DESC, id)",
     "audit_by_kind": "audit (tenant, target_kind, at DESC, id)",
     "audit_by_target": "audit (tenant, target_id, at DESC, id)",
+    "read_mark_by_reader": "read_mark (tenant, reader, violation_id) INCLUDE (hits)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
 }

@@ -77,7 +77,7 @@ async def _patiently(connection: AsyncConnection, statement: str, until: float) 
                 )
             await asyncio.sleep(PAUSE_S)
     finally:
-        await connection.execute(text("SET lock_timeout = 0"))
+        await connection.execute(text("RESET lock_timeout"))
 
 
 async def _done(connection: AsyncConnection, statement: str) -> bool:
