@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from accessguard.embedded import EmbeddedError
 from benchmarks.bench import FULL, QUICK, TROUBLE, Bench, Settings, explain
@@ -29,6 +30,8 @@ RESULTS = Path(__file__).with_name("results")
 BUDGET_S = 570
 QUICK_BUDGET_S = 40
 CLEAN_UP_S = 5
+LOADED_A_SECOND = 400
+"""Members that a run with more of them is given time for: a slow disk writes as many, with all that is about them."""
 
 
 @click.command()
@@ -47,6 +50,15 @@ CLEAN_UP_S = 5
 )
 @click.option("--budget", type=float, default=None, help="Seconds after which the run ends by itself.")
 @click.option("--rounds", type=int, default=None, help="How many rounds, instead of the usual number.")
+@click.option(
+    "--members", type=click.IntRange(100, 10_000_000), default=None, help="Have operators ask about so many, too."
+)
+@click.option(
+    "--population",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="The folder in which `benchmarks.population --data` has put these members.",
+)
 @click.option("--keep", is_flag=True, help="Keep the folder of the run: logs, requests, data.")
 @click.option("--list", "list_names", is_flag=True, help="List the scenarios.")
 def main(
@@ -56,6 +68,8 @@ def main(
     out: Path,
     budget: float | None,
     rounds: int | None,
+    members: int | None,
+    population: Path | None,
     keep: bool,
     list_names: bool,
 ) -> None:
@@ -64,8 +78,8 @@ def main(
         for one in (*RACES, *SCENARIOS):
             click.echo(f"{one.name:24}{one.about}")
         return
-    settings = _with_rounds(QUICK if quick else FULL, rounds)
-    seconds = budget or (QUICK_BUDGET_S if quick else BUDGET_S)
+    settings = _settings(QUICK if quick else FULL, rounds, members, population)
+    seconds = budget or (QUICK_BUDGET_S if quick else BUDGET_S + (members or 0) / LOADED_A_SECOND)
     try:
         report = asyncio.run(run(settings, only or NAMES, seconds=seconds, keep=keep))
     except (*TROUBLE, EmbeddedError) as error:
@@ -77,12 +91,12 @@ def main(
     sys.exit(1 if report.failed else 0)
 
 
-def _with_rounds(settings: Settings, rounds: int | None) -> Settings:
-    return (
-        settings
-        if rounds is None
-        else Settings(**{name: getattr(settings, name) for name in settings.__struct_fields__} | {"rounds": rounds})
-    )
+def _settings(usual: Settings, rounds: int | None, members: int | None, population: Path | None) -> Settings:
+    changed = replace(usual, rounds=rounds or usual.rounds, population=population)
+    if members is None:
+        return changed
+    fewer = tuple(each for each in usual.populations if each < members)
+    return replace(changed, populations=(*fewer, members))
 
 
 async def run(settings: Settings, names: Collection[str], *, seconds: float, keep: bool) -> Report:

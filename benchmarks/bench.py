@@ -41,7 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     `sessions` are in rotation in most scenarios; the `crowd` is who is asked
     once each; `spread_s` is the time over which the first beats are spread, so
     that later ones do not all fall due together; `rows` is how large a
-    deployment the growth scenario fills in.
+    deployment the growth scenario fills in. `populations` are the numbers of
+    members that operators ask about; the largest of them may lie in a folder of
+    embedded stores already, `population`. `asked` is how often each call is made.
     """
 
     rounds: int = 5
@@ -56,6 +58,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mixed_s: float = 7.0
     rows: int = 1_000_000
     trips: int = 50
+    populations: tuple[int, ...] = (10_000, 100_000)
+    asked: int = 30
+    population: Path | None = None
 
 
 FULL = Settings()
@@ -72,6 +77,8 @@ QUICK = Settings(
     mixed_s=0.4,
     rows=2_000,
     trips=10,
+    populations=(100,),
+    asked=2,
 )
 
 
@@ -101,7 +108,7 @@ class Bench:
         self.processes = processes
         self.secrets = Secrets()
         self._deadline = deadline
-        self._stack = stack
+        self.stack = stack
         self._generator: Generator | None = None
         self._stores: Embedded | None = None
         self._noop: Target | None = None
@@ -145,7 +152,7 @@ class Bench:
         """Return a real PostgreSQL and a real Valkey, with data of this run only."""
         if self._stores is None:
             self._stores = await Embedded.start(self.folder / "data")
-            self._stack.push_async_callback(self._stores.stop)
+            self.stack.push_async_callback(self._stores.stop)
             await migrate(self.processes, await self.environment())
         return self._stores
 

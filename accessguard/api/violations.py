@@ -68,9 +68,14 @@ async def mark(request: web.Request) -> web.Response:
         )
     else:
         changed = await ctx.violations.mark_unread(
-            who.tenant, who.caller.subject, ids=ids, member_id=asked.member_id, up_to=asked.up_to
+            who.tenant,
+            who.caller.subject,
+            at=from_ms(ctx.now_ms()),
+            ids=ids,
+            member_id=asked.member_id,
+            up_to=asked.up_to,
         )
-    return reply(MarkReply(marked=len(changed)))
+    return reply(MarkReply(marked=changed))
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -86,6 +91,7 @@ async def patch(request: web.Request) -> web.Response:
         reason=asked.reason,
         now_ms=ctx.now_ms(),
     )
+    ctx.violations.changed(who.tenant)
     return reply(told(changed, reading(request)))
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.database import Database, both_ways
+from accessguard.database import Database
+from accessguard.listing import Listing
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,14 +44,20 @@ ADD: Final = """
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 
-LISTED: Final = both_ways("""
-    SELECT * FROM audit
-     WHERE tenant = $1 AND ($2::text IS NULL OR actor = $2) AND ($3::text IS NULL OR action = $3)
-       AND ($4::text IS NULL OR target_kind = $4) AND ($5::text IS NULL OR target_id = $5)
-       AND ($6::timestamptz IS NULL OR at >= $6) AND ($7::timestamptz IS NULL OR at < $7)
-       AND ($8::timestamptz IS NULL OR (at, id) <after> ($8, $9::uuid))
-     ORDER BY at <order>, id <order> LIMIT $10
-""")
+LISTED: Final = Listing(
+    select="SELECT * FROM audit WHERE tenant = $1",
+    fixed=1,
+    filters=(
+        ("actor", "actor = ?"),
+        ("action", "action = ?"),
+        ("target_kind", "target_kind = ?"),
+        ("target_id", "target_id = ?"),
+        ("since", "at >= ?::timestamptz"),
+        ("until", "at < ?::timestamptz"),
+    ),
+    place="(at, id) <after> (?::timestamptz, ?::uuid)",
+    order="at <order>, id <order>",
+)
 
 
 class AuditStore:
@@ -76,19 +83,10 @@ class AuditStore:
         descending: bool = True,
     ) -> Sequence[Entry]:
         """One page of entries, by time."""
-        a = asked
-        rows = await self._db.fetch(
-            LISTED[descending],
-            tenant,
-            a.actor,
-            a.action,
-            a.target_kind,
-            a.target_id,
-            a.since,
-            a.until,
-            *(after or (None, None)),
-            limit,
+        statement, values = LISTED.page(
+            tenant, filters=msgspec.structs.asdict(asked), after=after, descending=descending, limit=limit
         )
+        rows = await self._db.fetch(statement, *values)
         return [
             Entry(
                 id=row["id"],

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accessguard.errors import StartError
+from accessguard.migrations.partitioned import build_partitioned
 
 LOCK_NUMBER: Final = 0x4147_0003  # "AG" 3; any constant works, as long as every release takes the same
 POLL_S: Final = 0.2
@@ -19,6 +20,11 @@ INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
     "device_blocked": "device (access_at DESC) WHERE access = 'blocked' AND forgotten_at IS NULL",
+    "audit_by_actor": "audit (tenant, actor, at DESC, id)",
+    "audit_by_action": "audit (tenant, action, at DESC, id)",
+    "audit_by_kind": "audit (tenant, target_kind, at DESC, id)",
+    "audit_by_target": "audit (tenant, target_id, at DESC, id)",
+    "read_mark_by_reader": "read_mark (tenant, reader, violation_id) INCLUDE (hits)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
 }
@@ -51,5 +57,6 @@ async def build(connection: AsyncConnection, *, until: float) -> None:
                 await connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
             if not valid.get(name):
                 await connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON {columns}"))
+        await build_partitioned(connection, until=until)
     finally:
         await connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": LOCK_NUMBER})

@@ -110,9 +110,10 @@ class MemberCount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Unread and open cases in all, per code, and per member (the 100 with most unread)."""
+    """Unread and open cases in all, per code, and per member (the 100 with most unread), as of a moment."""
 
     unread: int
     open: int
     by_code: tuple[CodeCount, ...]
     by_member: tuple[MemberCount, ...]
+    as_of: datetime

@@ -9,17 +9,18 @@ from uuid import UUID
 
 import msgspec
 
-from accessguard.database import Database, Row, both_ways
+from accessguard.database import Database, Row
+from accessguard.listing import Listing
+from accessguard.violations import marks
 from accessguard.violations.model import (
     QUIET,
-    CodeCount,
     Found,
-    MemberCount,
     Resolution,
     Summary,
     Violation,
     ViolationFilter,
 )
+from accessguard.violations.summaries import Summaries
 
 RECORD: Final = "SELECT id, member_id, cause, subject FROM record_violations($1, $2, $3)"
 
@@ -32,59 +33,32 @@ COLUMNS: Final = """
       FROM violation v WHERE v.tenant = $1
 """
 
-LISTED: Final = both_ways(
-    COLUMNS
-    + """
-       AND ($3::text IS NULL OR v.member_id = $3)
-       AND ($4::uuid IS NULL OR v.rule_id = $4)
-       AND ($5::text IS NULL OR v.code = $5)
-       AND ($6::text IS NULL OR v.resolution = $6)
-       AND ($7::timestamptz IS NULL OR v.last_at >= $7)
-       AND ($8::timestamptz IS NULL OR v.last_at < $8)
-       AND ($9::boolean IS NULL OR $9 = EXISTS (
-               SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits))
-       AND ($10::timestamptz IS NULL OR (v.last_at, v.id) <after> ($10, $11::uuid))
-     ORDER BY v.last_at <order>, v.id <order> LIMIT $12
+# A probe for each case, whatever the planner thinks: joined with all marks of the tenant, it would read them whole.
+MARKED: Final = """
+    coalesce((SELECT r.hits >= v.hits FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2), false)
 """
+
+LISTED: Final = Listing(
+    select=COLUMNS,
+    fixed=2,
+    filters=(
+        ("member_id", "v.member_id = ?"),
+        ("rule_id", "v.rule_id = ?"),
+        ("code", "v.code = ?"),
+        ("resolution", "v.resolution = ?"),
+        ("since", "v.last_at >= ?::timestamptz"),
+        ("until", "v.last_at < ?::timestamptz"),
+        ("read", f"{MARKED} = ?"),
+    ),
+    place="(v.last_at, v.id) <after> (?::timestamptz, ?::uuid)",
+    order="v.last_at <order>, v.id <order>",
 )
 
 ONE: Final = COLUMNS + " AND v.id = $3"
 
-MARK_READ: Final = """
-    INSERT INTO read_mark (tenant, violation_id, reader, hits, read_at)
-    SELECT v.tenant, v.id, $2, v.hits, $3
-      FROM violation v
-     WHERE v.tenant = $1 AND ($4::uuid[] IS NULL OR v.id = ANY($4)) AND ($5::text IS NULL OR v.member_id = $5)
-       AND ($6::timestamptz IS NULL OR v.last_at <= $6)
-     ORDER BY v.id
-        ON CONFLICT (tenant, violation_id, reader) DO UPDATE
-       SET hits = excluded.hits, read_at = excluded.read_at
-     WHERE read_mark.hits < excluded.hits
-    RETURNING violation_id
-"""
-
-MARK_UNREAD: Final = """
-    DELETE FROM read_mark r
-     USING violation v
-     WHERE r.tenant = $1 AND r.reader = $2 AND v.tenant = r.tenant AND v.id = r.violation_id
-       AND ($3::uuid[] IS NULL OR v.id = ANY($3)) AND ($4::text IS NULL OR v.member_id = $4)
-       AND ($5::timestamptz IS NULL OR v.last_at <= $5)
-    RETURNING violation_id
-"""
-
 RESOLVE: Final = """
     UPDATE violation SET resolution = $3, note = $4 WHERE tenant = $1 AND id = $2 RETURNING id
 """
-
-SUMMARY: Final = """
-    SELECT <group>,
-           count(*) FILTER (WHERE v.effect <> 'exempt' AND NOT EXISTS (
-               SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
-           count(*) FILTER (WHERE v.resolution = 'open') AS open
-      FROM violation v WHERE v.tenant = $1 GROUP BY <group> ORDER BY unread DESC, open DESC, <group> LIMIT 100
-"""
-BY_CODE: Final = SUMMARY.replace("<group>", "v.code")
-BY_MEMBER: Final = SUMMARY.replace("<group>", "v.member_id")
 
 
 class ViolationStore:
@@ -93,6 +67,7 @@ class ViolationStore:
     def __init__(self, db: Database, lists: Database | None = None) -> None:
         self._db = db
         self._lists = lists or db
+        self._summaries = Summaries(self._lists)
 
     async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID, ...]:
         """Open or extend the cases of `found` (each case once); their ids, in that order."""
@@ -113,20 +88,15 @@ class ViolationStore:
         descending: bool = True,
     ) -> Sequence[Violation]:
         """One page of cases as `reader` sees them, by their last hit."""
-        rows = await self._lists.fetch(
-            LISTED[descending],
+        statement, values = LISTED.page(
             tenant,
             reader,
-            asked.member_id,
-            asked.rule_id,
-            asked.code,
-            asked.resolution,
-            asked.since,
-            asked.until,
-            asked.read,
-            *(after or (None, None)),
-            limit,
+            filters=msgspec.structs.asdict(asked),
+            after=after,
+            descending=descending,
+            limit=limit,
         )
+        rows = await self._lists.fetch(statement, *values)
         return [_violation(row) for row in rows]
 
     async def one(self, tenant: str, violation_id: UUID, *, reader: str) -> Violation | None:
@@ -143,21 +113,36 @@ class ViolationStore:
         ids: Sequence[UUID] | None,
         member_id: str | None,
         up_to: datetime | None,
-    ) -> frozenset[UUID]:
-        """Mark the selected cases read by `reader` with their present hits; the ids this changed.
+    ) -> int:
+        """Mark the selected cases read by `reader` with their present hits; how many this changed.
 
-        Unknown and already read ones are left out, so a second call returns an
-        empty set. A later hit undoes the mark by itself.
+        Unknown and already read ones are left out, so a second call changes
+        none. A later hit undoes the mark by itself.
         """
-        rows = await self._db.fetch(MARK_READ, tenant, reader, at, ids, member_id, up_to)
-        return frozenset(row["violation_id"] for row in rows)
+        try:
+            if up_to is not None:
+                return await marks.up_to(self._db, marks.READ_UP_TO, tenant, reader, at=at, until=up_to)
+            return await marks.read(self._db, tenant, reader, ids=ids, member_id=member_id, at=at)
+        finally:
+            self._summaries.drop(tenant, reader)
 
     async def mark_unread(
-        self, tenant: str, reader: str, *, ids: Sequence[UUID] | None, member_id: str | None, up_to: datetime | None
-    ) -> frozenset[UUID]:
-        """Take the marks of `reader` off the selected cases; the ids this changed."""
-        rows = await self._db.fetch(MARK_UNREAD, tenant, reader, ids, member_id, up_to)
-        return frozenset(row["violation_id"] for row in rows)
+        self,
+        tenant: str,
+        reader: str,
+        *,
+        at: datetime,
+        ids: Sequence[UUID] | None,
+        member_id: str | None,
+        up_to: datetime | None,
+    ) -> int:
+        """Take the marks of `reader` off the selected cases; how many this changed."""
+        try:
+            if up_to is not None:
+                return await marks.up_to(self._db, marks.UNREAD_UP_TO, tenant, reader, at=at, until=up_to)
+            return await marks.unread(self._db, tenant, reader, ids=ids, member_id=member_id)
+        finally:
+            self._summaries.drop(tenant, reader)
 
     async def resolve(self, tenant: str, violation_id: UUID, resolution: Resolution, note: str) -> bool:
         """Store what the operators think of a case; False when unknown."""
@@ -165,20 +150,11 @@ class ViolationStore:
 
     async def summary(self, tenant: str, reader: str) -> Summary:
         """Unread and open cases per code and per member, as `reader` sees them."""
-        codes = [
-            CodeCount(code=row["code"], unread=row["unread"], open=row["open"])
-            for row in await self._lists.fetch(BY_CODE, tenant, reader)
-        ]
-        members = [
-            MemberCount(member_id=row["member_id"], unread=row["unread"], open=row["open"])
-            for row in await self._lists.fetch(BY_MEMBER, tenant, reader)
-        ]
-        return Summary(
-            unread=sum(each.unread for each in codes),
-            open=sum(each.open for each in codes),
-            by_code=tuple(codes),
-            by_member=tuple(members),
-        )
+        return await self._summaries.of(tenant, reader)
+
+    def changed(self, tenant: str) -> None:
+        """A case of the tenant has been resolved: summaries are counted again."""
+        self._summaries.drop(tenant)
 
 
 def _violation(row: Row) -> Violation:

@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     login,
     memory,
     mixed,
+    operators,
     places,
     recognition,
     simulate,
@@ -50,6 +51,7 @@ SCENARIOS = (
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),
     Scenario(name=simulate.NAME, about="a rule tried on a million recorded events", run=simulate.run),
     Scenario(name=growth.NAME, about="from ten thousand sessions to a million", run=growth.run),
+    Scenario(name=operators.NAME, about="every list, search, card and report, by number of members", run=operators.run),
 )
 
 NAMES = (*(race.name for race in RACES), *(scenario.name for scenario in SCENARIOS))

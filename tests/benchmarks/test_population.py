@@ -1,0 +1,120 @@
+"""The generated population: the same from the same seed, and true to what the service itself would have written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+from accessguard.app import migrate
+from accessguard.embedded import Embedded
+from accessguard.members.phone import e164
+from benchmarks.inhabitants import COUNTRY, PHONES, member_id
+from benchmarks.ledger import CHUNK, COLUMNS, Population
+from benchmarks.lives import chunk
+from benchmarks.settling import now_ms, settle
+from tests.service import Answer, Tenant, items, running
+
+TENANT = "bench"
+MEMBERS = 400
+LISTS = ("logins", "sessions", "activity", "devices", "related", "violations")
+PRESENT_MS = 1_795_330_800_000
+NAME = "population"
+
+
+@pytest.fixture(scope="module")
+async def populated_url(stores: Embedded) -> AsyncIterator[str]:
+    """A database of its own with a small population."""
+    admin = await asyncpg.connect(stores.database_url)
+    await admin.execute(f"CREATE DATABASE {NAME}")
+    url = stores.database_url.replace("/accessguard?", f"/{NAME}?")
+    await migrate(url)
+    await settle(url, Population(tenant=TENANT, members=MEMBERS, seed=5, until_ms=now_ms()))
+    yield url
+    await admin.execute(f"DROP DATABASE {NAME} WITH (FORCE)")
+    await admin.close()
+
+
+@pytest.fixture(scope="module")
+async def school(stores: Embedded, populated_url: str) -> AsyncIterator[Tenant]:
+    """The population's tenant, behind a worker."""
+    async with running(populated_url, stores.redis_url) as worker:
+        yield Tenant(worker, TENANT)
+
+
+def population(**more: int) -> Population:
+    """A population whose present stands still."""
+    return Population(tenant=TENANT, **{"members": 2_500, "seed": 1, "until_ms": PRESENT_MS} | more)
+
+
+def test_a_chunk_of_the_population_depends_on_the_seed_and_its_number_alone():
+    """Made again, or in another order, it is the same to the byte; another seed makes another one."""
+    again = {number: chunk(population(), number) for number in (2, 0)}
+
+    assert again[0] == chunk(population(), 0)
+    assert again[2] == chunk(population(), 2)
+    assert again[0] != chunk(population(seed=2), 0)
+    assert again[2]["member"].count(b"\n") == 2_500 - 2 * CHUNK
+
+
+def test_a_population_has_ten_attempts_and_five_sessions_for_a_member():
+    """What issue and docs promise of its proportions: attempts, sessions, those who are there now, unread cases."""
+    rows = {table: text.decode().splitlines() for table, text in chunk(population(members=CHUNK), 0).items()}
+
+    columns = {table: {name: place for place, name in enumerate(COLUMNS[table].split())} for table in COLUMNS}
+    ends = [line.split("\t")[columns["session"]["expires_at"]] for line in rows["session"]]
+    live = sum(end.startswith("2026-12") for end in ends)
+    read = {line.split("\t")[1] for line in rows["read_mark"] if "\tbench-supervisor\t" in line}
+    unread = {
+        line.split("\t")[columns["violation"]["member_id"]]
+        for line in rows["violation"]
+        if line.split("\t")[1] not in read
+    }
+    assert len(rows["member"]) == CHUNK
+    assert 4.9 <= len(rows["session"]) / CHUNK <= 5.4
+    assert 9.5 <= len(rows["login_attempt"]) / CHUNK <= 11
+    assert 0.03 <= live / CHUNK <= 0.07
+    assert 0.01 <= len(unread) / CHUNK <= 0.06
+
+
+def test_numbers_of_twenty_countries_are_stored_in_one_form():
+    """Each number that the generator writes in two forms is one and the same to the service."""
+    lines = [line.split("\t") for line in chunk(population(), 0)["member"].decode().splitlines()]
+
+    pairs = {(line[4], line[5]) for line in lines if line[4] != "\\N"}
+    assert [(raw, stored) for raw, stored in pairs if e164(raw, COUNTRY) != stored] == []
+    assert len(PHONES) == 20
+    assert all(any(stored.startswith(f"+{code}{begin}") for _, stored in pairs) for code, begin, _ in PHONES.values())
+
+
+async def test_a_worker_reads_every_list_of_generated_members(school):
+    """Members of every kind of id are found, and what is listed of them agrees with what their card counts."""
+    for number in (0, 1, 7, 32, 57, 82, 107, 132, 157, 182, 387):
+        member = quote(member_id(number), safe="")
+        card = await school.see(f"/v1/members/{member}")
+        lists = {name: await school.see(f"/v1/members/{member}/{name}?limit=200") for name in LISTS}
+
+        assert card.status == 200, card.body
+        assert card["member_id"] == member_id(number)
+        told = {name: list(items(found)) for name, found in lists.items()}
+        assert card["devices"] == len(told["devices"])
+        assert card["active_sessions"] == sum(each["status"] == "open" for each in told["sessions"])
+        assert {each["session_id"] for each in told["logins"]} - {None} == {each["id"] for each in told["sessions"]}
+        assert {each["session_id"] for each in told["activity"]} <= {each["id"] for each in told["sessions"]}
+        assert {each["device_id"] for each in told["sessions"]} <= {each["id"] for each in told["devices"]}
+
+
+async def test_a_generated_member_goes_on_living(school: Tenant):
+    """A login of such a member is decided and recorded like any other, and its open session may go on."""
+    there: Answer = await school.see("/v1/members?sort=last_activity&limit=1")
+    (member,) = items(there)
+    session = member["last_activity"]["session_id"]
+
+    checked = await school.check(session)
+    entered = await school.login(member["member_id"])
+
+    assert (checked.status, checked["member_id"]) == (200, member["member_id"])
+    assert entered.status == 200, entered.body
+    assert entered["decision"] in {"allow", "deny"}
