@@ -323,7 +323,7 @@ class Life:
         chance, tenant, until = self.chance, self.wanted.tenant, self.wanted.until_ms
         rule = int(chance.random() * len(RULES))
         first = until - HOUR - int((YEAR - DAY) * chance.random() ** 1.5)
-        last, hits = min(until, first + int(DAY * chance.random())), 1 + int(20 * chance.random() ** 3)
+        last, hits = first + int(min(DAY, until - first) * chance.random()), 1 + int(20 * chance.random() ** 3)
         case, cause = identifier(first, chance), rule_id(self.wanted.seed, rule)
         device = self.devices[0]
         drawn = chance.random()

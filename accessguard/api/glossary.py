@@ -212,7 +212,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "score": "The weights together, from 0 to 100. Evidence to look into, never a verdict by itself.",
     "Suspicion.last_at": "When the last of it was seen.",
     "points": "What was seen, each kind of evidence once; `docs/sharing.md` says what each means and what it does not.",
-    "Summary.as_of": "When it was counted: now, or with many cases up to a minute ago; your own marks count at once.",
+    "Summary.as_of": "When it was counted: now, or with many cases up to ten minutes ago; your own marks count at once.",
     "as_of": "Up to when interactions were looked at; violations count at once. Null: not looked at yet.",
     "Point.kind": "Two devices used within ten minutes, used far apart within an hour, several used within an hour, a copied "
     "session or token, travel that nobody can make, many new devices; `false_alarms` is what operators took back.",

@@ -115,35 +115,42 @@ def _score() -> str:
     return f"greatest(0, {' + '.join(parts)})"
 
 
+DAYS: Final = """
+    FROM sharing_day WHERE tenant = $1 AND day >= $2::timestamptz::date AND day <= ($3::timestamptz - interval '1 microsecond')::date
+"""
+CASES: Final = """
+    FROM violation
+   WHERE tenant = $1 AND last_at >= $2 AND last_at < $3 AND effect <> 'exempt'
+     AND (code IN ('copied_session', 'impossible_travel') OR resolution = 'false_alarm')
+"""
+
+
 def _ranking(key: Key) -> str:
-    """The statement by this key, put together from constants alone."""
+    """The statement by this key, put together from constants alone.
+
+    Everybody is only added up (in int, as the sum of a bigint is numeric and
+    slow); on which days, and when last, is asked of those alone who are on the
+    page.
+    """
+    sums = ", ".join(f"sum({c})::int AS {c}" for c in BY_DAY)
+    counts = ", ".join(f"count(*) FILTER (WHERE {w})::int" for w in BY_CASE.values())
+    names = ", ".join((*BY_DAY, *BY_CASE))
+    totals = ", ".join(f"sum({c})::int AS {c}" for c in (*BY_DAY, *BY_CASE))
     days = ", ".join(
-        f"sum({c}) AS {c}, count(*) FILTER (WHERE {c} > 0) AS {c}_days, max(day) FILTER (WHERE {c} > 0) AS {c}_last"
-        for c in BY_DAY
+        f"count(*) FILTER (WHERE {c} > 0)::int AS {c}_days, max(day) FILTER (WHERE {c} > 0) AS {c}_last" for c in BY_DAY
     )
-    none = ", ".join("0, 0, NULL::date" for _ in BY_CASE)
     cases = ", ".join(
-        f"count(*) FILTER (WHERE {w}), count(DISTINCT last_at::date) FILTER (WHERE {w}), max(last_at::date) FILTER (WHERE {w})"
-        for w in BY_CASE.values()
-    )
-    names = ", ".join(f"{c}, {c}_days, {c}_last" for c in (*BY_DAY, *BY_CASE))
-    sums = ", ".join(
-        f"sum({c})::int AS {c}, sum({c}_days)::int AS {c}_days, max({c}_last) AS {c}_last" for c in (*BY_DAY, *BY_CASE)
+        f"count(DISTINCT last_at::date) FILTER (WHERE {w})::int AS {c}_days, max(last_at::date) FILTER (WHERE {w}) AS {c}_last"
+        for c, w in BY_CASE.items()
     )
     kind = "int" if key == "score" else "timestamptz"
     return f"""
         WITH parts (member_id, {names}, last_at) AS (
-            SELECT member_id, {days}, {none}, max(last_at)
-              FROM sharing_day WHERE tenant = $1 AND day >= $2::timestamptz::date AND day <= ($3::timestamptz - interval '1 microsecond')::date
-             GROUP BY member_id
+            SELECT member_id, {sums}, {", ".join("0" for _ in BY_CASE)}, max(last_at) {DAYS} GROUP BY member_id
             UNION ALL
-            SELECT member_id, {", ".join("0, 0, NULL::date" for _ in BY_DAY)}, {cases}, max(last_at)
-              FROM violation
-             WHERE tenant = $1 AND last_at >= $2 AND last_at < $3 AND effect <> 'exempt'
-               AND (code IN ('copied_session', 'impossible_travel') OR resolution = 'false_alarm')
-             GROUP BY member_id
+            SELECT member_id, {", ".join("0" for _ in BY_DAY)}, {counts}, max(last_at) {CASES} GROUP BY member_id
         ), summed AS (
-            SELECT member_id, {sums}, max(last_at) AS last_at FROM parts GROUP BY member_id
+            SELECT member_id, {totals}, max(last_at) AS last_at FROM parts GROUP BY member_id
         ), scored AS (
             SELECT *, {_score()} AS score FROM summed
         ), ranked AS MATERIALIZED (
@@ -151,9 +158,11 @@ def _ranking(key: Key) -> str:
              WHERE score > 0 AND ($4::{kind} IS NULL OR ({key}, member_id) <after> ($4, $5))
              ORDER BY {key} <order>, member_id <order> LIMIT $6
         )
-        SELECT r.*, (SELECT name FROM member WHERE tenant = $1 AND id = r.member_id) AS name,
+        SELECT r.*, d.*, c.*, (SELECT name FROM member WHERE tenant = $1 AND id = r.member_id) AS name,
                (SELECT at FROM sharing_mark WHERE tenant = $1) AS as_of
-          FROM ranked r ORDER BY r.{key} <order>, r.member_id <order>
+          FROM ranked r, LATERAL (SELECT {days} {DAYS} AND member_id = r.member_id) d,
+               LATERAL (SELECT {cases} {CASES} AND member_id = r.member_id) c
+         ORDER BY r.{key} <order>, r.member_id <order>
     """  # noqa: S608 - all parts are constants
 
 

@@ -23,11 +23,12 @@ PAUSE_S: Final = 0.5
 BUSY: Final = "55P03"
 """SQLSTATE lock_not_available (PostgreSQL, appendix A)."""
 
-# Name: its table, its columns. In the order of the lists of operators, by what they are narrowed to.
+# Name: its table, its columns. In the order of the lists of operators, which read them from either end, by what they are
+# narrowed to.
 INDEXES: Final = {
-    "violation_by_code": ("violation", "tenant, code, last_at DESC, id"),
-    "violation_by_cause": ("violation", "tenant, rule_id, last_at DESC, id"),
-    "violation_by_resolution": ("violation", "tenant, resolution, last_at DESC, id"),
+    "violation_by_code": ("violation", "tenant, code, last_at, id"),
+    "violation_by_cause": ("violation", "tenant, rule_id, last_at, id"),
+    "violation_by_resolution": ("violation", "tenant, resolution, last_at, id"),
 }
 
 VALID: Final = text("SELECT coalesce(bool_or(indisvalid), false) FROM pg_index WHERE indexrelid = to_regclass(:name)")

@@ -14,6 +14,8 @@ from accessguard.violations.model import CodeCount, MemberCount, Summary
 MANY: Final = 20_000
 """Cases of a tenant from which on a summary is good for a while: to count so many takes some 50 ms."""
 GOOD_FOR: Final = timedelta(minutes=1)
+SHOWN_FOR: Final = timedelta(minutes=10)
+"""How long it is shown at most, while it is counted anew: whoever asks now and then never waits."""
 MOST_HELD: Final = 1_000
 MOST_CODES: Final = 100
 MOST_MEMBERS: Final = 100
@@ -35,10 +37,11 @@ COUNTED: Final = """
 
 
 class Summaries:
-    """What was counted lately, for tenants with many cases; everybody who asks meanwhile waits for one count.
+    """What was counted lately, for tenants with many cases; those who have to wait, wait for one count together.
 
     A reader whose marks change here has it counted again, and so have all when
-    a case is resolved here; what happens elsewhere shows within GOOD_FOR.
+    a case is resolved here; what happens elsewhere shows soon after
+    GOOD_FOR.
     Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach.
     """
 
@@ -52,12 +55,12 @@ class Summaries:
         """The summary as `reader` sees it."""
         key = (tenant, reader)
         held = self._held.get(key)
-        if held is not None and timedelta(0) <= self._now() - held.as_of < GOOD_FOR:
+        age = SHOWN_FOR if held is None else self._now() - held.as_of
+        if held is not None and timedelta(0) <= age < GOOD_FOR:
             return held
-        counting = self._counting.get(key)
-        if counting is None:
-            counting = self._counting[key] = asyncio.create_task(self._count(key))
-            counting.add_done_callback(partial(self._counted, key))
+        counting = self._started(key)
+        if held is not None and timedelta(0) <= age < SHOWN_FOR:
+            return held
         return await asyncio.shield(counting)
 
     def drop(self, tenant: str, reader: str | None = None) -> None:
@@ -66,9 +69,19 @@ class Summaries:
             self._held.pop(key, None)
             self._counting.pop(key, None)
 
+    def _started(self, key: Key) -> asyncio.Task[Summary]:
+        """The count under way, or a new one."""
+        counting = self._counting.get(key)
+        if counting is None:
+            counting = self._counting[key] = asyncio.create_task(self._count(key))
+            counting.add_done_callback(partial(self._counted, key))
+        return counting
+
     def _counted(self, key: Key, task: asyncio.Task[Summary]) -> None:
         if self._counting.get(key) is task:
             del self._counting[key]
+        if not task.cancelled():
+            task.exception()  # told to whoever waits, if anybody does
 
     async def _count(self, key: Key) -> Summary:
         at, own = self._now(), asyncio.current_task()
@@ -78,7 +91,13 @@ class Summaries:
             if len(self._held) >= MOST_HELD:
                 self._held.pop(next(iter(self._held)))
             self._held[key] = summary
+            asyncio.get_running_loop().call_later(SHOWN_FOR.total_seconds(), self._expire, key, summary)
         return summary
+
+    def _expire(self, key: Key, summary: Summary) -> None:
+        """Members are named in it: it does not outlive them for long."""
+        if self._held.get(key) is summary:
+            del self._held[key]
 
 
 def _summary(rows: list[Row], at: datetime) -> tuple[Summary, int]:

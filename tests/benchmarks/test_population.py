@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import pytest
 
 from accessguard.app import migrate
+from accessguard.database import Database
 from accessguard.embedded import Embedded
 from accessguard.members.phone import e164
 from benchmarks.inhabitants import COUNTRY, PHONES, member_id
 from benchmarks.ledger import CHUNK, COLUMNS, Population
 from benchmarks.lives import chunk
+from benchmarks.operations import asks
 from benchmarks.settling import now_ms, settle
+from benchmarks.subjects import draw
+from tests.benchmarks.plans import Sent, explaining, plan_of
 from tests.service import Answer, Tenant, items, running
 
 TENANT = "bench"
-MEMBERS = 400
+MEMBERS = 1_500
 LISTS = ("logins", "sessions", "activity", "devices", "related", "violations")
+MOST_READ = 300
+"""Rows of one table that one statement may look at: a few pages, where the smallest of the tables has twice as many."""
+WIDER = {
+    "GET /v1/violations?read=false": 10_000,
+    "GET /v1/violations?read=true": 10_000,
+    "GET /v1/violations/summary": 10_000,
+    "GET /v1/reports/sharing": 10_000,
+}
+"""What has to look at more: cases until a page of unread ones is full, counts and rankings over all members."""
+ELSEWHERE = ("GET /v1/members?", "GET /v1/members ")
 PRESENT_MS = 1_795_330_800_000
 NAME = "population"
 
@@ -118,3 +133,42 @@ async def test_a_generated_member_goes_on_living(school: Tenant):
     assert (checked.status, checked["member_id"]) == (200, member["member_id"])
     assert entered.status == 200, entered.body
     assert entered["decision"] in {"allow", "deny"}
+
+
+async def test_no_list_card_or_report_reads_more_than_its_page(school, populated_url, monkeypatch):
+    """Whatever operators ask is answered from indexes: as planned for the values asked for, and as planned once for all."""
+    asked = {ask.name: ask for subject in await draw(populated_url, TENANT, 6) for ask in asks(subject)}
+    sent: dict[Sent, str] = {}
+    for name, ask in asked.items():
+        if not name.startswith(ELSEWHERE):
+            with monkeypatch.context() as patch:
+                note(patch, sent, name)
+                assert (await school.call("GET", ask.path, role=ask.role)).status == 200, name
+
+    dear = {}
+    for mode in ("force_generic_plan", "force_custom_plan"):
+        async with explaining(populated_url, mode) as connection:
+            for statement, name in sent.items():
+                plan = await plan_of(connection, statement)
+                most = max(plan.read.values(), default=0)
+                if plan.whole or most > WIDER.get(name, MOST_READ):
+                    dear[f"{name}, {mode}"] = (dict(plan.read), plan.whole, " ".join(statement[0].split())[:300])
+
+    assert len(sent) > 40
+    assert dear == {}
+
+
+def note(patch: pytest.MonkeyPatch, sent: dict[Sent, str], name: str) -> None:
+    """Write down what a worker sends to PostgreSQL."""
+    fetch, row = Database.fetch, Database.row
+
+    async def fetched(self: Database, statement: str, *values: object, **more: float) -> Any:
+        sent[statement, values] = name
+        return await fetch(self, statement, *values, **more)
+
+    async def rowed(self: Database, statement: str, *values: object, **more: float) -> Any:
+        sent[statement, values] = name
+        return await row(self, statement, *values, **more)
+
+    patch.setattr(Database, "fetch", fetched)
+    patch.setattr(Database, "row", rowed)

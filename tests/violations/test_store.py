@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from accessguard.violations import marks, summaries
 from tests.service import CHROME, FIREFOX, Answer, Tenant, items
 
 ONE, OTHER = "kim", "lou"
@@ -221,3 +222,40 @@ async def test_two_operators_at_one_instant_keep_both_marks(denied):
     assert {answer.status for answer in marks} == {200}
     assert sum(answer["marked"] for answer in marks) == 2
     assert (await cases(denied))[0]["read_by"] == [ONE, OTHER]
+
+
+async def test_marks_up_to_a_moment_go_on_from_portion_to_portion(denied, monkeypatch):
+    """With more cases than one statement takes, each is marked once, and each mark taken off again."""
+    monkeypatch.setattr(marks, "PORTION", 2)
+    await refuse(denied, "ana", "ben", "cleo", "dan", "eva")
+    newest = (await cases(denied))[0]
+
+    marked = [await mark(denied, up_to=newest["last_at"]) for _ in range(2)]
+    read = [case["read"] for case in await cases(denied)]
+    off = await mark(denied, up_to=newest["last_at"], read=False)
+
+    assert [each["marked"] for each in marked] == [5, 0]
+    assert read == [True] * 5
+    assert off["marked"] == 5
+    assert [case["read"] for case in await cases(denied)] == [False] * 5
+
+
+async def test_a_summary_of_many_cases_is_counted_now_and_then(denied, monkeypatch):
+    """What others do shows later; what this operator marks, and what is resolved, at once."""
+    monkeypatch.setattr(summaries, "MANY", 2)
+    await refuse(denied, "ana", "ben")
+
+    async def unread() -> tuple[int, int]:
+        told = await denied.see("/v1/violations/summary", subject=ONE)
+        return told["unread"], told["open"]
+
+    first = await unread()
+    await refuse(denied, "cleo")
+    held = await unread()
+    await mark(denied, member_id="ana")
+    marked = await unread()
+    (case,) = await cases(denied, "?member_id=ben")
+    await denied.call("PATCH", f"/v1/violations/{case['id']}", {"resolution": "confirmed"}, role="supervisor")
+    resolved = await unread()
+
+    assert (first, held, marked, resolved) == ((2, 2), (2, 2), (2, 3), (2, 2))
