@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from accessguard.api.middleware import boundary
 from accessguard.api.reply import SAFE_HEADERS, reply
-from accessguard.api.wire import Health
 from accessguard.control import Report
 from accessguard.crew import Condition, Hand
 from accessguard.exposition import Scrapes
@@ -30,6 +30,14 @@ RESTARTS: Final = Counter(
 )
 for _reason in ("died", "renewed"):
     RESTARTS.labels(_reason)
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What `api/wire.py` has under this name, which would bring everything else along."""
+
+    status: Literal["ok", "unavailable"]
+    parts: dict[str, str]
+    pending: int = 0
 
 
 class Overseer:

@@ -32,7 +32,7 @@ from accessguard.policies.model import Policy
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.model import Knock, LoginRows, Replay, Snapshot
-from accessguard.sessions.spool import Entry, Kept, Spool, Spooled, began_ms, full
+from accessguard.sessions.spool import Entry, Kept, Place, Spool, Spooled, began_ms, full
 from accessguard.violations.model import QUIET
 
 LOOK_S: Final = 1.0
@@ -70,6 +70,7 @@ class Spooling:
         self._hurry = asyncio.Event()
         self._at_once = AT_ONCE
         self._failures = 0
+        self._held = set[Place]()
         self._trouble = 0.0
         self._back = time.monotonic()
 
@@ -184,10 +185,12 @@ class Spooling:
     async def drain(self) -> int:
         """Write what waits, the oldest first, until nothing does or another worker is at it; how many were written.
 
-        Raises GuardError(UNAVAILABLE) when a store goes away; what is left stays.
+        What belongs to a member whom somebody else holds just now is passed over until the next look, all of it, so
+        that it stays in order and nobody else's waits for it. Raises GuardError(UNAVAILABLE) when a store goes away; what is left stays.
         """
-        total = 0
-        while entries := await self._spool.oldest(self._at_once):
+        total, after = 0, None
+        self._held.clear()
+        while entries := await self._spool.oldest(self._at_once, after=after):
             try:
                 mine = await self._all_written(entries)
             except GuardError:
@@ -196,7 +199,8 @@ class Spooling:
             if not mine:
                 break
             self._at_once, self._failures = min(2 * self._at_once, AT_ONCE), 0
-            total += len(entries)
+            total += sum(not self._is_held(each) for each in entries)
+            after = entries[-1].id
         await self._count()
         return total
 
@@ -254,9 +258,10 @@ class Spooling:
         async with self._db.transaction() as tx:
             if not await tx.value(MINE, LOCK):
                 return False
-            done = [each for each in entries if each.login is not None]
-            await _write_all(tx, [each.login for each in done if each.login is not None])
-        for entry in done:
+            free = [each.login for each in entries if each.login is not None and not self._is_held(each)]
+            held = await _write_all(tx, free)
+        self._held |= held
+        for entry in (each for each in entries if each.login is not None and not self._is_held(each)):
             SPOOLED.labels("drained").inc()
             await self._spool.let_go(entry)
             if entry.login is not None:
@@ -265,6 +270,11 @@ class Spooling:
             if entry.login is None:
                 await self._dead(entry, "unreadable")
         return True
+
+    def _is_held(self, entry: Entry) -> bool:
+        """Whether it is somebody's who was found held since this drain began."""
+        rows = entry.login.rows if entry.login else None
+        return rows is not None and (rows.tenant, rows.member_id or "") in self._held
 
     async def _tell(self, rows: LoginRows) -> None:
         if rows.member_id is None:
@@ -277,20 +287,22 @@ class Spooling:
         )
 
 
-async def _write_all(tx: Database, logins: Sequence[Spooled]) -> None:
-    """Write those within the transaction that are not written already. Raises GuardError(CONFLICT) for what cannot be.
+async def _write_all(tx: Database, logins: Sequence[Spooled]) -> frozenset[Place]:
+    """Write those within the transaction that are not written already, but for members whom somebody else holds: these.
 
-    Members are taken first and in the order of their keys, as everybody else
-    takes them, so that nobody and the drain wait for each other.
+    Members are taken first, and in the order of their keys, as everybody else
+    takes them. Raises GuardError(CONFLICT) for what cannot be written.
     """
     fresh = [each for login in logins if (each := await _fresh(tx, login)) is not None]
     members = {(each.rows.tenant, each.rows.member_id or ""): each.rows.at for each in reversed(fresh)}
     members = {place: at for place, at in sorted(members.items()) if place[1]}
     for (tenant, member_id), at in members.items():
         await MemberStore(tx).ensure(tenant, member_id, at=at)
-    await LoginStore(tx, quiet=QUIET).lock_all(tuple(members))
+    held = frozenset(members) - await LoginStore(tx, quiet=QUIET).lock_free(tuple(members))
     for each in fresh:
-        await _write(tx, each)
+        if (each.rows.tenant, each.rows.member_id or "") not in held:
+            await _write(tx, each)
+    return held
 
 
 async def _fresh(tx: Database, login: Spooled) -> Spooled | None:

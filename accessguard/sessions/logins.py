@@ -88,10 +88,10 @@ KEPT: Final = timedelta(hours=72)
 
 # As strong as whatever changes a member, and no stronger: rows that only refer to it need not wait.
 LOCK: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE"
-LOCK_ALL: Final = """
-    SELECT 1 FROM member m
+LOCK_FREE: Final = """
+    SELECT m.tenant, m.id FROM member m
      WHERE (m.tenant, m.id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-     ORDER BY m.tenant, m.id FOR NO KEY UPDATE OF m
+     ORDER BY m.tenant, m.id FOR NO KEY UPDATE OF m SKIP LOCKED
 """
 
 # Everything that each login leaves behind, or nothing of it: the first step takes the members' rows, in the order of
@@ -276,9 +276,10 @@ class LoginStore:
         """Hold the member's row until the transaction ends."""
         await self._db.row(LOCK, tenant, member_id)
 
-    async def lock_all(self, members: Sequence[tuple[str, str]]) -> None:
-        """Hold the rows of many members (tenant, id) until the transaction ends, taken in the order of their keys."""
-        await self._db.fetch(LOCK_ALL, [tenant for tenant, _ in members], [member_id for _, member_id in members])
+    async def lock_free(self, members: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Hold the rows of those members (tenant, id) whom nobody else holds until the transaction ends; who they are."""
+        rows = await self._db.fetch(LOCK_FREE, [tenant for tenant, _ in members], [each for _, each in members])
+        return frozenset((row["tenant"], row["id"]) for row in rows)
 
 
 def _reading(row: Row) -> Reading:

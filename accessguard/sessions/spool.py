@@ -153,9 +153,10 @@ class Spool:
         """How many were set aside because PostgreSQL will never take them."""
         return int(await self._live.ask("LLEN", DEAD))
 
-    async def oldest(self, most: int) -> Sequence[Entry]:
-        """The ones that have waited longest, the oldest first."""
-        found = await self._live.ask("XRANGE", STREAM, "-", "+", "COUNT", most)
+    async def oldest(self, most: int, *, after: bytes | None = None) -> Sequence[Entry]:
+        """The ones that have waited longest, the oldest first; those behind the entry `after`, where one is named."""
+        since = b"-" if after is None else b"(" + after
+        found = await self._live.ask("XRANGE", STREAM, since, "+", "COUNT", most)
         return [Entry(id=entry_id, raw=fields[1], login=_read(fields[1])) for entry_id, fields in found]
 
     async def let_go(self, entry: Entry, *, dead: bool = False) -> None:

@@ -85,7 +85,7 @@ class Play:
         self._load.start()
         try:
             await self._settled()
-            await self._calm(6.0)
+            await self._calm(6.0 if self._strict else 1.5)
             for number, fault in self._program(playable):
                 if number >= len(playable) and seconds() - began > lasting_s:
                     break
@@ -118,7 +118,7 @@ class Play:
         self._load.raise_if_broken()
 
     async def _scene(self, fault: Fault) -> None:
-        hold_s = self._dice.uniform(*fault.hold_s)
+        hold_s = self._dice.uniform(*fault.hold_s) if self._strict else fault.hold_s[0]
         self.ledger.checked.pop(fault.name, None)
         before = len(self.ledger.breaches)
         self.ledger.phase, at = fault.name, self.ledger.now()
@@ -139,7 +139,7 @@ class Play:
         )
         for each in self.ledger.breaches[before : before + 3]:
             self._say(f"    {each.promise} ({each.at} s, {each.during}): {each.what}")
-        await self._calm(1.5)
+        await self._calm(1.5 if self._strict else 0.5)
 
     async def _settled(self) -> float:
         """Wait until every part is well and nothing waits; how long it took (s)."""

@@ -456,6 +456,33 @@ async def test_an_attempt_that_was_written_before_its_answer_was_lost_is_no_dead
     assert len(lines) == len(answered)
 
 
+async def test_a_member_whom_somebody_holds_holds_up_nobody_else(there, tenant, monkeypatch):
+    """The others' logins are written meanwhile; theirs are afterwards, in the order in which they were answered."""
+    spooling = there.worker.context.spooling
+
+    async def unavailable(*_: Any) -> None:
+        raise GuardError(ErrorCode.UNAVAILABLE, "gone")
+
+    await tenant.login("ana")
+    foreign = await asyncpg.connect(there.stores.database_url)
+    try:
+        async with foreign.transaction():
+            await foreign.execute("SELECT 1 FROM member WHERE tenant = $1 AND id = 'ana' FOR UPDATE", tenant.name)
+            with monkeypatch.context() as patched:
+                patched.setattr(there.worker.context.logins._together, "read", unavailable)
+                kept = [await tenant.login(member) for member in ("ana", "ben", "ana", "cleo")]
+            await until(lambda: spooling.pending == 2)
+            during = [len(list(items(await tenant.see(f"/v1/members/{each}/logins")))) for each in ("ben", "cleo")]
+    finally:
+        await foreign.close()
+    await there.drained()
+
+    lines = list(items(await tenant.see("/v1/members/ana/logins")))
+    assert during == [1, 1]
+    assert [each["id"] for each in lines[:2]] == [kept[2]["attempt_id"], kept[0]["attempt_id"]]
+    assert len(lines) == 3
+
+
 async def test_a_drain_that_crashes_is_begun_again_by_itself(there, tenant, monkeypatch):
     """Nobody has to look after it, whatever it was that failed."""
     spooling = there.worker.context.spooling
