@@ -44,7 +44,7 @@ COLUMNS: Final = """
              WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
                AND NOT EXISTS (SELECT FROM read_mark r
                                 WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
-           n.standing, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
+           n.standing, n.opens_at, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
       FROM member m
      CROSS JOIN LATERAL (
            SELECT coalesce(
@@ -53,7 +53,11 @@ COLUMNS: Final = """
                                WHEN e.status = 'frozen' AND (e.reopens_at IS NULL OR e.reopens_at > $3) THEN 4
                                WHEN e.starts_at > $3 THEN 3
                                ELSE 5 END),
-                      CASE WHEN EXISTS (SELECT FROM enrolment WHERE tenant = $1) THEN 0 ELSE 5 END) AS standing
+                      CASE WHEN EXISTS (SELECT FROM enrolment WHERE tenant = $1) THEN 0 ELSE 5 END) AS standing,
+                  min(greatest(e.starts_at, e.reopens_at)) FILTER (
+                      WHERE e.status <> 'deactivated' AND (e.status <> 'frozen' OR e.reopens_at IS NOT NULL)
+                        AND greatest(e.starts_at, e.reopens_at) > $3
+                        AND (e.ends_at IS NULL OR e.ends_at > greatest(e.starts_at, e.reopens_at))) AS opens_at
              FROM enrolment e WHERE e.tenant = $1 AND e.member_id = m.id) n
       LEFT JOIN LATERAL (
            SELECT v.id, v.session_id, v.code, v.last_at FROM violation v
@@ -206,6 +210,7 @@ def member_of(row: Row) -> Member:
         unread_violations=row["unread"],
         latest_violation=_violation(row),
         created_at=row["created_at"],
+        opens_at=None if row["standing"] == ACTIVE else row["opens_at"],
     )
 
 
