@@ -124,7 +124,7 @@ COUNTED: Final = """
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
 OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
-TELLS: Final = "SELECT EXISTS (SELECT FROM enrolment WHERE tenant = $1)"
+TELLS: Final = "SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1"
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):

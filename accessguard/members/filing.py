@@ -55,31 +55,28 @@ FILE: Final = """
                 WHERE tenant = a.tenant AND id = a.id
                   AND hash_record_extended(ROW(name, email, phone, phone_e164, tags), 0) = a.filed_as
                   FOR NO KEY UPDATE SKIP LOCKED) m
-    ), enrolled AS MATERIALIZED (
-        SELECT e.* FROM held h, LATERAL (SELECT * FROM enrolment WHERE tenant = h.tenant AND member_id = h.id) e
     ), stood AS MATERIALIZED (
-        SELECT tenant, member_id,
-               max(CASE WHEN status = 'deactivated' THEN 2
-                        WHEN ends_at <= $2 THEN 1
-                        WHEN status = 'frozen' AND (reopens_at IS NULL OR reopens_at > $2) THEN 4
-                        WHEN starts_at > $2 THEN 3
-                        ELSE 5 END) AS standing,
-               least(min(starts_at) FILTER (WHERE starts_at > $2), min(ends_at) FILTER (WHERE ends_at > $2),
-                     min(reopens_at) FILTER (WHERE reopens_at > $2)) AS due_at
-          FROM enrolled GROUP BY tenant, member_id
+        SELECT h.*, s.standing, s.due_at
+          FROM held h, LATERAL (
+               SELECT max(CASE WHEN status = 'deactivated' THEN 2
+                               WHEN ends_at <= $2 THEN 1
+                               WHEN status = 'frozen' AND (reopens_at IS NULL OR reopens_at > $2) THEN 4
+                               WHEN starts_at > $2 THEN 3
+                               ELSE 5 END) AS standing,
+                      least(min(starts_at) FILTER (WHERE starts_at > $2), min(ends_at) FILTER (WHERE ends_at > $2),
+                            min(reopens_at) FILTER (WHERE reopens_at > $2)) AS due_at
+                 FROM enrolment WHERE tenant = h.tenant AND member_id = h.id) s
     ), marked AS (
-        UPDATE member m SET filed_as = h.filed_as, standing = s.standing
-          FROM held h LEFT JOIN stood s ON s.tenant = h.tenant AND s.member_id = h.id
-         WHERE m.tenant = h.tenant AND m.id = h.id
+        UPDATE member m SET filed_as = s.filed_as, standing = s.standing FROM stood s WHERE m.tenant = s.tenant AND m.id = s.id
     ), seen AS (
         UPDATE enrolment e SET filed_at = k.updated_at
-          FROM enrolled k
-         WHERE e.tenant = k.tenant AND e.member_id = k.member_id AND e.product_id = k.product_id
-           AND e.updated_at = k.updated_at AND e.filed_at IS DISTINCT FROM k.updated_at
+          FROM held h, LATERAL (
+               SELECT * FROM enrolment
+                WHERE tenant = h.tenant AND member_id = h.id AND filed_at IS DISTINCT FROM updated_at OFFSET 0) k
+         WHERE e.tenant = k.tenant AND e.member_id = k.member_id AND e.product_id = k.product_id AND e.updated_at = k.updated_at
     ), kept AS (
         INSERT INTO member_search AS k (member_id, tenant, words, tags, due_at)
-        SELECT h.id, h.tenant, h.words, h.tags, s.due_at
-          FROM held h LEFT JOIN stood s ON s.tenant = h.tenant AND s.member_id = h.id
+        SELECT id, tenant, words, tags, due_at FROM stood
             ON CONFLICT (member_id, tenant) DO UPDATE
            SET words = excluded.words, tags = excluded.tags, due_at = excluded.due_at
          WHERE (k.words, k.tags, k.due_at) IS DISTINCT FROM (excluded.words, excluded.tags, excluded.due_at)

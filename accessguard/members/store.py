@@ -53,7 +53,8 @@ COLUMNS: Final = """
                                WHEN e.status = 'frozen' AND (e.reopens_at IS NULL OR e.reopens_at > $3) THEN 4
                                WHEN e.starts_at > $3 THEN 3
                                ELSE 5 END),
-                      CASE WHEN EXISTS (SELECT FROM enrolment WHERE tenant = $1) THEN 0 ELSE 5 END) AS standing,
+                      CASE WHEN (SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1) = 1
+                           THEN 0 ELSE 5 END) AS standing,
                   min(greatest(e.starts_at, e.reopens_at)) FILTER (
                       WHERE e.status <> 'deactivated' AND (e.status <> 'frozen' OR e.reopens_at IS NOT NULL)
                         AND greatest(e.starts_at, e.reopens_at) > $3

@@ -16,7 +16,7 @@ from accessguard.members.filing import Filing
 from accessguard.members.model import MemberFilter, MemberSort
 from tests.service import Service, Tenant
 
-NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 MANY = 12_000
 
@@ -58,7 +58,7 @@ async def town(service: Service) -> Tenant:
     for statement in (MEMBERS, ENROLMENTS, VIOLATIONS):
         await db.fetch(statement, tenant.name, NOW, MANY, timeout_s=60)
     await db.fetch(MARKS, tenant.name, NOW, timeout_s=60)
-    while await Filing(db).catch_up(tenant.name, now=NOW, most=4_000):
+    while await Filing(db).catch_up(tenant.name, now=NOW, most=1_000):
         pass
     await db.fetch("ANALYZE member, member_search, enrolment, violation, read_mark", timeout_s=60)
     return tenant
