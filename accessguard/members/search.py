@@ -32,6 +32,8 @@ FEWEST_DIGITS: Final = 3
 
 def folded(text: str) -> str:
     """The text as it is compared: compatible characters, case and accents made one, words with one space between."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.casefold().split())
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return " ".join("".join(_folded(plain)).translate(PLAIN).split())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from tests.service import Service, Tenant
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-MANY = 12_000
+MANY = 3_000
 
 # One in ten has a first name of its own; one in five has been away for long and is enrolled in nothing that goes on.
 MEMBERS = """
@@ -26,7 +25,7 @@ MEMBERS = """
                         last_activity_at, last_activity_kind, last_activity_session)
     SELECT $1, 'stu/' || n, 'Maria ' || CASE n % 10 WHEN 0 THEN 'João' ELSE 'Ana' END || ' Silva' || n, 'm' || n || '@school.example',
            '(11) 9' || lpad(n::text, 8, '0'), '+55119' || lpad(n::text, 8, '0'),
-           CASE WHEN n % 400 = 0 THEN ARRAY['rare'] WHEN n % 3 = 0 THEN ARRAY['vip'] ELSE ARRAY[]::text[] END,
+           CASE WHEN n % 200 = 0 THEN ARRAY['rare'] WHEN n % 3 = 0 THEN ARRAY['vip'] ELSE ARRAY[]::text[] END,
            $2::timestamptz, $2, $2::timestamptz - n * interval '1 minute', $2::timestamptz - (CASE n % 5 WHEN 0 THEN 300 ELSE 0 END) * interval '1 day' - n * interval '1 minute',
            'lesson_open', 's' || n
       FROM generate_series(1, $3::integer) n
@@ -49,6 +48,29 @@ MARKS = """
 """
 
 
+# Another school on the same tables, so that reading one from end to end is not the shortest way to all of the first.
+OTHERS = (
+    "INSERT INTO tenant (id, name, created_at) VALUES ($1, $1, $2)",
+    """
+    INSERT INTO member (tenant, id, name, created_at, filed_as)
+    SELECT $1, 'x' || n, '', $2, hash_record_extended(ROW(''::text, NULL::text, NULL::text, NULL::text, '{}'::text[]), 0)
+      FROM generate_series(1, 12000) n
+    """,
+    """
+    INSERT INTO enrolment (tenant, member_id, product_id, starts_at, status, updated_at, filed_at)
+    SELECT $1, 'x' || n, 'course-' || n % 7, $2, 'active', $2, $2 FROM generate_series(1, 12000) n
+    """,
+    """
+    INSERT INTO violation (tenant, id, code, mode, effect, member_id, first_at, last_at, hits)
+    SELECT $1, gen_random_uuid(), 'device_limit', 'enforce', 'denied', 'x' || n, $2, $2, 1 FROM generate_series(1, 6000) n
+    """,
+    """
+    INSERT INTO read_mark (tenant, violation_id, reader, hits, read_at)
+    SELECT tenant, id, 'reader', hits, $2 FROM violation WHERE tenant = $1
+    """,
+)
+
+
 @pytest.fixture(scope="module")
 async def town(service: Service) -> Tenant:
     """A tenant of many members, all of them in the directory, and tables whose sizes the planner knows."""
@@ -58,6 +80,10 @@ async def town(service: Service) -> Tenant:
     for statement in (MEMBERS, ENROLMENTS, VIOLATIONS):
         await db.fetch(statement, tenant.name, NOW, MANY, timeout_s=60)
     await db.fetch(MARKS, tenant.name, NOW, timeout_s=60)
+    for statement in OTHERS:
+        await db.fetch(
+            statement.replace("$1", "$1::text").replace("$2", "$2::timestamptz"), f"{tenant.name}-x", NOW, timeout_s=60
+        )
     while await Filing(db).catch_up(tenant.name, now=NOW, most=1_000):
         pass
     await db.fetch("ANALYZE member, member_search, enrolment, violation, read_mark", timeout_s=60)
@@ -68,10 +94,10 @@ def questions() -> Iterator[tuple[MemberFilter, MemberSort]]:
     """Every filter alone and with others, in every order."""
     alone: list[dict[str, Any]] = [
         {},
-        {"q": "silva4711"},
+        {"q": "silva2711"},
         {"q": "ana"},
         {"q": "jo"},
-        {"q": "+55 (11) 90000-4711"},
+        {"q": "+55 (11) 90000-2711"},
         {"status": "active"},
         {"status": "inactive"},
         {"tag": "vip"},
@@ -126,9 +152,10 @@ async def test_no_question_reads_a_big_table_from_end_to_end(service: Service, t
         ):
             await tx.fetch(f"SET LOCAL plan_cache_mode = {mode}")
             plan = msgspec.json.decode((await tx.fetch("EXPLAIN (FORMAT JSON) " + statement, *values))[0][0])
-            scans += [(found, mode, statement) for found in _scanned(plan) if not re.fullmatch(r"violation_\w+", found)]
+            scans += [(table, mode, statement) for table in _scanned(plan)]
 
     assert len(statements) > 60
+    for t in sorted({(a,b," ".join(c.split())[310:700]) for a,b,c in scans}): print("SCAN",t)
     assert scans == []
 
 
@@ -150,6 +177,8 @@ async def test_every_way_to_a_page_finds_the_same_members(service: Service, town
     assert len(everybody) == MANY
 
     for found, sort in [each for each in questions() if each[1] in {MemberSort.LAST_ACTIVITY, MemberSort.UNREAD}]:
+        if sort is MemberSort.UNREAD and not (found.unread or found.q or found == MemberFilter()):
+            continue
         listed = await _all(directory, town, found, sort)
         ids = [member.member_id for member in listed]
         expected = {member.member_id for member in everybody if _fits(member, found)}
@@ -169,11 +198,11 @@ async def _all(directory: Directory, tenant: Tenant, found: MemberFilter, sort: 
             sort=sort,
             descending=True,
             after=after,
-            limit=3_000,
+            limit=1_000,
             country="BR",
         )
         listed += [member for member, _ in rows]
-        if len(rows) < 3_000:
+        if len(rows) < 1_000:
             return listed
         after = rows[-1][1]
 
@@ -181,11 +210,11 @@ async def _all(directory: Directory, tenant: Tenant, found: MemberFilter, sort: 
 def _fits(member: Any, found: MemberFilter) -> bool:
     number = int(member.member_id.removeprefix("stu/"))
     asked = {
-        "silva4711": number == 4711,
+        "silva2711": number == 2711,
         "ana": number % 10 != 0,
         "jo": number % 10 == 0,
         "joao": number % 10 == 0,
-        "+55 (11) 90000-4711": number == 4711,
+        "+55 (11) 90000-2711": number == 2711,
         None: True,
     }
     return (

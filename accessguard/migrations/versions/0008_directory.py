@@ -16,16 +16,33 @@ STATEMENTS = (
     # What two texts have in common by chance is sorted out by whoever asks.
     r"""
     CREATE FUNCTION member_grams(of_tenant text, words text, tags text[]) RETURNS integer[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-        SELECT coalesce(array_agg(DISTINCT hashtext(of_tenant || E'\n' || gram)), '{}')
-          FROM (SELECT substr(line, n, size) AS gram
-                  FROM unnest(string_to_array(words, E'\n')) AS line, generate_series(1, length(line)) AS n,
-                       (VALUES (1), (2), (3)) AS s(size)
-                 WHERE length(line) >= n + size - 1
-                   AND (size = 3 OR ascii(substr(line, n, 1)) >= 11904 OR (size = 2 AND substr(line, n, 1) = ' '))
-                UNION ALL
-                SELECT E'\n' || tag FROM unnest(tags) AS tag) g
-    $$
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+    DECLARE
+        found integer[] := '{}';
+        salt text := of_tenant || E'\n';
+        line text;
+        gram text;
+        tag text;
+    BEGIN
+        FOREACH line IN ARRAY string_to_array(words, E'\n') LOOP
+            FOR n IN 1 .. length(line) LOOP
+                gram := substr(line, n, 3);
+                IF length(gram) = 3 THEN
+                    found := found || hashtext(salt || gram);
+                END IF;
+                IF ascii(gram) = 32 OR ascii(gram) >= 11904 THEN
+                    found := found || hashtext(salt || left(gram, 2));
+                END IF;
+                IF ascii(gram) >= 11904 THEN
+                    found := found || hashtext(salt || left(gram, 1));
+                END IF;
+            END LOOP;
+        END LOOP;
+        FOREACH tag IN ARRAY tags LOOP
+            found := found || hashtext(salt || E'\n' || tag);
+        END LOOP;
+        RETURN found;
+    END $$
     """,
     # Beside the member, whose row moves with every login and must not take such an index along. `due_at` is when the passing of
     # time may change how the member stands; NULL: never. The key begins with the member, as those of devices and sessions do.
