@@ -60,6 +60,7 @@ from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
+from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
@@ -190,7 +191,8 @@ class Parts:
             ),
             sessions=sessions,
             history=HistoryStore(lists),
-            members=MemberStore(db, lists),
+            members=MemberStore(db),
+            directory=Directory(db, lists),
             related=RelatedStore(lists),
             sharing=SharingStore(lists),
             enrolments=EnrolmentStore(db),

@@ -30,6 +30,7 @@ from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
+from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
@@ -61,6 +62,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sessions: SessionStore
     history: HistoryStore
     members: MemberStore
+    directory: Directory
     related: RelatedStore
     sharing: SharingStore
     enrolments: EnrolmentStore

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.idempotency import new_id
+from accessguard.api.paging import page
 from accessguard.api.read import body, path_text, query
 from accessguard.api.reply import nothing, reply
-from accessguard.api.wire import DeleteQuery, EnrolmentRequest, PassRequest
+from accessguard.api.wire import DeleteQuery, EnrolmentRequest, EnrolmentsQuery, PassRequest
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
-from accessguard.members.model import Enrolment, Pass
+from accessguard.members.model import Enrolment, EnrolmentLine, Pass
 
 
 async def enrol(request: web.Request) -> web.Response:
@@ -22,6 +26,24 @@ async def enrol(request: web.Request) -> web.Response:
     enrolment = Enrolment(product_id=path_text(request, "product_id"), updated_at=from_ms(ctx.now_ms()), **said)
     member_id = path_text(request, "member_id")
     return reply(await ctx.grants.enrol(who.tenant, who.actor, member_id, enrolment, reason=asked.reason))
+
+
+async def enrolments(request: web.Request) -> web.StreamResponse:
+    """List the enrolments of a member as they stand now, withdrawn ones too, each with its history.
+
+    Who enrolled, deactivated, froze and reactivated, when and why.
+    """
+    asked = query(request, EnrolmentsQuery)
+    ctx, tenant, member_id = context(request), asking(request).tenant, path_text(request, "member_id")
+    if not await ctx.members.exists(tenant, member_id):
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
+
+    async def fetch(after: tuple[str, ...] | None, limit: int) -> Sequence[tuple[EnrolmentLine, tuple[str, ...]]]:
+        now, place = from_ms(ctx.now_ms()), after[0] if after else None
+        rows = await ctx.enrolments.lines(tenant, member_id, now=now, after=place, limit=limit)
+        return [(row, (row.product_id,)) for row in rows]
+
+    return await page(request, asked, EnrolmentLine, tuple[str, ...], fetch)
 
 
 async def withdraw(request: web.Request) -> web.Response:

@@ -60,10 +60,11 @@ async def listed(request: web.Request) -> web.StreamResponse:
     await ctx.activity.flush()
     await ctx.folds.flush()
     found = MemberFilter(**{name: getattr(asked, name) for name in MemberFilter.__struct_fields__})
+    country = await _country(request)
     descending = (asked.order or ("asc" if asked.sort is MemberSort.NAME else "desc")) == "desc"
 
     async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[Member, tuple[str, str]]]:
-        rows = await ctx.members.listed(
+        rows = await ctx.directory.listed(
             who.tenant,
             found,
             reader=who.caller.subject,
@@ -72,6 +73,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
             descending=descending,
             after=after,
             limit=limit,
+            country=country,
         )
         return [(_as_seen(member, who.caller.role), place) for member, place in rows]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -9,13 +10,16 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
-from accessguard.api.reply import CSV, SAFE_HEADERS, as_row, csv_header, csv_lines, reply
+from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, reply
 from accessguard.errors import ErrorCode, GuardError
 
 Item = TypeVar("Item", bound=msgspec.Struct)
 Place = TypeVar("Place")
 
-CSV_PAGE: Final = 500
+CSV_PAGE: Final = 1_000
+"""Rows that are read at once for a file; all that is held in memory of it."""
+CSV_SLICE: Final = 100
+"""Rows that are written at once: about 2 ms."""
 
 
 async def page(
@@ -55,16 +59,32 @@ async def _stream(
     kind: type[Item],
     fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
 ) -> web.StreamResponse:
+    """Every row, a portion at a time: the next one is read when the caller has taken this one.
+
+    What goes wrong in the middle cuts the connection, so that nobody takes a part for the whole.
+    """
     columns = kind.__struct_fields__
     rows = await fetch(None, CSV_PAGE)
     response = web.StreamResponse(headers={"Content-Type": f"{CSV}; charset=utf-8", **SAFE_HEADERS})
     await response.prepare(request)
     await response.write(csv_header(columns))
-    while rows:
-        await response.write(csv_lines([as_row(item) for item, _ in rows], columns))
-        rows = await fetch(rows[-1][1], CSV_PAGE) if len(rows) == CSV_PAGE else ()
+    try:
+        while rows:
+            await _write(response, rows)
+            rows = await fetch(rows[-1][1], CSV_PAGE) if len(rows) == CSV_PAGE else ()
+    except GuardError:
+        if request.transport is not None:
+            request.transport.abort()
+        return response
     await response.write_eof()
     return response
+
+
+async def _write(response: web.StreamResponse, rows: Sequence[tuple[Item, Place]]) -> None:
+    """A portion in slices: between two of them whoever else is served by this worker has its turn."""
+    for start in range(0, len(rows), CSV_SLICE):
+        await response.write(csv_lines(item for item, _ in rows[start : start + CSV_SLICE]))
+        await asyncio.sleep(0)
 
 
 def _parts(place: Any) -> Sequence[Any]:

@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import astuple
 from multidict import CIMultiDict
 
 from accessguard.errors import ErrorCode, GuardError, Problem
@@ -126,12 +128,10 @@ def problem_body(code: ErrorCode, detail: str, errors: Iterable[Problem] = ()) -
     return msgspec.json.encode(document)
 
 
-def csv_lines(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
-    """Rows as CSV (RFC 4180) without a header; what is nested is written as JSON."""
+def csv_lines(items: Iterable[msgspec.Struct]) -> bytes:
+    """Items of a list as CSV (RFC 4180) without a header; what is nested is written as JSON."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    for row in rows:
-        writer.writerow([_cell(row.get(column)) for column in columns])
+    csv.writer(buffer).writerows([_cell(value) for value in astuple(item)] for item in items)
     return buffer.getvalue().encode()
 
 
@@ -142,19 +142,20 @@ def csv_header(columns: Iterable[str]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def as_row(item: msgspec.Struct) -> dict[str, Any]:
-    """An item of a list as plain values, times written out."""
-    row: dict[str, Any] = _written(msgspec.to_builtins(item, builtin_types=(datetime,)))
-    return row
-
-
 def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (dict, list, bool)):
-        return msgspec.json.encode(value).decode()
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(FORMULA) else text
+    match value:
+        case None:
+            return ""
+        case str():
+            return f"'{value}" if value.startswith(FORMULA) else str(value)
+        case datetime():
+            return time_text(value)
+        case bool():
+            return "true" if value else "false"
+        case int() | float() | UUID() | date():
+            return str(value)
+        case _:
+            return encode(value).decode()
 
 
 def _written(value: Any) -> Any:

@@ -146,6 +146,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
         body_required=False,
     ),
+    _list(
+        MEMBER + "/enrolments",
+        grants.enrolments,
+        PLATFORM | ATTENDANTS,
+        wire.EnrolmentsQuery,
+        wire.EnrolmentsPage,
+        errors=(404,),
+    ),
     _send(f"PUT {ENROLMENT}", grants.enrol, PLATFORM, wire.EnrolmentRequest, Enrolment),
     Route(
         method="DELETE",

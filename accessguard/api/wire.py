@@ -24,7 +24,7 @@ from accessguard.guard.model import (
     TraceStep,
     Verdict,
 )
-from accessguard.members.model import Member, MemberSort, PassKind
+from accessguard.members.model import EnrolmentLine, Member, MemberSort, PassKind
 from accessguard.members.related import Related
 from accessguard.members.sharing import Suspicion
 from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
@@ -213,6 +213,10 @@ class ListQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class RelatedQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paging of a list that has one order, the strongest first."""
+
+
+class EnrolmentsQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paging of a list that has one order, by product."""
 
 
 class ViolationsQuery(
@@ -409,6 +413,13 @@ class RelatedPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of related members, the strongest first."""
 
     items: tuple[Related, ...]
+    next_cursor: str | None
+
+
+class EnrolmentsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a member's enrolments, by product."""
+
+    items: tuple[EnrolmentLine, ...]
     next_cursor: str | None
 
 

@@ -39,6 +39,7 @@ from accessguard.guard.visit import Visit, beside
 from accessguard.members.store import MemberStore
 from accessguard.metrics import DECISIONS, DEGRADED, LOGIN_RETRIES, LOGIN_SECONDS, VIOLATIONS
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.hosts import serves
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Action
 from accessguard.rules.needs import STORED
@@ -148,6 +149,9 @@ class Logins:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
         if said.member_id is None and said.outcome is LoginOutcome.SUCCESS:
             problem = Problem(pointer="/member_id", detail="a successful login is somebody's")
+            raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
+        if not serves(policy.settings.hosts, said.host):
+            problem = Problem(pointer="/host", detail="is none of this school's hosts, or not in use")
             raise GuardError(ErrorCode.INVALID, "The login was refused.", problem)
         asked = self.asked(policy, said, from_ms(now_ms), browser=await self._browser(said))
         try:

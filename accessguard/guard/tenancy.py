@@ -19,6 +19,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
 from accessguard.policies.contradictions import Contradiction, contradicted
+from accessguard.policies.hosts import host_problems
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.retention import retention_problems, window_problems
 from accessguard.policies.store import PolicyStore
@@ -125,6 +126,7 @@ class Tenancy:
         """Replace the tenant's settings."""
         _check_cookie(settings.cookie)
         _check_messages(settings)
+        _refuse("The settings were refused.", host_problems(settings.hosts))
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await store.hold(tenant)

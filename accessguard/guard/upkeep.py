@@ -25,6 +25,7 @@ from accessguard.errors import GuardError
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.store import JobStore
+from accessguard.members.filing import Filing
 from accessguard.metrics import UPKEEP_DONE, UPKEEP_ROWS, UPKEEP_RUNS, UPKEEP_SECONDS
 from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
@@ -33,6 +34,8 @@ from accessguard.sessions.store import MONTHS_AHEAD, PARTITIONED, UPKEEP_LOCK, S
 
 MOST: Final = 1_000
 """Rows of one step: some 20 ms, during which they are locked."""
+FILED: Final = 200
+"""Members taken into the directory in one step, which hold their rows for about as long."""
 PAUSE_S: Final = 0.05
 AGAIN_S: Final = 5.0
 """How soon a worker looks again when another is at it, or when a run came to nothing."""
@@ -65,6 +68,7 @@ class Job(StrEnum):
     CHALLENGES = "challenges"
     JOBS = "jobs"
     NETWORKS = "networks"
+    DIRECTORY = "directory"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +182,7 @@ class Upkeep:
             Chore(job=Job.JOBS, every=hourly, step=_jobs),
             Chore(job=Job.CHALLENGES, every=daily, step=_challenges),
             Chore(job=Job.NETWORKS, every=daily, step=_networks),
+            Chore(job=Job.DIRECTORY, every=timedelta(seconds=15), step=_directory, most=FILED),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -199,6 +204,10 @@ async def _jobs(tx: Database, now: datetime) -> int:
 
 async def _challenges(tx: Database, now: datetime) -> int:
     return await ChallengeStore(tx).expire(now, MOST, default_days=DEFAULT.violations_days)
+
+
+async def _directory(tx: Database, now: datetime) -> int:
+    return await Filing(tx).catch_up(None, now=now, most=FILED)
 
 
 async def _networks(tx: Database, now: datetime) -> int:

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
-from accessguard.members.model import Enrolment, EnrolmentChange
+from accessguard.members.model import Enrolment, EnrolmentChange, EnrolmentLine, line
 from accessguard.rules.model import EnrolmentStatus
 
 MOST_SHOWN: Final = 200
@@ -57,6 +57,21 @@ OF_MEMBER: Final = """
 
 CHANGES: Final = """
     SELECT * FROM enrolment_change WHERE tenant = $1 AND member_id = $2 ORDER BY at DESC, id DESC LIMIT $3
+"""
+
+# The products of a member, withdrawn ones too, each with its last 100 changes.
+LINES: Final = """
+    SELECT e.product_id IS NOT NULL AS there, e.starts_at, e.ends_at, e.purchased_at, e.status, e.reopens_at, e.updated_at, p.product_id,
+           (SELECT coalesce(jsonb_agg(c ORDER BY c.at DESC, c.id DESC), '[]')
+              FROM (SELECT product_id, id, at, actor, reason, before, after FROM enrolment_change
+                     WHERE tenant = $1 AND member_id = $2 AND product_id = p.product_id
+                     ORDER BY at DESC, id DESC LIMIT 100) c) AS changes
+      FROM (SELECT product_id FROM enrolment WHERE tenant = $1 AND member_id = $2
+             UNION
+            SELECT product_id FROM enrolment_change WHERE tenant = $1 AND member_id = $2) p
+      LEFT JOIN enrolment e ON e.tenant = $1 AND e.member_id = $2 AND e.product_id = p.product_id
+     WHERE $3::text IS NULL OR p.product_id > $3
+     ORDER BY p.product_id LIMIT $4
 """
 
 
@@ -124,6 +139,22 @@ class EnrolmentStore:
             )
             for row in await self._db.fetch(CHANGES, tenant, member_id, MOST_SHOWN)
         ]
+
+    async def lines(
+        self, tenant: str, member_id: str, *, now: datetime, after: str | None, limit: int
+    ) -> Sequence[EnrolmentLine]:
+        """One page of a member's enrolments by product, withdrawn ones too, as they stand at `now`, with their history."""
+        return [_line(row, now) for row in await self._db.fetch(LINES, tenant, member_id, after, limit)]
+
+
+def _line(row: Row, now: datetime) -> EnrolmentLine:
+    changes = msgspec.json.decode(row["changes"], type=tuple[EnrolmentChange, ...])
+    if row["there"]:
+        return line(_enrolment(row), changes, withdrawn_at=None, now=now)
+    last = changes[0]
+    if last.before is None:
+        raise LookupError("an enrolment went away that never was")
+    return line(last.before, changes, withdrawn_at=last.at, now=now)
 
 
 def _enrolment(row: Row) -> Enrolment:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from accessguard.rules.model import EnrolmentStatus
+from accessguard.rules.enrolment import opens_at
+from accessguard.rules.model import EnrolmentFact, EnrolmentStatus
 
 
 class MemberSort(StrEnum):
@@ -30,6 +32,17 @@ class Standing(StrEnum):
     NOT_STARTED = "not_started"
     FROZEN = "frozen"
     NEVER_ENROLLED = "never_enrolled"
+
+
+class Turn(StrEnum):
+    """What became of an enrolment by one change of it."""
+
+    ENROLLED = "enrolled"
+    DEACTIVATED = "deactivated"
+    FROZEN = "frozen"
+    REACTIVATED = "reactivated"
+    CHANGED = "changed"
+    WITHDRAWN = "withdrawn"
 
 
 class PassKind(StrEnum):
@@ -58,7 +71,10 @@ class LatestViolation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One student with what a list shows; `unread_violations` are those of the operator who asks."""
+    """One student with what a list shows; `unread_violations` are those of the operator who asks.
+
+    `opens_at` is when an inactive member becomes active by itself; None: not by itself.
+    """
 
     member_id: str
     name: str
@@ -82,6 +98,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     unread_violations: int
     latest_violation: LatestViolation | None
     created_at: datetime
+    opens_at: datetime | None = None
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +125,92 @@ class EnrolmentChange(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
     before: Enrolment | None
     after: Enrolment | None
+
+    @property
+    def turn(self) -> Turn:
+        """What it came to."""
+        if self.after is None:
+            return Turn.WITHDRAWN
+        if self.before is None:
+            return Turn.ENROLLED
+        return TURNS[self.after.status] if self.before.status is not self.after.status else Turn.CHANGED
+
+
+TURNS: Final = {
+    EnrolmentStatus.ACTIVE: Turn.REACTIVATED,
+    EnrolmentStatus.DEACTIVATED: Turn.DEACTIVATED,
+    EnrolmentStatus.FROZEN: Turn.FROZEN,
+}
+
+
+class EnrolmentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of an enrolment's history: what was done, when, by whom and why; how it was before and after."""
+
+    change: Turn
+    at: datetime
+    actor: str
+    reason: str | None
+    before: Enrolment | None
+    after: Enrolment | None
+
+
+class EnrolmentLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One enrolment as it stands now, with its history, the newest first (the last 100 changes).
+
+    `standing` says why it gives no access; None: it does, or was withdrawn.
+    `opens_at` is when it does again by itself. One that was withdrawn says
+    what it was until `withdrawn_at`.
+    """
+
+    product_id: str
+    active: bool
+    standing: Standing | None
+    opens_at: datetime | None
+    starts_at: datetime
+    ends_at: datetime | None
+    purchased_at: datetime | None
+    status: EnrolmentStatus
+    reopens_at: datetime | None
+    updated_at: datetime
+    withdrawn_at: datetime | None
+    history: tuple[EnrolmentEvent, ...]
+
+
+def line(
+    enrolment: Enrolment, changes: Sequence[EnrolmentChange], *, withdrawn_at: datetime | None, now: datetime
+) -> EnrolmentLine:
+    """An enrolment at `now`, with its changes, the newest first."""
+    why = None if withdrawn_at else standing(enrolment, now)
+    fact = EnrolmentFact(
+        product_id=enrolment.product_id,
+        starts_at=enrolment.starts_at,
+        ends_at=enrolment.ends_at,
+        status=enrolment.status,
+        reopens_at=enrolment.reopens_at,
+    )
+    return EnrolmentLine(
+        active=why is None and withdrawn_at is None,
+        standing=why,
+        opens_at=opens_at(fact, now) if why else None,
+        withdrawn_at=withdrawn_at,
+        history=tuple(EnrolmentEvent(change=each.turn, **_event(each)) for each in changes),
+        **{name: getattr(enrolment, name) for name in Enrolment.__struct_fields__},
+    )
+
+
+def _event(change: EnrolmentChange) -> dict[str, Any]:
+    return {name: getattr(change, name) for name in EnrolmentChange.__struct_fields__ if name != "product_id"}
+
+
+def standing(enrolment: Enrolment, now: datetime) -> Standing | None:
+    """Why an enrolment gives no access at `now`; None when it does."""
+    if enrolment.status is EnrolmentStatus.DEACTIVATED:
+        return Standing.DEACTIVATED
+    if enrolment.ends_at is not None and enrolment.ends_at <= now:
+        return Standing.EXPIRED
+    if enrolment.status is EnrolmentStatus.FROZEN and (enrolment.reopens_at is None or enrolment.reopens_at > now):
+        return Standing.FROZEN
+    return Standing.NOT_STARTED if enrolment.starts_at > now else None
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):

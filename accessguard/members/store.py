@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from accessguard.database import Database, Row
-from accessguard.errors import ErrorCode, GuardError
-from accessguard.members.model import LastActivity, LatestViolation, Member, MemberFilter, MemberSort, Profile, Standing
+from accessguard.members.model import LastActivity, LatestViolation, Member, Profile, Standing
 from accessguard.members.phone import e164
 
 ENSURE: Final = """
@@ -46,7 +44,7 @@ COLUMNS: Final = """
              WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
                AND NOT EXISTS (SELECT FROM read_mark r
                                 WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
-           n.standing, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
+           n.standing, n.opens_at, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
       FROM member m
      CROSS JOIN LATERAL (
            SELECT coalesce(
@@ -55,7 +53,12 @@ COLUMNS: Final = """
                                WHEN e.status = 'frozen' AND (e.reopens_at IS NULL OR e.reopens_at > $3) THEN 4
                                WHEN e.starts_at > $3 THEN 3
                                ELSE 5 END),
-                      CASE WHEN EXISTS (SELECT FROM enrolment WHERE tenant = $1) THEN 0 ELSE 5 END) AS standing
+                      CASE WHEN (SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1) = 1
+                           THEN 0 ELSE 5 END) AS standing,
+                  min(greatest(e.starts_at, e.reopens_at)) FILTER (
+                      WHERE e.status <> 'deactivated' AND (e.status <> 'frozen' OR e.reopens_at IS NOT NULL)
+                        AND greatest(e.starts_at, e.reopens_at) > $3
+                        AND (e.ends_at IS NULL OR e.ends_at > greatest(e.starts_at, e.reopens_at))) AS opens_at
              FROM enrolment e WHERE e.tenant = $1 AND e.member_id = m.id) n
       LEFT JOIN LATERAL (
            SELECT v.id, v.session_id, v.code, v.last_at FROM violation v
@@ -66,25 +69,6 @@ COLUMNS: Final = """
 
 ONE: Final = COLUMNS + " AND m.id = $4"
 
-# `<columns>`, `<key>`, `<type>`, `<after>` and `<order>` are filled in below, from constants alone.
-LISTED: Final = """
-    WITH listed AS (<columns>
-       AND ($4::text IS NULL OR m.id = $4 OR m.id ILIKE $5 OR m.name ILIKE $5 OR m.email ILIKE $5 OR m.phone ILIKE $5
-            OR EXISTS (SELECT FROM member_alias a WHERE a.tenant = $1 AND a.member_id = m.id AND a.email ILIKE $5))
-       AND ($6::text IS NULL OR $6 = ANY(m.tags))
-       AND (NOT $7::boolean OR EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
-                                 AND NOT EXISTS (SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id
-                                                    AND r.reader = $2 AND r.hits >= v.hits)))
-       AND (NOT $8::boolean OR EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id
-                                         AND v.effect IN ('denied', 'evicted')))
-       AND ($9::text IS NULL OR ($9 = 'active') = (n.standing = 5))
-       AND ($10::text IS NULL OR EXISTS (SELECT FROM enrolment e WHERE e.tenant = $1 AND e.member_id = m.id AND e.product_id = $10))
-    )
-    SELECT *, <key>::text AS sort_key FROM listed
-     WHERE $11::text IS NULL OR (<key>, id) <after> ($11::<type>, $12)
-     ORDER BY <key> <order>, id <order> LIMIT $13
-"""
-
 ACTIVE: Final = 5
 STANDINGS: Final = {
     0: Standing.NEVER_ENROLLED,
@@ -93,28 +77,6 @@ STANDINGS: Final = {
     3: Standing.NOT_STARTED,
     4: Standing.FROZEN,
 }
-
-KEYS: Final = {
-    MemberSort.LAST_ACTIVITY: ("coalesce(last_activity_at, '-infinity'::timestamptz)", "timestamptz"),
-    MemberSort.FIRST_ACCESS: ("coalesce(first_access_at, '-infinity'::timestamptz)", "timestamptz"),
-    MemberSort.LAST_ACCESS: ("coalesce(last_access_at, '-infinity'::timestamptz)", "timestamptz"),
-    MemberSort.NAME: ("name", "text"),
-    MemberSort.UNREAD: ("unread", "bigint"),
-}
-
-
-def _listing(sort: MemberSort, *, descending: bool) -> str:
-    key, kind = KEYS[sort]
-    after, order = ("<", "DESC") if descending else (">", "ASC")
-    words = {"<columns>": COLUMNS, "<key>": key, "<type>": kind, "<after>": after, "<order>": order}
-    statement = LISTED
-    for word, text in words.items():
-        statement = statement.replace(word, text)
-    return statement
-
-
-# Put together once, from constants alone, for each sort and direction.
-LISTINGS: Final = {(sort, down): _listing(sort, descending=down) for sort in MemberSort for down in (False, True)}
 
 FOR_UPDATE: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2 FOR UPDATE"
 
@@ -148,11 +110,10 @@ READ_PHONES: Final = """
 
 
 class MemberStore:
-    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
-    def __init__(self, db: Database, lists: Database | None = None) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._lists = lists or db
 
     async def ensure(self, tenant: str, member_id: str, *, at: datetime) -> None:
         """Make the member if it is not there."""
@@ -179,7 +140,7 @@ class MemberStore:
     async def one(self, tenant: str, member_id: str, *, reader: str, now: datetime) -> Member | None:
         """A member as `reader` sees it; None when unknown."""
         row = await self._db.row(ONE, tenant, reader, now, member_id)
-        return None if row is None else _member(row)
+        return None if row is None else member_of(row)
 
     async def exists(self, tenant: str, member_id: str) -> bool:
         """Whether the tenant has this member."""
@@ -224,54 +185,9 @@ class MemberStore:
             list(m.tags),
         )
 
-    async def listed(
-        self,
-        tenant: str,
-        asked: MemberFilter,
-        *,
-        reader: str,
-        now: datetime,
-        sort: MemberSort,
-        descending: bool,
-        after: tuple[str, str] | None,
-        limit: int,
-    ) -> Sequence[tuple[Member, tuple[str, str]]]:
-        """One page of members, each with the place (sort key, id) to go on after."""
-        rows = await self._lists.fetch(
-            LISTINGS[sort, descending],
-            tenant,
-            reader,
-            now,
-            asked.q,
-            None if asked.q is None else f"%{_escaped(asked.q)}%",
-            asked.tag,
-            asked.unread,
-            asked.restricted,
-            asked.status,
-            asked.product_id,
-            *((_checked(sort, after[0]), after[1]) if after else (None, None)),
-            limit,
-        )
-        return [(_member(row), (row["sort_key"], row["id"])) for row in rows]
 
-
-def _checked(sort: MemberSort, key: str) -> str:
-    """The key of a place in a list, if that sort can have it; PostgreSQL need not look at it where there are no rows."""
-    try:
-        if sort is MemberSort.UNREAD:
-            int(key).to_bytes(8, signed=True)
-        elif sort is not MemberSort.NAME and key != "-infinity":
-            datetime.fromisoformat(key)
-    except (ValueError, OverflowError):
-        raise GuardError(ErrorCode.INVALID, "There is no such place in this list.") from None
-    return key
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _member(row: Row) -> Member:
+def member_of(row: Row) -> Member:
+    """A member from a row of COLUMNS."""
     return Member(
         member_id=row["id"],
         name=row["name"],
@@ -295,6 +211,7 @@ def _member(row: Row) -> Member:
         unread_violations=row["unread"],
         latest_violation=_violation(row),
         created_at=row["created_at"],
+        opens_at=None if row["standing"] == ACTIVE else row["opens_at"],
     )
 
 

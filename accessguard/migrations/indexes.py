@@ -31,6 +31,15 @@ INDEXES: Final = {
     "read_mark_by_reader": "read_mark (tenant, reader, violation_id) INCLUDE (hits)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
+    # Who waits to be taken into the directory, and the directory by status; see members/filing.py.
+    "member_unfiled": (
+        "member (tenant, id)"
+        " WHERE filed_as IS DISTINCT FROM hash_record_extended(ROW(name, email, phone, phone_e164, tags), 0)"
+    ),
+    "enrolment_unfiled": "enrolment (tenant, member_id) WHERE filed_at IS DISTINCT FROM updated_at",
+    "member_by_standing": (
+        "member ((tenant || ''), (coalesce(standing, 0) = 5), (coalesce(last_activity_at, '-infinity'::timestamptz)), id)"
+    ),
 }
 
 TRY_LOCK: Final = text("SELECT pg_try_advisory_lock(:number)")

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from accessguard.policies.hosts import Host
 from accessguard.policies.params import (
     ACTIONS,
     BEAT_S,
@@ -178,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     messages: dict[Code, dict[Language, Wording]] = msgspec.field(default_factory=dict)
     passes_per_month: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
     copies: Literal["log", "off"] = "log"
+    hosts: Annotated[tuple[Host, ...], msgspec.Meta(max_length=50)] = ()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
+from accessguard.policies.hosts import Host
 from accessguard.policies.model import Language, Policy, RuleBody, RuleRecord, Settings, Wording, policy
 from accessguard.rules.model import Code
 
@@ -229,6 +230,8 @@ def settings_of(stored: msgspec.Raw) -> Settings:
         kept["languages"] = [each for each in kept["languages"] if each in LANGUAGES]
     if "messages" in kept:
         kept["messages"] = {code: _spoken(texts) for code, texts in kept["messages"].items() if code in CODES}
+    if "hosts" in kept:
+        kept["hosts"] = [_known(each, Host) for each in kept["hosts"]]
     return msgspec.convert(kept, Settings)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
+from aiohttp import ClientError
 
+from accessguard.errors import ErrorCode, GuardError
 from tests.service import FIREFOX, Answer, Tenant
 
 CSV = {"Accept": "text/csv"}
@@ -30,6 +33,7 @@ async def table(tenant: Tenant, path: str, role: str = "supervisor") -> tuple[An
         ("/v1/members/ana/activity", "supervisor"),
         ("/v1/members/ana/devices", "supervisor"),
         ("/v1/members/ana/violations", "supervisor"),
+        ("/v1/members/ana/enrolments", "supervisor"),
         ("/v1/violations", "supervisor"),
         ("/v1/audit", "administrator"),
         ("/v1/tenants", "root"),
@@ -40,6 +44,7 @@ async def test_every_list_is_given_as_csv_too(tenant: Tenant, path, role):
     login = await tenant.login()
     await tenant.login(user_agent=FIREFOX)
     await tenant.check(login, activity="lesson_open")
+    await tenant.call("PUT", "/v1/members/ana/enrolments/p", {"starts_at": "2026-01-01T00:00:00Z", "reason": "=1+1"})
     await tenant.call("PATCH", "/v1/members/ana", {"tags": ["vip"]}, role="supervisor")
     await tenant.rule("ip_deny", networks=["203.0.113.0/24"])
     await tenant.check(login)
@@ -147,3 +152,32 @@ async def test_what_is_refused_is_refused_as_ever(tenant: Tenant):
 
     assert [answer.status for answer in answers] == [403, 400, 404]
     assert {answer.headers["Content-Type"].partition(";")[0] for answer in answers} == {"application/problem+json"}
+
+
+async def test_a_file_that_cannot_be_finished_is_cut_off(tenant: Tenant):
+    """Its reader is told that it is broken, instead of taking a part for the whole."""
+    from tests.build import NOW
+
+    await tenant.login()
+    statement = """
+        INSERT INTO member (tenant, id, created_at) SELECT $1, 'm' || n, $2 FROM generate_series(1, 1500) n
+    """
+    context = tenant.service.context
+    await context.members._db.fetch(statement, tenant.name, NOW)
+    listed, portions = context.directory.listed, 0
+
+    async def failing(*args: Any, **more: Any) -> Any:
+        nonlocal portions
+        portions += 1
+        if portions > 1:
+            raise GuardError(ErrorCode.UNAVAILABLE, "out")
+        return await listed(*args, **more)
+
+    context.directory.listed = failing  # type: ignore[method-assign]
+    try:
+        with pytest.raises(ClientError):
+            await tenant.call("GET", "/v1/members", role="supervisor", headers=CSV)
+    finally:
+        context.directory.listed = listed  # type: ignore[method-assign]
+
+    assert portions == 2

@@ -169,3 +169,59 @@ async def test_enrolments_of_another_tenant_are_nobody_s(service):
     assert gone.status == 404
     assert (await other.see("/v1/members/ana"))["enrolments"] == []
     assert await standing(other) == ("active", None)
+
+
+async def test_the_history_of_enrolments_says_who_did_what_when_and_why(tenant: Tenant):
+    """Deactivation, reactivation, freezing, withdrawal; each product as it stands now."""
+    course = {"product": "a/1%", "starts_at": "2026-01-01T00:00:00Z", "purchased_at": "2025-12-24T00:00:00Z"}
+    path = "/v1/members/ana/enrolments"
+    for reason, fields in (
+        ("bought", {}),
+        ("chargeback", {"status": "deactivated"}),
+        ("settled", {"status": "active"}),
+        ("exam", {"status": "frozen", "reopens_at": time(3)}),
+    ):
+        sent = {name: value for name, value in (course | fields).items() if name != "product"} | {"reason": reason}
+        await tenant.call("PUT", f"{path}/a%2F1%25", sent)
+    await enrol(tenant, "b", starts_at=time(2))
+    await tenant.call("DELETE", f"{path}/b?reason=refund")
+
+    first, second = items(await tenant.see(path))
+    page = await tenant.see(f"{path}?limit=1")
+    (last,) = items(await tenant.see(f"{path}?limit=1&cursor={page['next_cursor']}"))
+    card = await tenant.see("/v1/members/ana")
+
+    told = [(each["change"], each["reason"]) for each in first["history"]]
+    assert told == [
+        ("frozen", "exam"),
+        ("reactivated", "settled"),
+        ("deactivated", "chargeback"),
+        ("enrolled", "bought"),
+    ]
+    assert {each["actor"] for each in first["history"]} == {f"platform@{tenant.name}"}
+    assert (first["product_id"], first["active"], first["standing"]) == ("a/1%", False, "frozen")
+    assert first["opens_at"] == first["reopens_at"] == card["opens_at"] is not None
+    assert (second["product_id"], second["active"], second["standing"]) == ("b", False, None)
+    assert [each["change"] for each in second["history"]] == ["withdrawn", "enrolled"]
+    assert (second["withdrawn_at"], last) == (second["history"][0]["at"], second)
+    assert (await tenant.see("/v1/members/nobody/enrolments")).status == 404
+
+
+async def test_a_status_in_a_list_changes_when_its_time_comes(tenant: Tenant):
+    """Nobody has to write anything for it: what ends is over, what was frozen goes on."""
+    await enrol(tenant, "a", "ana", ends_at=time(1))
+    await enrol(tenant, "a", "ben", status="frozen", reopens_at=time(1))
+
+    async def listed() -> list[list[str]]:
+        return [
+            [each["member_id"] for each in items(await tenant.see(f"/v1/members?status={status}&sort={sort}"))]
+            for status in ("active", "inactive")
+            for sort in ("name", "last_activity")
+        ]
+
+    before = await listed()
+    tenant.service.clock.forward(2 * 86_400_000)
+    after = await listed()
+
+    assert before == [["ana"], ["ana"], ["ben"], ["ben"]]
+    assert after == [["ben"], ["ben"], ["ana"], ["ana"]]

@@ -97,6 +97,65 @@ async def test_a_member_is_found_by_whatever_support_has_at_hand(tenant: Tenant,
     assert await find(tenant, q=q) == found
 
 
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("João da Silva", "silva joao"),
+        ("João da Silva", "JOA\u0303O  DA"),
+        ("Łukasz Strauß-Østergård", "lukasz STRAUSS ostergard"),
+        ("王伟明", "伟明"),
+        ("山田 ハナコ", "ハナ"),
+        ("김민수", "민수"),
+        ("محمد علي", "علي"),
+        ("\u202eאנה כהן\u202c", "כהן"),
+        ("Ирина Ёлкина", "елкина"),
+        ("Jo Li", "li"),
+        ("😀 Ana", "😀"),
+    ],
+)
+async def test_words_are_found_in_any_order_and_on_any_keyboard(tenant: Tenant, stored, asked):
+    """Accents, capitals, marks of direction and the order of words do not matter; of a short word, its beginning is asked for."""
+    await put(tenant, "1", name=stored)
+    await put(tenant, "2", name="Julie Olivier-Dali")
+
+    assert await find(tenant, q=asked) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        ("+55 (11) 99999-1234", "11999991234"),
+        ("5511999991234", "+55 11 99999 1234"),
+        ("(11) 99999-1234", "+55 11 99999-1234"),
+        ("+44 20 7946 0958", "(0)20 7946 0958"),
+        ("+33 6 12 34 56 78", "0033 6 12 34 56 78"),
+        ("+33612345678", "06.12.34.56.78"),
+        ("+380 44 123 45 67", "123-45-67"),
+        ("٠٥٠١٢٣٤٥٦٧", "0501234567"),
+    ],
+)
+async def test_a_number_is_found_in_any_format_and_in_part(tenant: Tenant, stored, asked):
+    """By the country that the school says, by its digits alone, with whatever zeros are dialled before it."""
+    await tenant.login("2")
+    await tenant.call("PUT", "/v1/settings", {"country": "BR"}, role="administrator")
+    await put(tenant, "1", phone=stored)
+    await put(tenant, "2", phone="+55 11 98888-0000", email="x@y.example")
+
+    assert await find(tenant, q=asked) == ["1"]
+
+
+async def test_what_is_changed_is_found_as_it_is_now(tenant: Tenant):
+    """Tags too, by whomever they were written; a member who only logged in is found by the id."""
+    await put(tenant, "a1", name="Former", tags=["old"])
+    assert await find(tenant, q="former") == ["a1"]
+    await put(tenant, "a1", name="Present")
+    await tenant.call("PATCH", "/v1/members/a1", {"tags": ["new"]}, role="supervisor")
+    await tenant.login("somebody-else")
+
+    assert [await find(tenant, q=q) for q in ("former", "present", "body-el")] == [[], ["a1"], ["somebody-else"]]
+    assert [await find(tenant, tag=tag) for tag in ("old", "new")] == [[], ["a1"]]
+
+
 async def test_filters_narrow_the_list(tenant: Tenant):
     """By tag, by unread, by restricted, and by several at once."""
     await put(tenant, "ana", tags=["vip", "x"])

@@ -1,0 +1,357 @@
+"""The list of members: its page is found from an index first, then what it shows is read, for that page alone.
+
+With a filter there are two ways to a page: to go along the order and leave out
+whom the filter refuses, which is soon done where many fit; or to ask the
+filter's own index who fits and sort those, where few do. A search tries the
+second first and every other filter the first, for a bounded number of members
+(docs/directory.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from accessguard.database import Database, Row
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.members.filing import Filing
+from accessguard.members.model import Member, MemberFilter, MemberSort
+from accessguard.members.search import wanted
+from accessguard.members.store import COLUMNS, member_of
+
+Place = tuple[str, str]
+"""The sort key of a member, written out, and its id."""
+
+FEW: Final = 3_000
+"""So many found by a search are sorted; with more of them, the way along the order is the shorter one."""
+WALK: Final = 5_000
+"""How many members are looked at along an order before the filter's own index is asked: some 20 ms."""
+UNFILED: Final = 500
+"""Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
+
+# Names and types of all that may be asked for, so that each statement takes the same values.
+ASKED: Final = """
+    WITH asked AS (
+        SELECT $1::text AS tenant, $2::text AS reader, $3::timestamptz AS now, $4::text AS after_key, $5::text AS after_id,
+               $6::bigint AS most, $7::text[] AS pieces, $8::text AS exact, $9::text AS tag, $10::text AS product
+    )
+"""
+
+UNREAD: Final = """
+    v.effect <> 'exempt' AND NOT EXISTS (
+        SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)
+"""
+RESTRICTED: Final = "v.effect IN ('denied', 'evicted')"
+
+# Whether a member `m` fits, told from that member alone.
+FITS: Final = {
+    "q": """ AND (m.id = $8 OR EXISTS (
+        SELECT FROM member_search s
+         WHERE s.member_id = m.id AND s.tenant = $1
+           AND EXISTS (SELECT FROM unnest($7::text[]) AS way
+                        WHERE NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece
+                                           WHERE strpos(s.words, piece) = 0))))""",
+    "product": " AND EXISTS (SELECT FROM enrolment p WHERE p.tenant = $1 AND p.member_id = m.id AND p.product_id = $10)",
+    "tag": " AND $9 = ANY(m.tags)",
+    "restricted": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <restricted>)",
+    "unread": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <unread>)",
+    "read": " AND NOT EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <unread>)",
+    "active": " AND EXISTS (<enrolled>)",
+    "inactive": " AND NOT EXISTS (<enrolled>)",
+}
+# As in rules/enrolment.py: access now, whatever the directory knew when it was filed.
+ENROLLED: Final = """
+        SELECT FROM enrolment e
+         WHERE e.tenant = $1 AND e.member_id = m.id AND e.status <> 'deactivated'
+           AND e.starts_at <= $3 AND (e.ends_at IS NULL OR e.ends_at > $3) AND (e.status <> 'frozen' OR e.reopens_at <= $3)"""
+
+# Who fits, from the filter's own index. Of several filters the first of this order is asked.
+OWN: Final = {
+    "q": """
+        SELECT $8::text AS id
+         UNION
+        (SELECT s.member_id FROM unnest($7::text[]) AS way, LATERAL (
+                SELECT member_id FROM member_search k
+                 WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way, '{}')
+                   AND NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece WHERE strpos(k.words, piece) = 0)) s
+         <few>)""",
+    "few": "SELECT unnest($7::text[]) AS id",
+    "product": "SELECT member_id AS id FROM enrolment WHERE tenant = $1 AND product_id = $10",
+    "tag": """
+        SELECT member_id AS id FROM member_search k
+         WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, '', ARRAY[$9::text])""",
+    "restricted": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <restricted>",
+    "unread": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <unread>",
+    "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND (coalesce(standing, 0) = 5) = false",
+    "active": "SELECT id FROM member WHERE tenant || '' = $1 AND (coalesce(standing, 0) = 5) = true",
+}
+COMMON: Final = {"<unread>": UNREAD, "<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
+
+# By what a list is ordered, before the id; and the type of that. Members without an unread case have only the id.
+KEYS: Final = {
+    MemberSort.LAST_ACTIVITY: ("coalesce(m.last_activity_at, '-infinity'::timestamptz)", "::timestamptz"),
+    MemberSort.FIRST_ACCESS: ("coalesce(m.first_access_at, '-infinity'::timestamptz)", "::timestamptz"),
+    MemberSort.LAST_ACCESS: ("coalesce(m.last_access_at, '-infinity'::timestamptz)", "::timestamptz"),
+    MemberSort.NAME: ("m.name", ""),
+}
+
+# Along the order, as far as `<walk>` members; then whoever fits of them.
+ALONG: Final = """
+    SELECT m.id, m.key::text AS sort_key
+      FROM (SELECT m.*, <key> AS key FROM member m WHERE <own> <after> ORDER BY <order> <walk>) m
+     WHERE true <fits> ORDER BY <again> LIMIT $6
+"""
+
+SORTED: Final = """
+    , found AS MATERIALIZED (<own>)
+    SELECT m.id, <key>::text AS sort_key FROM found f JOIN member m ON m.tenant = $1 AND m.id = f.id
+     WHERE true <fits> <after> ORDER BY <order> LIMIT $6
+"""
+
+# Those with unread cases, by their number.
+COUNTED: Final = """
+    , counted AS MATERIALIZED (
+        SELECT v.member_id AS id, count(*) AS unread FROM violation v WHERE v.tenant = $1 AND <unread> GROUP BY v.member_id
+    )
+    SELECT m.id, c.unread::text AS sort_key FROM counted c JOIN member m ON m.tenant = $1 AND m.id = c.id
+     WHERE ($5 IS NULL OR (c.unread, c.id) <sign> ($4::text::bigint, $5)) <fits>
+     ORDER BY c.unread <way>, c.id <way> LIMIT $6
+"""
+
+FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
+OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
+TELLS: Final = "SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1"
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes one statement: its order, whether it begins at a place, its filters; `standing`: those (in)active alone."""
+
+    sort: MemberSort
+    descending: bool
+    placed: bool
+    filters: tuple[str, ...]
+
+    @property
+    def standing(self) -> str | None:
+        """Which status is asked for, as SQL writes it; None for any."""
+        return "true" if "active" in self.filters else "false" if "inactive" in self.filters else None
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """One page to be found: its filters by name, their values, its order."""
+
+    tenant: str
+    reader: str
+    now: datetime
+    filters: tuple[str, ...]
+    pieces: tuple[str, ...]
+    exact: str | None
+    tag: str | None
+    product_id: str | None
+    sort: MemberSort
+    descending: bool
+    after: Place | None
+    limit: int
+
+    @property
+    def way(self) -> Way:
+        """What its statement is made from."""
+        placed = self.after is not None
+        return Way(sort=self.sort, descending=self.descending, placed=placed, filters=self.filters)
+
+    def values(self, limit: int | None = None) -> tuple[object, ...]:
+        """What the statements take, in their order."""
+        return (
+            self.tenant,
+            self.reader,
+            self.now,
+            *(self.after or (None, None)),
+            limit or self.limit,
+            list(self.pieces),
+            self.exact,
+            self.tag,
+            self.product_id,
+        )
+
+
+class Directory:
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
+
+    def __init__(self, db: Database, lists: Database | None = None) -> None:
+        self._filing = Filing(db)
+        self._lists = lists or db
+
+    async def listed(
+        self,
+        tenant: str,
+        found: MemberFilter,
+        *,
+        reader: str,
+        now: datetime,
+        sort: MemberSort,
+        descending: bool,
+        after: Place | None,
+        limit: int,
+        country: str | None = None,
+    ) -> Sequence[tuple[Member, Place]]:
+        """One page of members, each with the place (sort key, id) to go on after.
+
+        `country` is what telephone numbers without a country code belong to.
+        """
+        asked = Asked(
+            tenant=tenant,
+            reader=reader,
+            now=now,
+            filters=_filters(found),
+            pieces=wanted(found.q, country) if found.q else (),
+            exact=found.q,
+            tag=found.tag,
+            product_id=found.product_id,
+            sort=sort,
+            descending=descending,
+            after=(_checked(sort, after[0]), after[1]) if after else None,
+            limit=limit,
+        )
+        if asked.after is None and {"q", "tag", "active", "inactive"} & set(asked.filters):
+            await self._filing.catch_up(tenant, now=now, most=UNFILED)
+        standing = await self._standing(asked)
+        return [] if standing is None else await self._shown(standing, await self._places(standing))
+
+    async def _standing(self, asked: Asked) -> Asked | None:
+        """The same without a question for who is active where everybody is; None where nobody can fit."""
+        if not {"active", "inactive"} & set(asked.filters) or await self._lists.value(TELLS, asked.tenant):
+            return asked
+        if "inactive" in asked.filters:
+            return None
+        return msgspec.structs.replace(asked, filters=tuple(each for each in asked.filters if each != "active"))
+
+    async def _places(self, asked: Asked) -> Sequence[Place]:
+        return await (self._by_unread(asked) if asked.sort is MemberSort.UNREAD else self._by_key(asked))
+
+    async def _by_key(self, asked: Asked) -> Sequence[Place]:
+        if asked.filters in ((), ("read",)):
+            return await self._read(_along(asked.way), asked)
+        if asked.filters[0] == "q":
+            few = await self._lists.fetch(_few(), *asked.values(FEW + 2))
+            if len(few) <= FEW:
+                return await self._among(asked, [row["id"] for row in few])
+        walk = max(WALK, 20 * asked.limit)
+        rows = await self._read(_along(asked.way, walk), asked)
+        return rows if len(rows) == asked.limit else await self._read(_sorted(asked.way), asked)
+
+    async def _among(self, asked: Asked, ids: Sequence[str]) -> Sequence[Place]:
+        """The page of those that a search has found."""
+        left = msgspec.structs.replace(asked, filters=("few", *asked.filters[1:]), pieces=tuple(ids))
+        return await self._read(_sorted(left.way), left)
+
+    async def _by_unread(self, asked: Asked) -> Sequence[Place]:
+        """Those with unread cases by their number, and those without by their ids; which come first is the order's."""
+        within = asked.after is not None and (asked.after[0] == "0") is not asked.descending
+        parts = (self._counted, self._without) if asked.descending else (self._without, self._counted)
+        rows: list[Place] = []
+        for number, part in enumerate(parts):
+            past = asked.after is not None and not within and number == 0
+            if not past and len(rows) < asked.limit:
+                after = asked.after if within is (number == 0) else None
+                rows += await part(msgspec.structs.replace(asked, after=after, limit=asked.limit - len(rows)))
+        return rows
+
+    async def _counted(self, asked: Asked) -> Sequence[Place]:
+        """Members with unread cases, by how many."""
+        return await self._read(_counting(asked.filters, down=asked.descending), asked)
+
+    async def _without(self, asked: Asked) -> Sequence[Place]:
+        """Members without an unread case, by id."""
+        if "unread" in asked.filters:
+            return []
+        return await self._by_key(msgspec.structs.replace(asked, filters=(*asked.filters, "read")))
+
+    async def _read(self, statement: str, asked: Asked) -> list[Place]:
+        return [(row["sort_key"], row["id"]) for row in await self._lists.fetch(statement, *asked.values())]
+
+    async def _shown(self, asked: Asked, places: Sequence[Place]) -> Sequence[tuple[Member, Place]]:
+        """What the page shows of each; one that has gone meanwhile is left out."""
+        ids = [member_id for _, member_id in places]
+        rows = await self._lists.fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids) if ids else []
+        by_id: dict[str, Row] = {row["id"]: row for row in rows}
+        return [(member_of(by_id[place[1]]), place) for place in places if place[1] in by_id]
+
+
+def _filters(found: MemberFilter) -> tuple[str, ...]:
+    """The filters that are asked for, the one that is likely to leave fewest first."""
+    there = {
+        "q": bool(found.q and found.q.strip()),
+        "product": found.product_id is not None,
+        "tag": found.tag is not None,
+        "restricted": found.restricted,
+        "unread": found.unread,
+        "inactive": found.status == "inactive",
+        "active": found.status == "active",
+    }
+    return tuple(name for name, asked in there.items() if asked)
+
+
+# Put together from constants alone, once for each set of filters and order.
+
+
+@cache
+def _few() -> str:
+    return ASKED + _filled(FEW_OF, {"<own>": OWN["q"], "<few>": "LIMIT $6"})
+
+
+@cache
+def _along(way: Way, walk: int = 0) -> str:
+    own = "m.tenant = $1"
+    if walk and way.sort is MemberSort.LAST_ACTIVITY and way.standing is not None:
+        own = f"m.tenant || '' = $1 AND (coalesce(m.standing, 0) = 5) = {way.standing}"
+    return ASKED + _filled(ALONG, {"<own>": own, "<walk>": f"LIMIT {walk}" if walk else "", **_words(way)})
+
+
+@cache
+def _sorted(way: Way) -> str:
+    return ASKED + _filled(SORTED, {"<own>": OWN[way.filters[0]], "<few>": "", **_words(way)})
+
+
+@cache
+def _counting(filters: tuple[str, ...], *, down: bool) -> str:
+    words = {"<fits>": _fits(filters), "<sign>": "<" if down else ">", "<way>": "DESC" if down else "ASC"}
+    return ASKED + _filled(COUNTED, words)
+
+
+def _words(way: Way) -> dict[str, str]:
+    sign, order = ("<", "DESC") if way.descending else (">", "ASC")
+    key, kind = KEYS.get(way.sort, (None, ""))
+    columns, place = (f"({key}, m.id)", f"($4::text{kind}, $5)") if key else ("m.id", "$5")
+    return {
+        "<after>": f"AND {columns} {sign} {place}" if way.placed else "",
+        "<order>": f"{key} {order}, m.id {order}" if key else f"m.id {order}",
+        "<again>": f"m.key {order}, m.id {order}" if key else f"m.id {order}",
+        "<key>": key or "0",
+        "<fits>": _fits(way.filters),
+    }
+
+
+def _fits(filters: tuple[str, ...]) -> str:
+    return "".join(FITS.get(each, "") for each in filters)
+
+
+def _filled(statement: str, words: dict[str, str]) -> str:
+    for word, text in (words | COMMON).items():
+        statement = statement.replace(word, text)
+    return statement
+
+
+def _checked(sort: MemberSort, key: str) -> str:
+    """The key of a place in a list, if that sort can have it; PostgreSQL need not look at it where there are no rows."""
+    try:
+        if sort is MemberSort.UNREAD:
+            int(key).to_bytes(8, signed=True)
+        elif sort is not MemberSort.NAME and key != "-infinity":
+            datetime.fromisoformat(key)
+    except (ValueError, OverflowError):
+        raise GuardError(ErrorCode.INVALID, "There is no such place in this list.") from None
+    return key

@@ -1,0 +1,236 @@
+"""The directory at size: every way to ask for members is answered from indexes, and with the same members as by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from accessguard.members.directory import Directory
+from accessguard.members.filing import Filing
+from accessguard.members.model import MemberFilter, MemberSort
+from tests.service import Service, Tenant
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+MANY = 3_000
+
+# One in ten has a first name of its own; one in five has been away for long and is enrolled in nothing that goes on.
+MEMBERS = """
+    INSERT INTO member (tenant, id, name, email, phone, phone_e164, tags, created_at, first_access_at, last_access_at,
+                        last_activity_at, last_activity_kind, last_activity_session)
+    SELECT $1, 'stu/' || n, 'Maria ' || CASE n % 10 WHEN 0 THEN 'João' ELSE 'Ana' END || ' Silva' || n, 'm' || n || '@school.example',
+           '(11) 9' || lpad(n::text, 8, '0'), '+55119' || lpad(n::text, 8, '0'),
+           CASE WHEN n % 200 = 0 THEN ARRAY['rare'] WHEN n % 3 = 0 THEN ARRAY['vip'] ELSE ARRAY[]::text[] END,
+           $2::timestamptz, $2, $2::timestamptz - n * interval '1 minute', $2::timestamptz - (CASE n % 5 WHEN 0 THEN 300 ELSE 0 END) * interval '1 day' - n * interval '1 minute',
+           'lesson_open', 's' || n
+      FROM generate_series(1, $3::integer) n
+"""
+ENROLMENTS = """
+    INSERT INTO enrolment (tenant, member_id, product_id, starts_at, ends_at, status, updated_at)
+    SELECT $1, 'stu/' || n, 'course-' || n % 7, $2::timestamptz - interval '400 days',
+           CASE n % 5 WHEN 0 THEN $2::timestamptz - interval '200 days' WHEN 1 THEN $2::timestamptz + n * interval '1 hour' END, 'active', $2::timestamptz
+      FROM generate_series(1, $3::integer) n
+"""
+VIOLATIONS = """
+    INSERT INTO violation (tenant, id, code, mode, effect, member_id, first_at, last_at, hits)
+    SELECT $1, gen_random_uuid(), 'device_limit', 'enforce', CASE n % 3 WHEN 0 THEN 'denied' ELSE 'observed' END,
+           'stu/' || (n % ($3::integer / 8)) * 6, $2::timestamptz, $2::timestamptz - n * interval '1 minute', 1
+      FROM generate_series(1, $3::integer / 4) n
+"""
+MARKS = """
+    INSERT INTO read_mark (tenant, violation_id, reader, hits, read_at)
+    SELECT tenant, id, 'reader', hits, $2::timestamptz FROM violation WHERE tenant = $1 AND extract(minute FROM last_at)::int % 4 <> 0
+"""
+
+
+# Another school on the same tables, so that reading one from end to end is not the shortest way to all of the first.
+OTHERS = (
+    "INSERT INTO tenant (id, name, created_at) VALUES ($1, $1, $2)",
+    """
+    INSERT INTO member (tenant, id, name, created_at, filed_as)
+    SELECT $1, 'x' || n, '', $2, hash_record_extended(ROW(''::text, NULL::text, NULL::text, NULL::text, '{}'::text[]), 0)
+      FROM generate_series(1, 12000) n
+    """,
+    """
+    INSERT INTO enrolment (tenant, member_id, product_id, starts_at, status, updated_at, filed_at)
+    SELECT $1, 'x' || n, 'course-' || n % 7, $2, 'active', $2, $2 FROM generate_series(1, 12000) n
+    """,
+    """
+    INSERT INTO violation (tenant, id, code, mode, effect, member_id, first_at, last_at, hits)
+    SELECT $1, gen_random_uuid(), 'device_limit', 'enforce', 'denied', 'x' || n, $2, $2, 1 FROM generate_series(1, 6000) n
+    """,
+    """
+    INSERT INTO read_mark (tenant, violation_id, reader, hits, read_at)
+    SELECT tenant, id, 'reader', hits, $2 FROM violation WHERE tenant = $1
+    """,
+)
+
+
+@pytest.fixture(scope="module")
+async def town(service: Service) -> Tenant:
+    """A tenant of many members, all of them in the directory, and tables whose sizes the planner knows."""
+    tenant = service.tenant()
+    await tenant.see("/v1/members")
+    db = service.context.members._db
+    for statement in (MEMBERS, ENROLMENTS, VIOLATIONS):
+        await db.fetch(statement, tenant.name, NOW, MANY, timeout_s=60)
+    await db.fetch(MARKS, tenant.name, NOW, timeout_s=60)
+    for statement in OTHERS:
+        await db.fetch(
+            statement.replace("$1", "$1::text").replace("$2", "$2::timestamptz"), f"{tenant.name}-x", NOW, timeout_s=60
+        )
+    while await Filing(db).catch_up(tenant.name, now=NOW, most=1_000):
+        pass
+    await db.fetch("ANALYZE member, member_search, enrolment, violation, read_mark", timeout_s=60)
+    return tenant
+
+
+def questions() -> Iterator[tuple[MemberFilter, MemberSort]]:
+    """Every filter alone and with others, in every order."""
+    alone: list[dict[str, Any]] = [
+        {},
+        {"q": "silva2711"},
+        {"q": "ana"},
+        {"q": "jo"},
+        {"q": "+55 (11) 90000-2711"},
+        {"status": "active"},
+        {"status": "inactive"},
+        {"tag": "vip"},
+        {"tag": "rare"},
+        {"unread": True},
+        {"restricted": True},
+        {"product_id": "course-3"},
+        {"product_id": "course-3", "status": "inactive", "tag": "vip", "q": "joao"},
+        {"unread": True, "restricted": True, "status": "active"},
+    ]
+    for asked, sort in itertools.product(alone, MemberSort):
+        yield MemberFilter(**asked), sort
+
+
+class Listening:
+    """A database that writes down what it is asked."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self.heard: list[tuple[str, tuple[object, ...]]] = []
+
+    async def fetch(self, statement: str, *values: object) -> Any:
+        """As the database answers."""
+        self.heard.append((statement, values))
+        return await self._db.fetch(statement, *values)
+
+    async def value(self, statement: str, *values: object) -> Any:
+        """As the database answers."""
+        return await self._db.value(statement, *values)
+
+
+async def ask(directory: Directory, tenant: Tenant, found: MemberFilter, **how: Any) -> list[str]:
+    """The ids of one page."""
+    said: dict[str, Any] = {"sort": MemberSort.NAME, "descending": True, "after": None, "limit": 20} | how
+    rows = await directory.listed(tenant.name, found, reader="reader", now=NOW, country="BR", **said)
+    return [member.member_id for member, _ in rows]
+
+
+async def test_no_question_reads_a_big_table_from_end_to_end(service: Service, town: Tenant):
+    """Planned with every way open, as PostgreSQL does it for a connection that has asked often (any values) and for one that has not."""
+    db = service.context.members._db
+    heard = Listening(db)
+    for found, sort in questions():
+        await ask(Directory(db, heard), town, found, sort=sort)
+    statements = dict(heard.heard)
+
+    scans = []
+    async with db.transaction() as tx:
+        await tx.fetch("SET LOCAL enable_seqscan = on")
+        for mode, (statement, values) in itertools.product(
+            ("force_custom_plan", "force_generic_plan"), statements.items()
+        ):
+            await tx.fetch(f"SET LOCAL plan_cache_mode = {mode}")
+            plan = msgspec.json.decode((await tx.fetch("EXPLAIN (FORMAT JSON) " + statement, *values))[0][0])
+            scans += [(table, mode, statement) for table in _scanned(plan)]
+
+    assert len(statements) > 60
+    for t in sorted({(a,b," ".join(c.split())[310:700]) for a,b,c in scans}): print("SCAN",t)
+    assert scans == []
+
+
+def _scanned(plan: Any) -> Iterator[str]:
+    """The tables that a plan reads from end to end."""
+    if isinstance(plan, list):
+        for each in plan:
+            yield from _scanned(each)
+    elif isinstance(plan, dict):
+        if plan.get("Node Type") == "Seq Scan":
+            yield plan["Relation Name"]
+        yield from _scanned([each for each in plan.values() if isinstance(each, (list, dict))])
+
+
+async def test_every_way_to_a_page_finds_the_same_members(service: Service, town: Tenant):
+    """Filters are answered as by reading everybody, over pages, whichever index found them."""
+    directory = Directory(service.context.members._db)
+    everybody = await _all(directory, town, MemberFilter(), MemberSort.NAME)
+    assert len(everybody) == MANY
+
+    for found, sort in [each for each in questions() if each[1] in {MemberSort.LAST_ACTIVITY, MemberSort.UNREAD}]:
+        if sort is MemberSort.UNREAD and not (found.unread or found.q or found == MemberFilter()):
+            continue
+        listed = await _all(directory, town, found, sort)
+        ids = [member.member_id for member in listed]
+        expected = {member.member_id for member in everybody if _fits(member, found)}
+        assert len(ids) == len(set(ids))
+        assert set(ids) == expected, found
+        assert [_key(member, sort) for member in listed] == sorted((_key(m, sort) for m in listed), reverse=True)
+
+
+async def _all(directory: Directory, tenant: Tenant, found: MemberFilter, sort: MemberSort) -> Sequence[Any]:
+    listed, after = [], None
+    while True:
+        rows = await directory.listed(
+            tenant.name,
+            found,
+            reader="reader",
+            now=NOW,
+            sort=sort,
+            descending=True,
+            after=after,
+            limit=1_000,
+            country="BR",
+        )
+        listed += [member for member, _ in rows]
+        if len(rows) < 1_000:
+            return listed
+        after = rows[-1][1]
+
+
+def _fits(member: Any, found: MemberFilter) -> bool:
+    number = int(member.member_id.removeprefix("stu/"))
+    asked = {
+        "silva2711": number == 2711,
+        "ana": number % 10 != 0,
+        "jo": number % 10 == 0,
+        "joao": number % 10 == 0,
+        "+55 (11) 90000-2711": number == 2711,
+        None: True,
+    }
+    return (
+        asked[found.q]
+        and found.status in (None, "inactive" if number % 5 == 0 else "active")
+        and (found.tag is None or found.tag in member.tags)
+        and (not found.unread or member.unread_violations > 0)
+        and (not found.restricted or (number % 6 == 0 and member.latest_violation is not None and _denied(number)))
+        and (found.product_id is None or number % 7 == 3)
+    )
+
+
+def _denied(number: int) -> bool:
+    """Whether one of the member's cases was a denial: of the numbers that make them, every third."""
+    return any(n % 3 == 0 for n in range(1, MANY // 4 + 1) if n % (MANY // 8) * 6 == number)
+
+
+def _key(member: Any, sort: MemberSort) -> Any:
+    return member.unread_violations if sort is MemberSort.UNREAD else member.last_activity.at

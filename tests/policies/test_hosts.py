@@ -1,0 +1,71 @@
+"""The hosts of a school: kept with one that is primary, and nobody logs in at another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accessguard.policies.hosts import Host, plain, primary, serves
+from tests.service import Answer, Tenant
+
+HOSTS = [{"host": "learn.example.com", "primary": True}, {"host": "old.example.com", "status": "inactive"}, {"host": "escola.example"}]  # fmt: skip
+
+
+async def save(tenant: Tenant, hosts: Any) -> Answer:
+    """An administrator lists the hosts."""
+    return await tenant.call("PUT", "/v1/settings", {"hosts": hosts}, role="administrator")
+
+
+async def test_a_login_at_an_unknown_host_is_refused(tenant: Tenant):
+    """With a pointer and no trace of it, failed ones too; one that names no host is not asked for it."""
+    free = await tenant.login(host="whatever.example")
+    saved = await save(tenant, HOSTS)
+
+    answers = {
+        host: await tenant.login("ana", host=host)
+        for host in ("learn.example.com", "LEARN.Example.com.:443", "escola.example", None, "old.example.com", "evil.example", "")
+    }  # fmt: skip
+    failed = await tenant.login("ana", outcome="failure", host="evil.example")
+    log = await tenant.see("/v1/members/ana/logins")
+
+    assert (free.status, saved.status) == (200, 200)
+    assert [answer.status for answer in answers.values()] == [200, 200, 200, 200, 400, 400, 400]
+    assert answers["evil.example"]["errors"][0]["pointer"] == failed["errors"][0]["pointer"] == "/host"
+    assert {line["host"] for line in log["items"]} & {"old.example.com", "evil.example"} == set()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "pointer"),
+    [
+        pytest.param([{"host": "a.example"}], "/hosts", id="none is primary"),
+        pytest.param(
+            [{"host": "a.example", "primary": True}, {"host": "b.example", "primary": True}], "/hosts", id="two"
+        ),
+        pytest.param([{"host": "a.example", "primary": True}, {"host": "A.example"}], "/hosts/1/host", id="twice"),
+        pytest.param(
+            [{"host": "a.example", "primary": True, "status": "inactive"}], "/hosts/0/status", id="not in use"
+        ),
+        pytest.param([{"host": "a.example:80", "primary": True}], "/hosts/0/host", id="a port"),
+        pytest.param([{"host": "", "primary": True}], "/hosts/0/host", id="nothing"),
+    ],
+)
+async def test_a_list_of_hosts_that_makes_no_sense_is_refused(tenant: Tenant, hosts, pointer):
+    """With a pointer to what is wrong, and nothing is changed."""
+    await tenant.login()
+
+    refused = await save(tenant, hosts)
+
+    assert (refused.status, refused["errors"][0]["pointer"]) == (400, pointer)
+    assert (await tenant.call("GET", "/v1/settings", role="administrator"))["hosts"] == []
+
+
+def test_hosts_are_compared_as_browsers_write_them():
+    """Capitals, a port, the last dot and the alphabet make no other host; links lead to the primary one."""
+    hosts = (Host(host="Schule-München.example", primary=True), Host(host="b.example"))
+
+    assert plain("schule-münchen.EXAMPLE.:8443") == "xn--schule-mnchen-3ob.example" == primary(hosts)
+    assert serves(hosts, "XN--SCHULE-MNCHEN-3OB.example")
+    assert not serves(hosts, "b.example.evil")
+    assert serves((), "anything")
+    assert primary(()) is None
