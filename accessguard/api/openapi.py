@@ -157,11 +157,15 @@ def _content(kind: Any, found: Schemas) -> Schema:
 
 
 def _success(route: Route, found: Schemas) -> Schema:
+    if route.file is not None:
+        return {"description": "The file.", "content": {route.file: {"schema": {"type": "string"}}}}
     if route.reply is None:
         return {"description": "Done; there is no body."}
     content = _content(route.reply, found)
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
+    if route.text:
+        content["text/plain"] = {"schema": {"type": "string"}, "example": "The same, to be read."}
     return {"description": route.reply.__doc__, "content": content}
 
 

@@ -19,6 +19,7 @@ INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
+    "audit_by_member": "audit (tenant, (coalesce(member_id, target_id)), at, id)",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
 }
 
