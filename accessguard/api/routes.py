@@ -62,8 +62,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One call: `roles` may make it; the structs are those that decode and encode it.
 
     `reply` None means an answer without a body. `listing` marks lists, which
-    are also given as CSV, `text` what is also given as plain text, `file` the
-    type of an answer that is a file. A call of the whole `installation` names no tenant.
+    are also given as CSV, `text` what is also given as plain text, `media`
+    the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
     `later` is what a call that takes long answers instead, with 202.
     """
 
@@ -80,7 +80,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[int, ...] = ()
     listing: bool = False
     text: bool = False
-    file: str | None = None
+    media: str | None = None
     creates: bool = False
     installation: bool = False
 
@@ -215,7 +215,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
     _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | SUPERVISORS, Job, errors=(404,)),
-    _get("/v1/jobs/{job_id}/result", jobs.result, SUPERVISORS, None, errors=(404, 409), file="text/csv"),
+    _get("/v1/jobs/{job_id}/result", jobs.result, SUPERVISORS, None, errors=(404, 409), media="text/csv"),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
     _send("POST /v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),

@@ -45,10 +45,10 @@ class UsedDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided, and why; of checks only what a rule found is kept, at its last hit."""
+    """What was decided on a login, or what a rule found (a case, at its last hit), and why."""
 
     at: datetime
-    entry: Literal["login", "check"]
+    entry: Literal["login", "case"]
     decision: str
     code: str | None
     reason: str | None
@@ -134,7 +134,7 @@ def _of_cases(cases: Sequence[Violation], language: str) -> Iterator[PastVerdict
     for each in cases:
         yield PastVerdict(
             at=each.last_at,
-            entry="check",
+            entry="case",
             decision=each.effect,
             code=each.code,
             reason=case_text(language, each.code, each.details),
