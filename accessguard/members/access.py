@@ -51,29 +51,32 @@ ALL: Final = (
     COLUMNS  # noqa: S608 - all parts are constants
     + """
       FROM (SELECT m.id, m.name, m.email, m.first_access_at, m.last_access_at, p.product_id
-              FROM (SELECT * FROM member WHERE tenant = $1 AND id >= $2 AND ($5::text IS NULL OR id = $5) ORDER BY id LIMIT $4 + 1) m
+              FROM (SELECT * FROM member WHERE tenant = $1 AND id >= $2 ORDER BY id LIMIT $4 + 1) m
              CROSS JOIN LATERAL (
                    SELECT product_id FROM enrolment WHERE tenant = $1 AND member_id = m.id
                    UNION SELECT product_id FROM product_access WHERE tenant = $1 AND member_id = m.id
                    UNION SELECT '' WHERE NOT EXISTS (SELECT FROM enrolment WHERE tenant = $1 AND member_id = m.id)
                                      AND NOT EXISTS (SELECT FROM product_access WHERE tenant = $1 AND member_id = m.id)) p
-             WHERE $3::text IS NULL OR (m.id, p.product_id) > ($2, $3)
+             WHERE ($3::text IS NULL OR (m.id, p.product_id) > ($2, $3)) AND ($5::text IS NULL OR p.product_id = $5)
              ORDER BY m.id, p.product_id LIMIT $4) w
 """
     + JOINED
 )
 
+# The cursor's member is the one that is asked for.
+OF_MEMBER: Final = ALL.replace("id >= $2", "id = $2")
+
 OF_PRODUCT: Final = (
     COLUMNS  # noqa: S608 - all parts are constants
     + """
-      FROM (SELECT m.id, m.name, m.email, m.first_access_at, m.last_access_at, $5::text AS product_id
+      FROM (SELECT m.id, m.name, m.email, m.first_access_at, m.last_access_at, $4::text AS product_id
               FROM (SELECT member_id FROM (
-                       (SELECT member_id FROM enrolment WHERE tenant = $1 AND product_id = $5 AND member_id > $2
-                           AND ($3::text IS NULL OR member_id = $3) ORDER BY member_id LIMIT $4)
+                       (SELECT member_id FROM enrolment WHERE tenant = $1 AND product_id = $4 AND member_id > $2
+                         ORDER BY member_id LIMIT $3)
                         UNION
-                       (SELECT member_id FROM product_access WHERE tenant = $1 AND product_id = $5 AND member_id > $2
-                           AND ($3::text IS NULL OR member_id = $3) ORDER BY member_id LIMIT $4)) u
-                     ORDER BY member_id LIMIT $4) k
+                       (SELECT member_id FROM product_access WHERE tenant = $1 AND product_id = $4 AND member_id > $2
+                         ORDER BY member_id LIMIT $3)) u
+                     ORDER BY member_id LIMIT $3) k
               JOIN member m ON m.tenant = $1 AND m.id = k.member_id) w
 """
     + JOINED
@@ -90,8 +93,11 @@ class AccessStore:
         self, tenant: str, *, product_id: str | None, member_id: str | None, after: tuple[str, str] | None, limit: int
     ) -> Sequence[AccessLine]:
         """One page, by member and product; of one product or of one member where asked for."""
-        if product_id is not None:
-            rows = await self._db.fetch(OF_PRODUCT, tenant, after[0] if after else "", member_id, limit, product_id)
+        if member_id is not None:
+            product = after[1] if after else None
+            rows = await self._db.fetch(OF_MEMBER, tenant, member_id, product, limit, product_id)
+        elif product_id is not None:
+            rows = await self._db.fetch(OF_PRODUCT, tenant, after[0] if after else "", limit, product_id)
         else:
-            rows = await self._db.fetch(ALL, tenant, *(after or ("", None)), limit, member_id)
+            rows = await self._db.fetch(ALL, tenant, *(after or ("", None)), limit, None)
         return [AccessLine(**dict(row)) for row in rows]

@@ -93,6 +93,7 @@ async def test_every_page_of_the_access_report_goes_on_where_the_last_one_ended(
     assert [await walked(limit) for limit in (1, 2, 5)] == [pairs] * 3
     assert await walked(1, "&product_id=b") == [pair for pair in pairs if pair[1] == "b"]
     assert await walked(2, "&member_id=ana") == pairs[:3]
+    assert await walked(1, "&member_id=ana&product_id=b") == [("ana", "b")]
 
 
 async def test_days_are_those_of_the_tenants_time_zone_and_outlive_the_rows(tenant: Tenant):
