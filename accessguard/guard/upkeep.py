@@ -31,6 +31,7 @@ from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import MONTHS_AHEAD, PARTITIONED, UPKEEP_LOCK, SessionStore
+from accessguard.tallies.past import PastStore
 from accessguard.tallies.store import TallyStore
 
 MOST: Final = 1_000
@@ -38,7 +39,7 @@ MOST: Final = 1_000
 NOTES: Final = 5_000
 """Notes of what was counted; a step adds them up to some hundred rows."""
 PAGES: Final = 200
-"""Members whose last pages are rebuilt in one step."""
+"""Members whose last pages are rebuilt, or whose past is counted, in one step."""
 PAUSE_S: Final = 0.05
 AGAIN_S: Final = 5.0
 """How soon a worker looks again when another is at it, or when a run came to nothing."""
@@ -73,6 +74,7 @@ class Job(StrEnum):
     NETWORKS = "networks"
     TALLIES = "tallies"
     PAGES = "pages"
+    PAST = "past"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +190,7 @@ class Upkeep:
             Chore(job=Job.NETWORKS, every=daily, step=_networks),
             Chore(job=Job.TALLIES, every=timedelta(minutes=1), step=_tallies, most=NOTES),
             Chore(job=Job.PAGES, every=timedelta(minutes=5), step=_pages, most=PAGES),
+            Chore(job=Job.PAST, every=hourly, step=_past, most=1),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -221,3 +224,7 @@ async def _tallies(tx: Database, _: datetime) -> int:
 
 async def _pages(tx: Database, now: datetime) -> int:
     return await PageStore(tx).rebuild(now, most=PAGES)
+
+
+async def _past(tx: Database, _: datetime) -> int:
+    return await PastStore(tx).count(most=PAGES)

@@ -12,6 +12,7 @@ import pytest
 
 from accessguard.guard.facts import to_ms
 from accessguard.sessions.activity import INTERVAL
+from accessguard.tallies.past import PastStore
 from tests.service import FIREFOX, Answer, Tenant, items
 
 REPORTS = "/v1/reports/"
@@ -138,6 +139,29 @@ async def test_days_are_those_of_the_tenants_time_zone_and_outlive_the_rows(tena
     assert (first, rule["id"], "ip_denied", "denied", 1) in refused
     days = f"{REPORTS}activity?from={second}&to={night.date() + timedelta(days=1)}"
     assert [each["day"] for each in items(await tenant.see(days))] == [second]
+
+
+async def test_what_was_recorded_before_anybody_counted_is_counted_once(tenant: Tenant):
+    """From the logs alone the same reports come out, but for logins of nobody known; counted again, nothing is added."""
+    session = await tenant.login("ana")
+    await tenant.rule("ip_deny", networks=["198.51.100.0/24"])
+    await tenant.login("bea", ip="198.51.100.7")
+    await opened(tenant, session, product_id="course-1", resource="webinar:7?run=1")
+    await opened(tenant, session, product_id="course-1", activity="video_watch")
+    paths = [REPORTS + each for each in ("access", "activity", "logins", "devices", "refusals")]
+    before = [(await tenant.see(path)).body for path in (*paths, "/v1/members/ana")]
+    db = tenant.service.context.jobs._db
+    for table in ("day_tally", "product_access", "run_access"):
+        await db.row(f"DELETE FROM {table} WHERE tenant = $1", tenant.name)
+    await db.row("INSERT INTO tally_past (tenant, before) VALUES ($1, now() + interval '1 day')", tenant.name)
+
+    async with db.transaction() as tx:
+        while await PastStore(tx).count(most=1):
+            pass
+    after = [(await tenant.see(path)).body for path in (*paths, "/v1/members/ana")]
+
+    assert after[:-1] == before[:-1]
+    assert after[-1]["runs"] == before[-1]["runs"]
 
 
 async def test_an_interaction_that_is_told_twice_is_counted_once(tenant: Tenant):

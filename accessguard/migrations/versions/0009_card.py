@@ -86,6 +86,15 @@ STATEMENTS = (
         PRIMARY KEY (tenant, kind, day, one, two, three)
     )
     """,
+    # Tenants with a past that nobody has counted yet: what was recorded before `before`, of members after `member_id`.
+    """
+    CREATE TABLE tally_past (
+        tenant     text PRIMARY KEY REFERENCES tenant ON DELETE CASCADE,
+        before     timestamptz NOT NULL,
+        member_id  text NOT NULL DEFAULT ''
+    )
+    """,
+    "INSERT INTO tally_past (tenant, before) SELECT id, now() FROM tenant",
     # Neither edited nor deleted, but with the member.
     """
     CREATE TABLE comment (
