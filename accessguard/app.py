@@ -34,9 +34,13 @@ from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError, StartError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.events.preferences import PreferenceStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.aftermath import Aftermath
+from accessguard.guard.annals import Annals
+from accessguard.guard.bundle import Bundles
+from accessguard.guard.card import Cards
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
@@ -50,6 +54,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.reporting import Reporting
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
@@ -58,10 +63,14 @@ from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
+from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
+from accessguard.members.access import AccessStore
+from accessguard.members.comments import CommentStore
 from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.pages import PageStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
@@ -78,6 +87,7 @@ from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
+from accessguard.tallies.store import TallyStore
 from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
 
@@ -153,6 +163,7 @@ class Parts:
             deadline_s=config.server.check_deadline_ms / 1000,
         )
         self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
+        self.reporting = Reporting(db=db, now_ms=now_ms)
         logins = Logins(
             db=db,
             live=live,
@@ -177,6 +188,18 @@ class Parts:
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
+            cards=Cards(
+                history=HistoryStore(db),
+                devices=DeviceStore(db),
+                violations=violations,
+                comments=CommentStore(db),
+                pages=PageStore(db),
+                related=RelatedStore(db),
+                geo=self.geo,
+            ),
+            bundles=Bundles(history=HistoryStore(db), devices=DeviceStore(db), violations=violations, geo=self.geo),
+            annals=Annals(db=db, new_id=uuid7),
+            reporting=self.reporting,
             changes=self.changes,
             ready=Ready(
                 db=db,
@@ -197,10 +220,15 @@ class Parts:
             sharing=SharingStore(lists),
             enrolments=EnrolmentStore(db),
             passes=PassStore(db),
+            comments=CommentStore(lists),
+            access=AccessStore(lists),
+            tallies=TallyStore(db, lists),
+            preferences=PreferenceStore(db),
             devices=DeviceStore(db),
             violations=ViolationStore(db, lists),
             policies=policies,
             jobs=JobStore(db),
+            parts=PartStore(db),
             audit=AuditStore(lists),
             idempotency=IdempotencyStore(db),
             book=book,
@@ -244,6 +272,7 @@ class Parts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.simulations.stop()
+            await self.reporting.stop()
             await self.recogniser.stop()
             await self._last_flush()
             await self._live.close()

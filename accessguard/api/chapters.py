@@ -10,7 +10,7 @@ from accessguard.errors import ErrorCode
 
 ROLES: Final[Mapping[Role, str]] = {
     Role.PLATFORM: "the learning platform itself: records logins, checks, ends sessions, feeds members and enrolments",
-    Role.ATTENDANT: "searches members; sees no address and no device",
+    Role.ATTENDANT: "searches members, reads the report on first and last access; sees no address and no device",
     Role.SUPERVISOR: "also reads logs, sessions, devices and violations; blocks devices, switches checks off, gives passes, marks as read",
     Role.ADMINISTRATOR: "also rules, settings and the audit log",
     Role.ROOT: "also tenants; for the whole installation",
@@ -49,11 +49,13 @@ TAGS: Final[Mapping[str, str]] = {
     "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
     "Sessions": "One login of the platform, on one device.",
     "Members": "The students, by the platform's own ids.",
+    "Comments": "What operators write about a student, one line after the other: neither edited nor deleted.",
+    "Preferences": "What an operator wants to find again as it was left, such as the filters of a list; his own, in each tenant.",
     "Devices": "One browser profile or app install of one member.",
     "Enrolments": "What the platform says a student may use, and for how long. A student with several is inactive only when all are.",
     "Passes": "Something extra for one student, until a time; it ends by itself.",
     "Addresses": "Look before you deny: who else was seen at an address.",
-    "Reports": "Over all members. Evidence to look into, never a verdict.",
+    "Reports": "Over all members, as JSON, as CSV, or as a job that writes a file. Evidence to look into, never a verdict.",
     "Violations": "What rules found: one case for one rule, member and device, session or network, with its hits.",
     "Rules": "Restrictions with parameters, a mode and an action; every change is a new version.",
     "Settings": "What a tenant chose.",

@@ -14,8 +14,12 @@ from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.events.preferences import PreferenceStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
+from accessguard.guard.annals import Annals
+from accessguard.guard.bundle import Bundles
+from accessguard.guard.card import Cards
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
@@ -26,10 +30,14 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.reporting import Reporting
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
+from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
+from accessguard.members.access import AccessStore
+from accessguard.members.comments import CommentStore
 from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
@@ -42,6 +50,7 @@ from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.store import SessionStore
+from accessguard.tallies.store import TallyStore
 from accessguard.violations.store import ViolationStore
 
 
@@ -57,6 +66,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     grants: Grants
     addresses: Addresses
     simulations: Simulations
+    cards: Cards
+    bundles: Bundles
+    annals: Annals
+    reporting: Reporting
     changes: Changes
     ready: Ready
     sessions: SessionStore
@@ -67,10 +80,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     sharing: SharingStore
     enrolments: EnrolmentStore
     passes: PassStore
+    comments: CommentStore
+    access: AccessStore
+    tallies: TallyStore
+    preferences: PreferenceStore
     devices: DeviceStore
     violations: ViolationStore
     policies: PolicyStore
     jobs: JobStore
+    parts: PartStore
     audit: AuditStore
     book: PolicyBook
     activity: ActivityLog

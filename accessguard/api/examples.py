@@ -32,6 +32,7 @@ PLACES: Final[Mapping[str, str]] = {
     "job_id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
     "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
     "ip": "203.0.113.9",
+    "name": "member_history",
 }
 
 # What was sent, and what came back: one student, one laptop, one rule, all through the document.

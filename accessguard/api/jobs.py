@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.keys import Role
 from accessguard.api.read import path_id
-from accessguard.api.reply import reply
+from accessguard.api.reply import SAFE_HEADERS, reply
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
-from accessguard.jobs.model import JobKind
+from accessguard.guard.reporting import ReportFile
+from accessguard.jobs.model import Job, JobKind, JobState
+
+OF_PLATFORM: Final = frozenset({JobKind.IMPORT})
+OF_SUPERVISORS: Final = frozenset({JobKind.REPORT})
 
 
 async def get(request: web.Request) -> web.Response:
-    """Read how far a job is, and what came of it; the platform sees imports alone."""
+    """Read how far a job is, and what came of it; the platform sees imports alone, supervisors reports."""
+    return reply(await _job(request))
+
+
+async def result(request: web.Request) -> web.StreamResponse:
+    """Fetch the file that a job has written; it is kept as long as the job is.
+
+    Raises NOT_FOUND (404) for a job that leaves none, CONFLICT (409) when it is not done.
+    """
+    job, ctx, tenant = await _job(request), context(request), asking(request).tenant
+    if job.kind is not JobKind.REPORT:
+        raise GuardError(ErrorCode.NOT_FOUND, "This job leaves no file.")
+    if job.state is not JobState.DONE:
+        raise GuardError(ErrorCode.CONFLICT, f"The job is {job.state}, not done.")
+    file = msgspec.convert(job.result, ReportFile)
+    headers = {"Content-Type": file.content_type, "Content-Disposition": f'attachment; filename="{job.id}.csv"'}
+    number, part = 0, await ctx.parts.get(tenant, job.id, 0)
+    response = web.StreamResponse(headers=headers | SAFE_HEADERS)
+    await response.prepare(request)
+    while part is not None:
+        await response.write(part)
+        number, part = number + 1, await ctx.parts.get(tenant, job.id, number + 1)
+    await response.write_eof()
+    return response
+
+
+async def _job(request: web.Request) -> Job:
     ctx, who = context(request), asking(request)
     found = await ctx.jobs.one(who.tenant, path_id(request, "job_id"), now=from_ms(ctx.now_ms()))
-    if found is None or (who.caller.role is Role.PLATFORM and found.kind is not JobKind.IMPORT):
+    seen = {Role.PLATFORM: OF_PLATFORM, Role.SUPERVISOR: OF_SUPERVISORS}.get(who.caller.role, frozenset(JobKind))
+    if found is None or found.kind not in seen:
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such job.")
-    return reply(found)
+    return found

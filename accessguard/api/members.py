@@ -80,13 +80,6 @@ async def listed(request: web.Request) -> web.StreamResponse:
     return await page(request, asked, Member, tuple[str, str], fetch)
 
 
-async def get(request: web.Request) -> web.Response:
-    """Read the card of one member."""
-    await context(request).activity.flush()
-    await context(request).folds.flush()
-    return reply(await _card(request))
-
-
 async def patch(request: web.Request) -> web.Response:
     """Switch the checks of a member off or on, write a note, set tags."""
     asked = await body(request, MemberPatch)
@@ -101,7 +94,7 @@ async def patch(request: web.Request) -> web.Response:
 async def logins(request: web.Request) -> web.StreamResponse:
     """List the login attempts of a member: the access log."""
     asked = query(request, ListQuery)
-    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
 
     async def fetch(
         after: tuple[datetime, UUID] | None, limit: int
@@ -116,7 +109,7 @@ async def logins(request: web.Request) -> web.StreamResponse:
 async def sessions(request: web.Request) -> web.StreamResponse:
     """List the sessions of a member, open and ended."""
     asked = query(request, ListQuery)
-    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
     await ctx.activity.flush()
 
     async def fetch(
@@ -132,7 +125,7 @@ async def sessions(request: web.Request) -> web.StreamResponse:
 async def activity(request: web.Request) -> web.StreamResponse:
     """List the counted interactions of a member."""
     asked = query(request, ListQuery)
-    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
     await ctx.activity.flush()
 
     async def fetch(
@@ -148,7 +141,7 @@ async def activity(request: web.Request) -> web.StreamResponse:
 async def violations(request: web.Request) -> web.StreamResponse:
     """List the restriction history of a member."""
     asked = query(request, ListQuery)
-    ctx, who, member_id = context(request), asking(request), await _known(request)
+    ctx, who, member_id = context(request), asking(request), await known(request)
     await ctx.folds.flush()
     language = reading(request)
 
@@ -175,7 +168,7 @@ async def related(request: web.Request) -> web.StreamResponse:
     strongest come first; 600 at most.
     """
     asked = query(request, RelatedQuery)
-    ctx, tenant, member_id = context(request), asking(request).tenant, await _known(request)
+    ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
     await ctx.activity.flush()
     number = e164(await ctx.members.phone(tenant, member_id), await _country(request))
     since = from_ms(ctx.now_ms()) - RELATED_REACH
@@ -218,7 +211,8 @@ async def _member(request: web.Request) -> Member:
     return found
 
 
-async def _card(request: web.Request) -> Card:
+async def card_of(request: web.Request) -> Card:
+    """The member with what it is granted, as far as the caller sees it. Raises GuardError(NOT_FOUND)."""
     ctx, tenant, member_id = context(request), asking(request).tenant, path_text(request, "member_id")
     role = asking(request).caller.role
     member = _as_seen(await _member(request), role)
@@ -228,7 +222,8 @@ async def _card(request: web.Request) -> Card:
     return card(member, enrolments=enrolments, passes=passes)
 
 
-async def _known(request: web.Request) -> str:
+async def known(request: web.Request) -> str:
+    """The member that the path names. Raises GuardError(NOT_FOUND)."""
     member_id = path_text(request, "member_id")
     if not await context(request).members.exists(asking(request).tenant, member_id):
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")

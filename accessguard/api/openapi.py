@@ -25,7 +25,10 @@ from accessguard.errors import ErrorCode
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id", "challenge_id"})
-PLACES: Final[Mapping[str, str]] = {"ip": "An address, IPv4 or IPv6, as people write it."}
+PLACES: Final[Mapping[str, str]] = {
+    "ip": "An address, IPv4 or IPv6, as people write it.",
+    "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
+}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 
@@ -157,11 +160,15 @@ def _content(kind: Any, found: Schemas) -> Schema:
 
 
 def _success(route: Route, found: Schemas) -> Schema:
+    if route.media is not None:
+        return {"description": "A file, as it is made.", "content": {route.media: {"schema": {"type": "string"}}}}
     if route.reply is None:
         return {"description": "Done; there is no body."}
     content = _content(route.reply, found)
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
+    if route.text:
+        content["text/plain"] = {"schema": {"type": "string"}, "example": "The same, to be read."}
     return {"description": route.reply.__doc__, "content": content}
 
 

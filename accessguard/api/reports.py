@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
 
+import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
+from accessguard.api.idempotency import new_id
 from accessguard.api.paging import page
-from accessguard.api.read import query
-from accessguard.api.wire import SharingQuery
+from accessguard.api.read import body, query
+from accessguard.api.reply import CSV, csv_header, csv_lines, reply
+from accessguard.api.wire import (
+    AccessQuery,
+    ActivityDay,
+    DaysQuery,
+    DeviceDay,
+    LoginDay,
+    RefusalDay,
+    ReportRequest,
+    SharingQuery,
+)
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.facts import from_ms
+from accessguard.members.access import AccessLine
 from accessguard.members.sharing import KEPT, Period, Suspicion
+from accessguard.tallies.model import Tally, TallyKind
 
+PORTION: Final = 1_000
+"""Rows of a report that is written as a job, some 20 ms of work."""
+REST_S: Final = 0.005
 USUAL: Final = timedelta(days=30)
+Place: TypeAlias = tuple[Any, ...]
+Fetch: TypeAlias = Callable[[Any, int], Awaitable[Sequence[tuple[Any, Place]]]]
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 PLACES: Final[dict[str, Any]] = {"score": tuple[int, str], "last_at": tuple[datetime, str]}
 """The place in the list, for each key."""
@@ -50,3 +71,140 @@ def _period(asked: SharingQuery, now: datetime) -> Period:
         problem = Problem(pointer="/from", detail=f"must lie before `to`, by {KEPT.days} days at most")
         raise GuardError(ErrorCode.INVALID, "The query is not valid.", problem)
     return Period(since=since, until=until)
+
+
+async def access(request: web.Request) -> web.StreamResponse:
+    """List first and last access by member and product, with the purchase date; kept for ever, whatever logs are.
+
+    A member without a product has one line. Access to a product is a counted
+    interaction that named it; logins move the member's own times.
+    """
+    asked = query(request, AccessQuery)
+    await context(request).activity.flush()
+    fetch = _accesses(request, asked.product_id, asked.member_id)
+    return await page(request, asked, AccessLine, tuple[str, str], fetch)
+
+
+async def activity(request: web.Request) -> web.StreamResponse:
+    """Count the interactions of each kind by day, in the tenant's time zone; outlives the rows that were counted."""
+    return await _by_day(request, "activity")
+
+
+async def logins(request: web.Request) -> web.StreamResponse:
+    """Count the logins of each outcome by day: what the platform said, and what was decided on it."""
+    return await _by_day(request, "logins")
+
+
+async def devices(request: web.Request) -> web.StreamResponse:
+    """Count by day what logins came in from: class of device, browser, how many were new."""
+    return await _by_day(request, "devices")
+
+
+async def refusals(request: web.Request) -> web.StreamResponse:
+    """Count by day what each rule found, and what became of it; what was only logged or exempt included."""
+    return await _by_day(request, "refusals")
+
+
+async def write(request: web.Request) -> web.Response:
+    """Have a whole report written as CSV, as a job: `GET /v1/jobs/{id}` tells how far it is, `.../result` gives it.
+
+    Raises CONFLICT (409) when two are being written already.
+    """
+    asked = await body(request, ReportRequest)
+    ctx, who = context(request), asking(request)
+    await _up_to_date(request)
+    fetch = (
+        _accesses(request, asked.product_id, asked.member_id)
+        if asked.report == "access"
+        else _days(request, asked.report, asked.since, asked.until, descending=False)
+    )
+    item = AccessLine if asked.report == "access" else DAYS[asked.report][1]
+    job = await ctx.reporting.begin(
+        who.tenant, await new_id(request), lambda: _lines(item, fetch), content_type=f"{CSV}; charset=utf-8"
+    )
+    return reply(job, status=202)
+
+
+async def _lines(item: type[msgspec.Struct], fetch: Fetch) -> AsyncIterator[tuple[bytes, int]]:
+    """The report as CSV, portion by portion, with the rows of each."""
+    columns, after = item.__struct_fields__, None
+    yield csv_header(columns), 0
+    while rows := await fetch(after, PORTION):
+        yield csv_lines(row for row, _ in rows), len(rows)
+        after = rows[-1][1]
+        await asyncio.sleep(REST_S)
+
+
+async def _by_day(request: web.Request, report: str) -> web.StreamResponse:
+    asked = query(request, DaysQuery)
+    await _up_to_date(request)
+    fetch = _days(request, report, asked.since, asked.until, descending=asked.order == "desc")
+    return await page(request, asked, DAYS[report][1], tuple[date, str, str, str], fetch)
+
+
+async def _up_to_date(request: web.Request) -> None:
+    """What this worker has counted and not written, and what nobody has added up yet, is in the report."""
+    ctx = context(request)
+    await ctx.activity.flush()
+    await ctx.folds.flush()
+    await ctx.annals.add_up(asking(request).tenant)
+
+
+def _accesses(request: web.Request, product_id: str | None, member_id: str | None) -> Fetch:
+    ctx, tenant = context(request), asking(request).tenant
+
+    async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[AccessLine, Place]]:
+        rows = await ctx.access.listed(tenant, product_id=product_id, member_id=member_id, after=after, limit=limit)
+        return [(row, row.place) for row in rows]
+
+    return fetch
+
+
+def _days(request: web.Request, report: str, since: date | None, until: date | None, *, descending: bool) -> Fetch:
+    ctx, tenant, (kind, _, shown) = context(request), asking(request).tenant, DAYS[report]
+
+    async def fetch(after: tuple[date, str, str, str] | None, limit: int) -> Sequence[tuple[Any, Place]]:
+        rows = await ctx.tallies.listed(
+            tenant,
+            kind,
+            since=since or date.min,
+            until=until or date.max,
+            after=after,
+            limit=limit,
+            descending=descending,
+        )
+        return [(shown(row), row.place) for row in rows]
+
+    return fetch
+
+
+def _activity(tally: Tally) -> ActivityDay:
+    return ActivityDay(day=tally.day, kind=tally.one, count=tally.amount)
+
+
+def _logins(tally: Tally) -> LoginDay:
+    return LoginDay(day=tally.day, outcome=tally.one, decision=tally.two, count=tally.amount)
+
+
+def _devices(tally: Tally) -> DeviceDay:
+    return DeviceDay(
+        day=tally.day,
+        device_class=tally.one or "unknown",
+        browser=tally.two or "Other",
+        logins=tally.amount,
+        new_devices=tally.fresh,
+    )
+
+
+def _refusals(tally: Tally) -> RefusalDay:
+    rule_id = UUID(tally.one) if tally.one else None
+    return RefusalDay(day=tally.day, rule_id=rule_id, code=tally.two, effect=tally.three, hits=tally.amount)
+
+
+DAYS: Final[Mapping[str, tuple[TallyKind, type[msgspec.Struct], Callable[[Tally], msgspec.Struct]]]] = {
+    "activity": (TallyKind.ACTIVITY, ActivityDay, _activity),
+    "logins": (TallyKind.LOGIN, LoginDay, _logins),
+    "devices": (TallyKind.DEVICE, DeviceDay, _devices),
+    "refusals": (TallyKind.REFUSAL, RefusalDay, _refusals),
+}
+"""Reports by day: what is counted, as what it is shown, and how."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    card,
     challenges,
     checks,
     devices,
@@ -17,6 +18,7 @@ from accessguard.api import (
     jobs,
     logins,
     members,
+    preferences,
     reports,
     rules,
     sessions,
@@ -31,11 +33,15 @@ from accessguard.api.read import Paging
 from accessguard.api.reply import problem
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
+from accessguard.events.preferences import Preference
 from accessguard.guard.addresses import AddressUse
+from accessguard.guard.bundle import Bundle
+from accessguard.guard.card import MemberCard
 from accessguard.guard.model import Check, Login
 from accessguard.guard.simulation import Simulation
 from accessguard.jobs.model import Job
-from accessguard.members.model import Card, Enrolment, Member, Pass
+from accessguard.members.comments import Comment
+from accessguard.members.model import Enrolment, Member, Pass
 from accessguard.policies.model import Settings
 from accessguard.sessions.history import SessionItem
 from accessguard.violations.model import Summary, Violation
@@ -56,7 +62,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One call: `roles` may make it; the structs are those that decode and encode it.
 
     `reply` None means an answer without a body. `listing` marks lists, which
-    are also given as CSV. A call of the whole `installation` names no tenant.
+    are also given as CSV, `text` what is also given as plain text, `media`
+    the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
     `later` is what a call that takes long answers instead, with 202.
     """
 
@@ -72,6 +79,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     later: Any = None
     errors: tuple[int, ...] = ()
     listing: bool = False
+    text: bool = False
+    media: str | None = None
     creates: bool = False
     installation: bool = False
 
@@ -118,7 +127,29 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
-    _get(MEMBER, members.get, ATTENDANTS, Card, errors=(404,)),
+    _get(MEMBER, card.get, ATTENDANTS, MemberCard, errors=(404,)),
+    _get(MEMBER + "/bundle", card.bundle, SUPERVISORS, Bundle, errors=(404,), text=True),
+    _list(MEMBER + "/comments", card.comments, SUPERVISORS, wire.ListQuery, wire.CommentsPage, errors=(404,)),
+    _send(
+        f"POST {MEMBER}/comments",
+        card.comment,
+        SUPERVISORS,
+        wire.CommentRequest,
+        Comment,
+        status=201,
+        errors=(404, 409),
+        creates=True,
+    ),
+    _list(MEMBER + "/history", card.history, SUPERVISORS, wire.HistoryQuery, wire.AuditPage, errors=(404,)),
+    _get("/v1/preferences/{name}", preferences.get, ATTENDANTS, Preference, errors=(404,)),
+    _send(
+        "PUT /v1/preferences/{name}",
+        preferences.put,
+        ATTENDANTS,
+        wire.PreferenceRequest,
+        Preference,
+        errors=(404, 409),
+    ),
     _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
@@ -175,8 +206,24 @@ ROUTES: Final[tuple[Route, ...]] = (
         creates=True,
     ),
     _list("/v1/reports/sharing", reports.sharing, SUPERVISORS, wire.SharingQuery, wire.SharingPage),
+    _list("/v1/reports/access", reports.access, ATTENDANTS, wire.AccessQuery, wire.AccessPage),
+    _list("/v1/reports/activity", reports.activity, SUPERVISORS, wire.DaysQuery, wire.ActivityDaysPage),
+    _list("/v1/reports/logins", reports.logins, SUPERVISORS, wire.DaysQuery, wire.LoginDaysPage),
+    _list("/v1/reports/devices", reports.devices, SUPERVISORS, wire.DaysQuery, wire.DeviceDaysPage),
+    _list("/v1/reports/refusals", reports.refusals, SUPERVISORS, wire.DaysQuery, wire.RefusalDaysPage),
+    _send(
+        "POST /v1/reports",
+        reports.write,
+        SUPERVISORS,
+        wire.ReportRequest,
+        Job,
+        status=202,
+        errors=(409,),
+        creates=True,
+    ),
     _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
-    _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | ADMINISTRATORS, Job, errors=(404,)),
+    _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | SUPERVISORS, Job, errors=(404,)),
+    _get("/v1/jobs/{job_id}/result", jobs.result, SUPERVISORS, None, errors=(404, 409), media="text/csv"),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
     _send("POST /v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),

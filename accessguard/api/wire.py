@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -24,6 +24,8 @@ from accessguard.guard.model import (
     TraceStep,
     Verdict,
 )
+from accessguard.members.access import AccessLine
+from accessguard.members.comments import Comment
 from accessguard.members.model import EnrolmentLine, Member, MemberSort, PassKind
 from accessguard.members.related import Related
 from accessguard.members.sharing import Suspicion
@@ -146,6 +148,8 @@ class MemberRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     locale: Annotated[str, msgspec.Meta(max_length=35)] | None = None
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     staff: bool = False
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
+    city: Short | None = None
 
 
 class MemberPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -243,6 +247,58 @@ class SharingQuery(
     until: Time | None = None
     sort: Literal["score", "last_at"] = "score"
     order: Order = "desc"
+
+
+class DaysQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
+    """The days of a report, `to` itself not included, and their order."""
+
+    since: date | None = None
+    until: date | None = None
+    order: Order = "desc"
+
+
+class AccessQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Filters of the report on access."""
+
+    product_id: Opaque | None = None
+    member_id: Opaque | None = None
+
+
+class ReportRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """A report to be written as CSV; `from` and `to` are for reports by day, the two ids for `access`."""
+
+    report: Literal["access", "activity", "logins", "devices", "refusals"]
+    since: date | None = None
+    until: date | None = None
+    product_id: Opaque | None = None
+    member_id: Opaque | None = None
+
+
+class HistoryQuery(
+    Paging, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
+):
+    """Filters of what operators changed about a member."""
+
+    actor: Annotated[str, msgspec.Meta(max_length=255)] | None = None
+    kind: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    since: Time | None = None
+    until: Time | None = None
+    order: Order = "desc"
+    remembered: bool = False
+
+
+class CommentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A comment to write; it can be neither edited nor deleted."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+
+
+class PreferenceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to keep, in the place of what was kept: an object of 8 KiB at most."""
+
+    value: dict[str, Any]
 
 
 class AuditQuery(
@@ -448,6 +504,85 @@ class RuleVersionsPage(msgspec.Struct, frozen=True, kw_only=True):
     """Every version of a rule, the newest first."""
 
     items: tuple[RuleVersionReply, ...]
+    next_cursor: str | None
+
+
+class CommentsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of comments, the newest first."""
+
+    items: tuple[Comment, ...]
+    next_cursor: str | None
+
+
+class AccessPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of first and last access, by member and product."""
+
+    items: tuple[AccessLine, ...]
+    next_cursor: str | None
+
+
+class ActivityDay(msgspec.Struct, frozen=True, kw_only=True):
+    """How many interactions of one kind a day had."""
+
+    day: date
+    kind: str
+    count: int
+
+
+class ActivityDaysPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of counted interactions, by day."""
+
+    items: tuple[ActivityDay, ...]
+    next_cursor: str | None
+
+
+class LoginDay(msgspec.Struct, frozen=True, kw_only=True):
+    """How many logins of one outcome a day had."""
+
+    day: date
+    outcome: str
+    decision: str
+    count: int
+
+
+class LoginDaysPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of counted logins, by day."""
+
+    items: tuple[LoginDay, ...]
+    next_cursor: str | None
+
+
+class DeviceDay(msgspec.Struct, frozen=True, kw_only=True):
+    """How many logins came in from one class of device and browser on a day, and how many devices were new."""
+
+    day: date
+    device_class: str
+    browser: str
+    logins: int
+    new_devices: int
+
+
+class DeviceDaysPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of counted devices, by day."""
+
+    items: tuple[DeviceDay, ...]
+    next_cursor: str | None
+
+
+class RefusalDay(msgspec.Struct, frozen=True, kw_only=True):
+    """How often one rule found something on a day, and what became of it."""
+
+    day: date
+    rule_id: UUID | None
+    code: str
+    effect: str
+    hits: int
+
+
+class RefusalDaysPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of counted refusals, by day."""
+
+    items: tuple[RefusalDay, ...]
     next_cursor: str | None
 
 

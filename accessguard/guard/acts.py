@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -13,9 +13,15 @@ from accessguard.database import Database
 from accessguard.events.audit import AuditStore, Entry
 from accessguard.guard.model import Actor
 
+OF_MEMBERS: Final = frozenset({"member", "members", "sessions"})
+"""Kinds of things whose id is a member's."""
+
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """By whom, on what, why, when; `action` begins with the kind of thing that `target` names."""
+    """By whom, on what, why, when; `action` begins with the kind of thing that `target` names.
+
+    `member_id` is whom it is about, where the target is not the member itself.
+    """
 
     tenant: str
     actor: Actor
@@ -23,6 +29,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     reason: str | None
     at: datetime
+    member_id: str | None = None
 
 
 async def log(tx: Database, act: Act, before: Any, after: Any, *, entry_id: UUID) -> None:
@@ -39,7 +46,11 @@ async def log(tx: Database, act: Act, before: Any, after: Any, *, entry_id: UUID
         after=after,
         reason=act.reason,
     )
-    await AuditStore(tx).add(act.tenant, entry)
+    await AuditStore(tx).add(act.tenant, entry, member_id=act.member_id or _member(act))
+
+
+def _member(act: Act) -> str | None:
+    return act.target if act.action.partition(".")[0] in OF_MEMBERS else None
 
 
 def fields(of: msgspec.Struct | None, names: Sequence[str]) -> Mapping[str, Any] | None:

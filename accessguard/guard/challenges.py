@@ -261,6 +261,7 @@ class Settling:
             target=str(me.id),
             reason=SAID_BY_MEMBER,
             at=self._now,
+            member_id=member_id,
         )
         await merged(self._tx, act, member_id, *pair, rules=self._policy.rules, entry_id=self._call.entry_id)
 

@@ -127,6 +127,7 @@ class Grants:
             target=str(given.id),
             reason=given.reason,
             at=given.created_at,
+            member_id=member_id,
         )
         after = {"member_id": member_id, "kind": given.kind, "until": given.until}
         await log(tx, act, None, after, entry_id=self._new_id())

@@ -68,7 +68,13 @@ class Merging:
             pair = await pair_of(MergeStore(tx), tenant, member_id, device_id, into)
             if pair is not None:
                 act = Act(
-                    tenant=tenant, actor=actor, action="device.merge", target=str(device_id), reason=reason, at=now
+                    tenant=tenant,
+                    actor=actor,
+                    action="device.merge",
+                    target=str(device_id),
+                    reason=reason,
+                    at=now,
+                    member_id=member_id,
                 )
                 rules = policy.rules if policy else ()
                 sessions = await merged(tx, act, member_id, *pair, rules=rules, entry_id=self._new_id())

@@ -86,7 +86,15 @@ class Operators:
             generation = await store.change(tenant, member_id, after)
             sessions = await store.sessions(tenant, member_id, before.id)
             names = ("access", "name")
-            act = Act(tenant=tenant, actor=actor, action="device.change", target=str(before.id), reason=reason, at=now)
+            act = Act(
+                tenant=tenant,
+                actor=actor,
+                action="device.change",
+                target=str(before.id),
+                reason=reason,
+                at=now,
+                member_id=member_id,
+            )
             await log(tx, act, fields(before, names), fields(after, names), entry_id=self._new_id())
         told = Change(
             tenant=tenant,
@@ -111,7 +119,15 @@ class Operators:
             before = await self._device(store, tenant, member_id, device_id, now)
             ended = await store.forget(tenant, member_id, before.id, at=now, by=actor.subject)
             names = ("label", "access", "name")
-            act = Act(tenant=tenant, actor=actor, action="device.forget", target=str(before.id), reason=reason, at=now)
+            act = Act(
+                tenant=tenant,
+                actor=actor,
+                action="device.forget",
+                target=str(before.id),
+                reason=reason,
+                at=now,
+                member_id=member_id,
+            )
             await log(tx, act, fields(before, names), None, entry_id=self._new_id())
         change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=ended or (), ended=True)
         await self._changes.announce(change)
@@ -139,7 +155,15 @@ class Operators:
             store = SessionStore(tx)
             member_id = await store.end(tenant, session_id, at=now, reason=reason, by=actor.subject)
             if member_id is not None:
-                act = Act(tenant=tenant, actor=actor, action="session.end", target=session_id, reason=reason, at=now)
+                act = Act(
+                    tenant=tenant,
+                    actor=actor,
+                    action="session.end",
+                    target=session_id,
+                    reason=reason,
+                    at=now,
+                    member_id=member_id,
+                )
                 await log(tx, act, None, {"end_reason": reason}, entry_id=self._new_id())
         return member_id
 
@@ -167,7 +191,13 @@ class Operators:
             names = ("resolution", "note")
             target = str(violation_id)
             act = Act(
-                tenant=tenant, actor=actor, action="violation.resolve", target=target, reason=reason, at=from_ms(now_ms)
+                tenant=tenant,
+                actor=actor,
+                action="violation.resolve",
+                target=target,
+                reason=reason,
+                at=from_ms(now_ms),
+                member_id=before.member_id,
             )
             await log(tx, act, fields(before, names), fields(after, names), entry_id=self._new_id())
         return after

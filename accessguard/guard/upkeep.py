@@ -26,16 +26,23 @@ from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.store import JobStore
 from accessguard.members.filing import Filing
+from accessguard.members.pages import PageStore
 from accessguard.metrics import UPKEEP_DONE, UPKEEP_ROWS, UPKEEP_RUNS, UPKEEP_SECONDS
 from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import MONTHS_AHEAD, PARTITIONED, UPKEEP_LOCK, SessionStore
+from accessguard.tallies.past import PastStore
+from accessguard.tallies.store import TallyStore
 
 MOST: Final = 1_000
 """Rows of one step: some 20 ms, during which they are locked."""
 FILED: Final = 200
 """Members taken into the directory in one step, which hold their rows for about as long."""
+NOTES: Final = 5_000
+"""Notes of what was counted; a step adds them up to some hundred rows."""
+PAGES: Final = 200
+"""Members whose last pages are rebuilt, or whose past is counted, in one step."""
 PAUSE_S: Final = 0.05
 AGAIN_S: Final = 5.0
 """How soon a worker looks again when another is at it, or when a run came to nothing."""
@@ -69,6 +76,9 @@ class Job(StrEnum):
     JOBS = "jobs"
     NETWORKS = "networks"
     DIRECTORY = "directory"
+    TALLIES = "tallies"
+    PAGES = "pages"
+    PAST = "past"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +193,9 @@ class Upkeep:
             Chore(job=Job.CHALLENGES, every=daily, step=_challenges),
             Chore(job=Job.NETWORKS, every=daily, step=_networks),
             Chore(job=Job.DIRECTORY, every=timedelta(seconds=15), step=_directory, most=FILED),
+            Chore(job=Job.TALLIES, every=timedelta(minutes=1), step=_tallies, most=NOTES),
+            Chore(job=Job.PAGES, every=timedelta(minutes=5), step=_pages, most=PAGES),
+            Chore(job=Job.PAST, every=hourly, step=_past, most=1),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -212,3 +225,15 @@ async def _directory(tx: Database, now: datetime) -> int:
 
 async def _networks(tx: Database, now: datetime) -> int:
     return await NetworkStore(tx).expire(now, MOST, default_days=DEFAULT.logins_days)
+
+
+async def _tallies(tx: Database, _: datetime) -> int:
+    return await TallyStore(tx).add_up(most=NOTES)
+
+
+async def _pages(tx: Database, now: datetime) -> int:
+    return await PageStore(tx).rebuild(now, most=PAGES)
+
+
+async def _past(tx: Database, _: datetime) -> int:
+    return await PastStore(tx).count(most=PAGES)

@@ -21,6 +21,7 @@ class JobKind(StrEnum):
 
     IMPORT = "import"
     SIMULATE = "simulate"
+    REPORT = "report"
 
 
 class JobState(StrEnum):

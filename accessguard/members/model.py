@@ -99,6 +99,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     latest_violation: LatestViolation | None
     created_at: datetime
     opens_at: datetime | None = None
+    country: str | None = None
+    city: str | None = None
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,6 +250,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str | None
     staff: bool
     phone_e164: str | None = None
+    country: str | None = None
+    city: str | None = None
 
 
 class MemberFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,12 +18,12 @@ UPSERT: Final = """
     WITH before AS (
         SELECT email FROM member WHERE tenant = $1 AND id = $2
     ), kept AS (
-        INSERT INTO member AS m (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at, phone_e164)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        INSERT INTO member AS m (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at, phone_e164, country, city)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             ON CONFLICT (tenant, id) DO UPDATE
            SET name = excluded.name, email = excluded.email, phone = excluded.phone, tags = excluded.tags,
                locale = excluded.locale, time_zone = excluded.time_zone, staff = excluded.staff, phone_e164 = excluded.phone_e164,
-               generation = nextval('generation')
+               country = excluded.country, city = excluded.city, generation = nextval('generation')
         RETURNING m.id
     )
     INSERT INTO member_alias (tenant, member_id, email, at)
@@ -135,6 +135,8 @@ class MemberStore:
             p.staff,
             at,
             p.phone_e164,
+            p.country,
+            p.city,
         )
 
     async def one(self, tenant: str, member_id: str, *, reader: str, now: datetime) -> Member | None:
@@ -212,6 +214,8 @@ def member_of(row: Row) -> Member:
         latest_violation=_violation(row),
         created_at=row["created_at"],
         opens_at=None if row["standing"] == ACTIVE else row["opens_at"],
+        country=row.get("country"),
+        city=row.get("city"),
     )
 
 

@@ -26,6 +26,7 @@ INDEXES: Final = {
     "audit_by_target": "audit (tenant, target_id, at, id)",
     "read_mark_by_reader": "read_mark (tenant, reader, violation_id) INCLUDE (hits)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
+    "audit_by_member": "audit (tenant, (coalesce(member_id, target_id)), at, id)",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",
     # Who waits to be taken into the directory, and the directory by status; see members/filing.py.
     "member_unfiled": (

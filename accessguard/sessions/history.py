@@ -93,6 +93,10 @@ SESSIONS: Final = both_ways(
 """
 )
 
+OPEN: Final = (
+    SESSION + " AND member_id = $3 AND ended_at IS NULL AND expires_at > $2 ORDER BY started_at DESC, id DESC LIMIT $4"
+)
+
 LOGINS: Final = both_ways("""
     SELECT *, host(ip) AS address FROM login_attempt
      WHERE tenant = $1 AND member_id = $2 AND ($3::timestamptz IS NULL OR (at, id) <after> ($3, $4::uuid))
@@ -130,6 +134,10 @@ class HistoryStore:
         """One page of a member's sessions, by their start."""
         rows = await self._db.fetch(SESSIONS[descending], tenant, now, member_id, *(after or (None, None)), limit)
         return [_session(row) for row in rows]
+
+    async def open_sessions(self, tenant: str, member_id: str, *, now: datetime, limit: int) -> Sequence[SessionItem]:
+        """A member's open sessions, the newest first."""
+        return [_session(row) for row in await self._db.fetch(OPEN, tenant, now, member_id, limit)]
 
     async def logins(
         self, tenant: str, member_id: str, *, after: tuple[datetime, UUID] | None, limit: int, descending: bool

@@ -132,6 +132,12 @@ RECORD: Final = f"""
                r.user_agent, r.browser, r.os, r.device_class, r.device_id, r.device_new, r.device_token, r.session_id, r.decision, r.code,
                r.rule_id, r.rule_version, r.exempt, r.degraded, r.counted, r.country, r.asn, r.city
           FROM granted g, jsonb_populate_record(NULL::login_attempt, g.attempt) r
+        RETURNING tenant, at, outcome, decision, device_class, browser, device_new
+    ), tallied AS (
+        INSERT INTO tally_new (tenant, at, kind, one, two, three, four, amount, fresh)
+        SELECT tenant, date_bin('15 minutes', at, '2000-01-01'), 'login', outcome, decision, coalesce(device_class, ''),
+               coalesce(browser, ''), 1, device_new::integer
+          FROM attempted
     ), came AS MATERIALIZED (
         SELECT tenant, device, (device ->> 'through')::uuid AS through FROM granted WHERE device IS NOT NULL
     ), recognised AS (

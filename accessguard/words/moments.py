@@ -24,9 +24,9 @@ class Clock(msgspec.Struct, frozen=True, gc=False):
 
 def clock(own: str | None, school: str) -> Clock:
     """The student's own time zone where it is known; else the school's, and it is said which."""
-    if own is not None and _zone(own) is not None:
+    if own is not None and zone(own) is not None:
         return Clock(own, said=False)
-    return Clock(school if _zone(school) is not None else "UTC")
+    return Clock(school if zone(school) is not None else "UTC")
 
 
 def day(language: str, at: datetime, told: Clock) -> str:
@@ -48,7 +48,7 @@ def whole_minute(at: datetime) -> datetime:
 
 
 def _local(at: datetime, told: Clock) -> datetime:
-    return at.astimezone(_zone(told.zone) or UTC)
+    return at.astimezone(zone(told.zone) or UTC)
 
 
 def _offset(local: datetime) -> str:
@@ -60,7 +60,7 @@ def _offset(local: datetime) -> str:
 
 
 @lru_cache(maxsize=1_024)
-def _zone(name: str) -> tzinfo | None:
+def zone(name: str) -> tzinfo | None:
     """A time zone by name; None for what is none."""
     try:
         return ZoneInfo(name)

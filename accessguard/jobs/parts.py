@@ -1,0 +1,30 @@
+"""What jobs leave to be fetched, in parts: any worker can give it, and it goes with its job."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from accessguard.database import Database
+
+PUT: Final = """
+    INSERT INTO job_part (tenant, job_id, number, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+
+GET: Final = "SELECT body FROM job_part WHERE tenant = $1 AND job_id = $2 AND number = $3"
+
+
+class PartStore:
+    """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def put(self, tenant: str, job_id: UUID, number: int, body: bytes) -> None:
+        """Keep a part; numbers begin at 0 and leave none out. Raises GuardError(CONFLICT) for a job that is gone."""
+        await self._db.row(PUT, tenant, job_id, number, body)
+
+    async def get(self, tenant: str, job_id: UUID, number: int) -> bytes | None:
+        """One part; None after the last."""
+        found: bytes | None = await self._db.value(GET, tenant, job_id, number)
+        return found
