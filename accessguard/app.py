@@ -45,11 +45,13 @@ from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
+from accessguard.guard.intake import Imports, Intake
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.running import Runner
 from accessguard.guard.schema import SchemaWatch
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
@@ -58,6 +60,7 @@ from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
+from accessguard.jobs.model import JobKind
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.members.enrolments import EnrolmentStore
@@ -165,6 +168,8 @@ class Parts:
             seconds=seconds,
             spooling=self.spooling,
         )
+        intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
+        self.runner = Runner(db=db, steps={JobKind.IMPORT: intake}, new_id=uuid7, now_ms=now_ms)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -173,6 +178,7 @@ class Parts:
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
+            imports=Imports(db=db, runner=self.runner, new_id=uuid7, now_ms=now_ms),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,
@@ -228,6 +234,7 @@ class Parts:
             "upkeep": self.upkeep.run,
             "schema": self.schema.run,
             "sharing": self.sharing.run,
+            "jobs": self.runner.run,
             "geo": self.geo.run,
             "keys": self.keys.run,
             "shown": lambda: self.shown.run(FLUSH_S),
@@ -241,6 +248,7 @@ class Parts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.simulations.stop()
+            await self.runner.stop()
             await self.recogniser.stop()
             await self._last_flush()
             await self._live.close()

@@ -21,6 +21,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
+from accessguard.guard.intake import Imports
 from accessguard.guard.login import Logins
 from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
@@ -54,6 +55,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     merging: Merging
     tenancy: Tenancy
     grants: Grants
+    imports: Imports
     addresses: Addresses
     simulations: Simulations
     changes: Changes

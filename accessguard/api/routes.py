@@ -14,6 +14,7 @@ from accessguard.api import (
     checks,
     devices,
     grants,
+    imports,
     jobs,
     logins,
     members,
@@ -32,9 +33,10 @@ from accessguard.api.reply import problem
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.guard.addresses import AddressUse
+from accessguard.guard.lines import EnrolmentLine, MemberLine
 from accessguard.guard.model import Check, Login
 from accessguard.guard.simulation import Simulation
-from accessguard.jobs.model import Job
+from accessguard.jobs.model import Job, Refusal
 from accessguard.members.model import Card, Enrolment, Member, Pass
 from accessguard.policies.model import Settings
 from accessguard.sessions.history import SessionItem
@@ -57,7 +59,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV. A call of the whole `installation` names no tenant.
-    `later` is what a call that takes long answers instead, with 202.
+    `later` is what a call that takes long answers instead, with 202. `stream`
+    is what each line of a body says that is a file; `lines`: so is the answer,
+    of which `reply` is one line.
     """
 
     method: str
@@ -70,6 +74,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     reply: Any = None
     status: int = 200
     later: Any = None
+    stream: Any = None
+    lines: bool = False
     errors: tuple[int, ...] = ()
     listing: bool = False
     creates: bool = False
@@ -168,6 +174,18 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _list("/v1/reports/sharing", reports.sharing, SUPERVISORS, wire.SharingQuery, wire.SharingPage),
     _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
+    Route(
+        method="POST",
+        path="/v1/imports",
+        handler=imports.create,
+        roles=PLATFORM | ADMINISTRATORS,
+        stream=(MemberLine, EnrolmentLine),
+        reply=Job,
+        status=202,
+        errors=(400, 409, 413, 415),
+        creates=True,
+    ),
+    _get("/v1/jobs/{job_id}/result", imports.result, PLATFORM | ADMINISTRATORS, Refusal, errors=(404,), lines=True),
     _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | ADMINISTRATORS, Job, errors=(404,)),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
