@@ -35,12 +35,14 @@ from accessguard.errors import GuardError, StartError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.geo import Geo
+from accessguard.guard.acting import Acting
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
+from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
@@ -53,6 +55,7 @@ from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.running import Runner
 from accessguard.guard.schema import SchemaWatch
+from accessguard.guard.selecting import Bulk, BulkStep
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
@@ -80,6 +83,7 @@ from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
+from accessguard.signing import SigningKey
 from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
 
@@ -169,7 +173,9 @@ class Parts:
             spooling=self.spooling,
         )
         intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
-        self.runner = Runner(db=db, steps={JobKind.IMPORT: intake}, new_id=uuid7, now_ms=now_ms)
+        actions = Acting(db=db, changes=self.changes, new_id=uuid7).actions
+        steps = {JobKind.IMPORT: intake, JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms)}
+        self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -179,6 +185,14 @@ class Parts:
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             imports=Imports(db=db, runner=self.runner, new_id=uuid7, now_ms=now_ms),
+            bulk=Bulk(
+                db=db,
+                members=MemberStore(db),
+                actions=actions,
+                confirmations=Confirmations([SigningKey(id=key.id, secret=key.secret) for key in config.keys.session]),
+                runner=self.runner,
+                now_ms=now_ms,
+            ),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,

@@ -28,6 +28,7 @@ from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.simulation import Simulations
+from accessguard.guard.selecting import Bulk
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
@@ -56,6 +57,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     tenancy: Tenancy
     grants: Grants
     imports: Imports
+    bulk: Bulk
     addresses: Addresses
     simulations: Simulations
     changes: Changes

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    bulk,
     challenges,
     checks,
     devices,
@@ -35,6 +36,7 @@ from accessguard.errors import GuardError
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.lines import EnrolmentLine, MemberLine
 from accessguard.guard.model import Check, Login
+from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
 from accessguard.jobs.model import Job, Refusal
 from accessguard.members.model import Card, Enrolment, Member, Pass
@@ -124,6 +126,16 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
+    _send(
+        "POST /v1/members/bulk",
+        bulk.bulk,
+        SUPERVISORS,
+        wire.BulkRequest,
+        Preview,
+        errors=(409,),
+        later=Job,
+        creates=True,
+    ),
     _get(MEMBER, members.get, ATTENDANTS, Card, errors=(404,)),
     _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
@@ -186,7 +198,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         creates=True,
     ),
     _get("/v1/jobs/{job_id}/result", imports.result, PLATFORM | ADMINISTRATORS, Refusal, errors=(404,), lines=True),
-    _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | ADMINISTRATORS, Job, errors=(404,)),
+    _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | SUPERVISORS, Job, errors=(404,)),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),
     _send("POST /v1/violations/mark", violations.mark, SUPERVISORS, wire.MarkRequest, wire.MarkReply),

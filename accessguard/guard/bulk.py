@@ -19,6 +19,7 @@ class BulkAction(StrEnum):
     TAG = "tag"
     UNTAG = "untag"
     EXEMPT = "exempt"
+    UNEXEMPT = "unexempt"
     END_SESSIONS = "end_sessions"
     DEACTIVATE = "deactivate"
     ERASE = "erase"

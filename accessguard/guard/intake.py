@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -365,7 +366,7 @@ def _lines(task: Task, portion: Portion) -> Iterator[tuple[int, Line | Problem]]
     asked = msgspec.json.decode(task.asked, type=Asked)
     splitter, reader = Splitter(asked.form), Reader(asked.columns)
     number = portion.first_line
-    for line, breaks in splitter.feed(portion.body):
+    for line, breaks in chain(splitter.feed(portion.body), splitter.end()):
         found = reader.read(line)
         if found is not None:
             yield number, found
