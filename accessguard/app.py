@@ -62,6 +62,7 @@ from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.union import Union
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.model import JobKind
 from accessguard.jobs.store import JobStore
@@ -176,6 +177,7 @@ class Parts:
         actions = Acting(db=db, changes=self.changes, new_id=uuid7).actions
         steps = {JobKind.IMPORT: intake, JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms)}
         self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
+        self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -193,6 +195,7 @@ class Parts:
                 runner=self.runner,
                 now_ms=now_ms,
             ),
+            union=self.union,
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             changes=self.changes,
@@ -263,6 +266,7 @@ class Parts:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.simulations.stop()
             await self.runner.stop()
+            await self.union.stop()
             await self.recogniser.stop()
             await self._last_flush()
             await self._live.close()

@@ -31,6 +31,7 @@ from accessguard.guard.simulation import Simulations
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.union import Union
 from accessguard.jobs.store import JobStore
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.passes import PassStore
@@ -58,6 +59,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     grants: Grants
     imports: Imports
     bulk: Bulk
+    union: Union
     addresses: Addresses
     simulations: Simulations
     changes: Changes

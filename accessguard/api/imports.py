@@ -49,7 +49,7 @@ async def create(request: web.Request) -> web.Response:
     return reply(job, status=202)
 
 
-async def result(request: web.Request) -> web.StreamResponse:
+async def refused(request: web.Request) -> web.StreamResponse:
     """Read all refused lines of an import that were kept, in order, as NDJSON."""
     ctx, who, job_id = context(request), asking(request), path_id(request, "job_id")
     rows = await ctx.imports.refused(who.tenant, job_id, after=0, limit=PAGE)

@@ -38,6 +38,7 @@ from accessguard.guard.lines import EnrolmentLine, MemberLine
 from accessguard.guard.model import Check, Login
 from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
+from accessguard.guard.union import UnionReport
 from accessguard.jobs.model import Job, Refusal
 from accessguard.members.model import Card, Enrolment, Member, Pass
 from accessguard.policies.model import Settings
@@ -156,6 +157,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _send(f"POST {DEVICE}/merge", devices.merge, SUPERVISORS, wire.MergeRequest, Device, errors=(404, 409)),
     _send(
+        f"POST {MEMBER}/merge", members.merge, SUPERVISORS, wire.MemberMergeRequest, UnionReport, errors=(404, 409)
+    ),
+    _send(
         f"POST {MEMBER}/sessions/end",
         members.end_sessions,
         PLATFORM | SUPERVISORS,
@@ -197,7 +201,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(400, 409, 413, 415),
         creates=True,
     ),
-    _get("/v1/jobs/{job_id}/result", imports.result, PLATFORM | ADMINISTRATORS, Refusal, errors=(404,), lines=True),
+    _get("/v1/jobs/{job_id}/refused", imports.refused, PLATFORM | ADMINISTRATORS, Refusal, errors=(404,), lines=True),
     _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | SUPERVISORS, Job, errors=(404,)),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),
     _get("/v1/violations/summary", violations.summary, SUPERVISORS, Summary),

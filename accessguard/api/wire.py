@@ -206,6 +206,13 @@ class MembersQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True
     order: Order | None = None
 
 
+class MemberMergeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The member that another one turned out to be."""
+
+    into: Opaque
+    reason: Reason | None = None
+
+
 class BulkFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The filters of the list of members; without any, everybody."""
 

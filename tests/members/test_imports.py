@@ -133,7 +133,7 @@ async def test_refused_lines_are_told_and_the_others_are_applied(tenant):
     )
 
     told = job["result"]["refused_lines"]
-    raw = await tenant.call("GET", f"/v1/jobs/{job['id']}/result")
+    raw = await tenant.call("GET", f"/v1/jobs/{job['id']}/refused")
     members = (await tenant.see("/v1/members"))["items"]
     assert [(each["line"], each["pointer"]) for each in told] == [
         (2, ""),
