@@ -53,7 +53,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
-from accessguard.guard.running import Runner
+from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch
 from accessguard.guard.selecting import Bulk, BulkStep
 from accessguard.guard.sharing import Sharing
@@ -175,7 +175,10 @@ class Parts:
         )
         intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
         actions = Acting(db=db, changes=self.changes, new_id=uuid7).actions
-        steps = {JobKind.IMPORT: intake, JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms)}
+        steps: dict[JobKind, Step] = {
+            JobKind.IMPORT: intake,
+            JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
+        }
         self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
         self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
         self.context = Context(

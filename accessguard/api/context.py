@@ -27,8 +27,8 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
-from accessguard.guard.simulation import Simulations
 from accessguard.guard.selecting import Bulk
+from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.union import Union

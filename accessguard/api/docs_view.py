@@ -108,9 +108,7 @@ def _body(contract: Contract, content: Mapping[str, Any]) -> Shape:
     if JSON in content:
         return _shape(contract, content[JSON]["schema"])
     kinds = [_shape(contract, each) for each in content[NDJSON]["schema"]["contentSchema"]["anyOf"]]
-    lines = Field(
-        name="each line", type="object", required=True, text="", limits=(), words=(), inner=tuple(kinds)
-    )
+    lines = Field(name="each line", type="object", required=True, text="", limits=(), words=(), inner=tuple(kinds))
     return Shape(name="File", text="One of these in each line (application/x-ndjson), or text/csv.", fields=(lines,))
 
 

@@ -15,7 +15,6 @@ from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.model import JobKind
 
-
 SEEN: Final[Mapping[Role, Container[JobKind]]] = {
     Role.PLATFORM: frozenset({JobKind.IMPORT}),
     Role.SUPERVISOR: frozenset({JobKind.BULK}),

@@ -165,7 +165,10 @@ def _file(kinds: Iterable[Any], found: Schemas) -> Schema:
     schema = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": references}}
     return {
         NDJSON: {"schema": schema, "example": "\n".join([*lines, ""])},
-        CSV: {"schema": {"type": "string"}, "example": "member_id,name,email,tags\nstu-1,Ana,ana@example.com,vip;alumni\n"},
+        CSV: {
+            "schema": {"type": "string"},
+            "example": "member_id,name,email,tags\nstu-1,Ana,ana@example.com,vip;alumni\n",
+        },
     }
 
 

@@ -156,9 +156,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
     ),
     _send(f"POST {DEVICE}/merge", devices.merge, SUPERVISORS, wire.MergeRequest, Device, errors=(404, 409)),
-    _send(
-        f"POST {MEMBER}/merge", members.merge, SUPERVISORS, wire.MemberMergeRequest, UnionReport, errors=(404, 409)
-    ),
+    _send(f"POST {MEMBER}/merge", members.merge, SUPERVISORS, wire.MemberMergeRequest, UnionReport, errors=(404, 409)),
     _send(
         f"POST {MEMBER}/sessions/end",
         members.end_sessions,

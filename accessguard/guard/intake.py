@@ -72,9 +72,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
 class Imports:
     """Takes files in. Every method raises GuardError(UNAVAILABLE)."""
 
-    def __init__(
-        self, *, db: Database, runner: Runner, new_id: Callable[[], UUID], now_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, *, db: Database, runner: Runner, new_id: Callable[[], UUID], now_ms: Callable[[], int]) -> None:
         self._db = db
         self._runner = runner
         self._new_id = new_id
@@ -89,9 +87,10 @@ class Imports:
         jobs are going on as may.
         """
         job_id = self._new_id()
+        staging = Staging(db=self._db, tenant=tenant, actor=actor, job_id=job_id, form=form, now_ms=self._now_ms)
         with self._runner.place():
             try:
-                made = await self._staged(tenant, actor, form, chunks, job_id, claim)
+                made = await self._staged(staging, chunks, claim)
             except BaseException:
                 with contextlib.suppress(GuardError):
                     await PortionStore(self._db).drop(tenant, job_id)
@@ -112,45 +111,39 @@ class Imports:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such import.")
         return await PortionStore(self._db).refusals(tenant, job_id, after=after, limit=limit)
 
-    async def _staged(
-        self, tenant: str, actor: Actor, form: Form, chunks: AsyncIterator[bytes], job_id: UUID, claim: Claim
-    ) -> UUID:
-        staging = Staging(self._db, tenant, job_id, form, self._now_ms)
+    async def _staged(self, staging: Staging, chunks: AsyncIterator[bytes], claim: Claim) -> UUID:
         digest = hashlib.sha256()
         async for chunk in chunks:
             digest.update(chunk)
-            if not staging.begun:
-                await staging.begin(actor)
             await staging.feed(chunk)
         await staging.end()
         async with self._db.transaction() as tx:
-            made = await claim(tx, job_id, digest.digest())
-            if made == job_id:
-                await PortionStore(tx).ready(tenant, job_id, at=from_ms(self._now_ms()))
+            made = await claim(tx, staging.job_id, digest.digest())
+            if made == staging.job_id:
+                await PortionStore(tx).ready(staging.tenant, made, at=from_ms(self._now_ms()))
         return made
 
 
 class Staging:
-    """A file on its way into PostgreSQL, some hundred lines in memory at a time."""
+    """A file on its way into PostgreSQL, some hundred lines in memory at a time.
 
-    def __init__(self, db: Database, tenant: str, job_id: UUID, form: Form, now_ms: Callable[[], int]) -> None:
+    The job begins with the first line, which names the columns of a CSV file.
+    """
+
+    def __init__(
+        self, *, db: Database, tenant: str, actor: Actor, job_id: UUID, form: Form, now_ms: Callable[[], int]
+    ) -> None:
         self._store = PortionStore(db)
-        self._tenant = tenant
-        self._job_id = job_id
+        self.tenant = tenant
+        self.job_id = job_id
+        self._actor = actor
         self._form = form
         self._now_ms = now_ms
         self._splitter = Splitter(form)
-        self._actor: Actor | None = None
         self._stored = False
         self._first = self._next = 1
         self._number = self._bytes = self._size = 0
         self._lines: list[bytes] = []
-        self.begun = False
-
-    async def begin(self, actor: Actor) -> None:
-        """Note whose file it is; the job begins with its first line, which names the columns of a CSV file."""
-        self._actor = actor
-        self.begun = True
 
     async def feed(self, chunk: bytes) -> None:
         """Take some bytes. Raises GuardError(TOO_LARGE), and INVALID for a first line that names no columns."""
@@ -184,13 +177,12 @@ class Staging:
 
     async def _begin(self, line: bytes) -> None:
         columns = columns_of(line) if self._form is Form.CSV else None
-        actor = self._actor or Actor(subject="", role="")
         await self._store.begin(
-            self._tenant,
-            self._job_id,
+            self.tenant,
+            self.job_id,
             JobKind.IMPORT,
-            actor=actor.subject,
-            role=actor.role,
+            actor=self._actor.subject,
+            role=self._actor.role,
             asked=Asked(form=self._form, columns=columns),
             at=from_ms(self._now_ms()),
         )
@@ -205,7 +197,7 @@ class Staging:
             lines=self._next - self._first,
             body=b"\n".join([*self._lines, b""]),
         )
-        if not await self._store.put(self._tenant, self._job_id, portion, at=from_ms(self._now_ms())):
+        if not await self._store.put(self.tenant, self.job_id, portion, at=from_ms(self._now_ms())):
             raise GuardError(ErrorCode.CONFLICT, "The file came too slowly; send it again.")
         self._number += 1
         self._first, self._bytes = self._next, 0

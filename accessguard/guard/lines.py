@@ -63,7 +63,7 @@ class EnrolmentLine(
 
 
 Line: TypeAlias = MemberLine | EnrolmentLine
-DECODER: Final = msgspec.json.Decoder(Line)
+DECODER: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 
 NULLABLE: Final = frozenset(
     {"email", "phone", "locale", "time_zone", "ends_at", "purchased_at", "reopens_at", "reason"}
@@ -161,7 +161,8 @@ class Reader:
     def _decoded(self, line: bytes) -> Line:
         if self._columns is None:
             return DECODER.decode(line)
-        return msgspec.convert(self._row(line), Line, strict=False)
+        found: Line = msgspec.convert(self._row(line), Line, strict=False)  # type: ignore[arg-type] # a union is a type
+        return found
 
     def _row(self, line: bytes) -> Mapping[str, Any]:
         cells = next(csv.reader([line.decode()], strict=True))

@@ -75,7 +75,9 @@ class Runner:
     def place(self) -> Any:
         """Take a place for a job whose portions still come. Raises GuardError(CONFLICT) when there is none."""
         if not self.room:
-            raise GuardError(ErrorCode.CONFLICT, f"{MOST_AT_ONCE} jobs are going on already; try again when one is done.")
+            raise GuardError(
+                ErrorCode.CONFLICT, f"{MOST_AT_ONCE} jobs are going on already; try again when one is done."
+            )
         self.coming += 1
         try:
             yield

@@ -106,9 +106,7 @@ class Bulk:
 
     async def _preview(self, tenant: str, actor: Actor, job: Job, order: Order, selection: Selection) -> Preview:
         now = from_ms(self._now_ms())
-        given: Confirmation = self._confirmations.give(
-            tenant, actor, _what(order, selection), about=job.id, now=now
-        )
+        given: Confirmation = self._confirmations.give(tenant, actor, _what(order, selection), about=job.id, now=now)
         first = await PortionStore(self._db).next(tenant, job.id)
         examples = _ids(first)[:SHOWN] if first else ()
         return Preview(
@@ -132,9 +130,7 @@ class Bulk:
                     await store.drop(tenant, job_id)
                 raise
 
-    async def _staged(
-        self, store: PortionStore, tenant: str, actor: Actor, job_id: UUID, selection: Selection
-    ) -> None:
+    async def _staged(self, store: PortionStore, tenant: str, actor: Actor, job_id: UUID, selection: Selection) -> None:
         number, first = 0, 1
         async for ids in self._pages(tenant, actor, selection):
             if first + len(ids) > MOST_SELECTED + 1:
@@ -201,7 +197,7 @@ class BulkStep:
         await self._store.done(task.tenant, task.id, portion, counts, at=from_ms(self._now_ms()))
         return True
 
-    async def result(self, tx: Database, task: Task) -> Mapping[str, Any]:  # noqa: ARG002 - others have more to say
+    async def result(self, tx: Database, task: Task) -> Mapping[str, Any]:
         """To how many it was done, and how many of them were not as asked before."""
         return {"members": 0, "changed": 0, **task.counts}
 

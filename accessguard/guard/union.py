@@ -240,9 +240,7 @@ def exceeding(snapshot: Snapshot, policy: Policy, now: datetime) -> tuple[str, .
         )
         if facts.staff or facts.exempt:
             return ()
-        if any(
-            not_for(rule, facts) is None and too_many_sessions(facts, limit, rule.action) for rule, limit in limits
-        ):
+        if any(not_for(rule, facts) is None and too_many_sessions(facts, limit, rule.action) for rule, limit in limits):
             ended.append(session.id)
     return tuple(ended)
 
@@ -253,4 +251,9 @@ def _kept(*, mine: bool, other: bool) -> str:
 
 def _without_ids(report: UnionReport, folded: Folded) -> dict[str, object]:
     """What the survivor's own history says of it."""
-    return {"merged": report.merged, "exemption": report.exemption, "staff": folded.staff, "read_marks": report.read_marks}
+    return {
+        "merged": report.merged,
+        "exemption": report.exemption,
+        "staff": folded.staff,
+        "read_marks": report.read_marks,
+    }

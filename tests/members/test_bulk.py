@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from tests.service import Answer, Tenant
 from tests.members.test_imports import enrolment, imported, member
+from tests.service import Answer, Tenant
 
 
 async def asked(tenant: Tenant, role: str = "administrator", subject: str = "olga", **fields) -> Answer:
@@ -13,7 +14,7 @@ async def asked(tenant: Tenant, role: str = "administrator", subject: str = "olg
     return await tenant.call("POST", "/v1/members/bulk", fields, role=role, subject=subject)
 
 
-async def done(tenant: Tenant, answer: Answer) -> dict:
+async def done(tenant: Tenant, answer: Answer) -> Any:
     """What came of a job."""
     while True:
         job = await tenant.call("GET", f"/v1/jobs/{answer['id']}", role="administrator")
@@ -27,7 +28,9 @@ async def test_tags_are_given_and_taken_by_a_filter(tenant):
     """Whoever the list of members shows; who has the tag already is not touched, and each change is in the audit log."""
     await imported(tenant, member("ana", name="Rossi"), member("bea", name="Rossi", tags=["vip"]), member("cia"))
 
-    given = await done(tenant, await asked(tenant, action="tag", filter={"q": "rossi"}, tags=["vip", "new"], reason="x"))
+    given = await done(
+        tenant, await asked(tenant, action="tag", filter={"q": "rossi"}, tags=["vip", "new"], reason="x")
+    )
     taken = await done(tenant, await asked(tenant, action="untag", ids=["bea", "nobody"], tags=["vip"]))
     again = await done(tenant, await asked(tenant, action="tag", filter={"q": "rossi"}, tags=["new"]))
 
@@ -64,7 +67,7 @@ async def test_what_cannot_be_undone_is_asked_twice(tenant):
     """The first call does nothing; the second one does it to whom the first one named, and to nobody who came later."""
     await imported(tenant, enrolment("ana"))
     session = await tenant.login("ana")
-    order = {"action": "end_sessions", "filter": {"q": "a"}, "reason": "leak"}
+    order: dict[str, Any] = {"action": "end_sessions", "filter": {"q": "a"}, "reason": "leak"}
     preview = await asked(tenant, **order)
     still = await tenant.check(session)
     later = await tenant.login("ada")
@@ -86,7 +89,7 @@ async def test_a_confirmation_is_good_for_what_it_was_given_for(tenant, service)
     await imported(tenant, enrolment("ana"), enrolment("bea"))
     other = service.tenant()
     await imported(other, enrolment("ana"))
-    order = {"action": "deactivate", "ids": ["ana"]}
+    order: dict[str, Any] = {"action": "deactivate", "ids": ["ana"]}
     token = (await asked(tenant, **order))["confirmation"]
 
     refused = [
@@ -109,7 +112,12 @@ async def test_a_confirmation_is_good_for_what_it_was_given_for(tenant, service)
 async def test_enrolments_are_deactivated_with_their_history(tenant):
     """Of one product, by an administrator alone."""
     await imported(tenant, enrolment("ana", "a"), enrolment("ana", "b"), enrolment("bea", "b"))
-    order = {"action": "deactivate", "filter": {"product_id": "a"}, "product_id": "a", "reason": "refund"}
+    order: dict[str, Any] = {
+        "action": "deactivate",
+        "filter": {"product_id": "a"},
+        "product_id": "a",
+        "reason": "refund",
+    }
     forbidden = await asked(tenant, role="supervisor", **order)
     preview = await asked(tenant, **order)
 

@@ -47,7 +47,13 @@ async def test_everything_of_the_one_is_the_other_s(tenant):
     found = (await tenant.see("/v1/members?q=old@example.com"))["items"]
     audit = (await tenant.call("GET", "/v1/audit?action=member.merge", role="administrator"))["items"]
     assert refused["decision"] == "deny"
-    assert (report.status, report["sessions"], report["devices"], report["logins"], report["violations"]) == (200, 1, 1, 1, 1)
+    assert (report.status, report["sessions"], report["devices"], report["logins"], report["violations"]) == (
+        200,
+        1,
+        1,
+        1,
+        1,
+    )
     assert (report["read_marks"], report["exemption"], report["enrolments"]) == (1, "dropped", ["a"])
     assert (before["member_id"], before["exempt"]) == ("old", True)
     assert (after["decision"], after["member_id"], after["exempt"]) == ("allow", "ana", False)
