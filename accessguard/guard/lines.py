@@ -161,7 +161,7 @@ class Reader:
     def _decoded(self, line: bytes) -> Line:
         if self._columns is None:
             return DECODER.decode(line)
-        found: Line = msgspec.convert(self._row(line), Line, strict=False)  # type: ignore[arg-type] # a union is a type
+        found: Line = msgspec.convert(self._row(line), Line, strict=False)
         return found
 
     def _row(self, line: bytes) -> Mapping[str, Any]:
