@@ -89,7 +89,7 @@ PASSED_OVER: Final = frozenset(
     }
 )
 DEFUSED: Final = re.compile("'[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-WORD: Final = re.compile(r" '[^']*'|field `.*?`")
+WORD: Final = re.compile(r" '[^']*'|(?<=unknown field) `.*`", re.DOTALL)
 
 
 class Splitter:
