@@ -23,43 +23,52 @@ MAKE: Final = """
 
 HOLD: Final = "SELECT id FROM member WHERE tenant = $1 AND id = ANY($2::text[]) ORDER BY id FOR UPDATE"
 
-# What a line does not say stays as it is. A corrected e-mail keeps the old one as an alias that search still finds.
+# What a line does not say stays as it is. A corrected e-mail keeps the old one as an alias that search still finds. The ids come
+# beside the lines: without statistics, the planner would rather read all members of the tenant than look each up for a join.
 ALIASES: Final = """
     INSERT INTO member_alias (tenant, member_id, email, at)
     SELECT m.tenant, m.id, m.email, $3
-      FROM jsonb_array_elements($2) AS a(b) JOIN member m ON m.tenant = $1 AND m.id = a.b ->> 'member_id'
-     WHERE a.b ? 'email' AND m.email IS NOT NULL AND m.email IS DISTINCT FROM a.b ->> 'email'
+      FROM member m JOIN jsonb_array_elements($2) AS a(b) ON m.id = a.b ->> 'member_id'
+     WHERE m.tenant = $1 AND m.id = ANY($4::text[])
+       AND a.b ? 'email' AND m.email IS NOT NULL AND m.email IS DISTINCT FROM a.b ->> 'email'
         ON CONFLICT DO NOTHING
 """
 
 CHANGE: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT b, b ->> 'member_id' AS id, ARRAY(SELECT jsonb_array_elements_text(b -> 'tags')) AS tags
+          FROM jsonb_array_elements($2) AS a(b)
+    )
     UPDATE member m
-       SET name = n.name, email = n.email, phone = n.phone, tags = n.tags, locale = n.locale, time_zone = n.time_zone,
-           staff = n.staff, phone_e164 = n.phone_e164, generation = nextval('generation')
-      FROM (SELECT o.id,
-                   CASE WHEN a.b ? 'name' THEN a.b ->> 'name' ELSE o.name END AS name,
-                   CASE WHEN a.b ? 'email' THEN a.b ->> 'email' ELSE o.email END AS email,
-                   CASE WHEN a.b ? 'phone' THEN a.b ->> 'phone' ELSE o.phone END AS phone,
-                   CASE WHEN a.b ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(a.b -> 'tags')) ELSE o.tags END AS tags,
-                   CASE WHEN a.b ? 'locale' THEN a.b ->> 'locale' ELSE o.locale END AS locale,
-                   CASE WHEN a.b ? 'time_zone' THEN a.b ->> 'time_zone' ELSE o.time_zone END AS time_zone,
-                   CASE WHEN a.b ? 'staff' THEN (a.b ->> 'staff')::boolean ELSE o.staff END AS staff,
-                   CASE WHEN a.b ? 'phone' THEN a.b ->> 'phone_e164' ELSE o.phone_e164 END AS phone_e164
-              FROM jsonb_array_elements($2) AS a(b) JOIN member o ON o.tenant = $1 AND o.id = a.b ->> 'member_id') n
-     WHERE m.tenant = $1 AND m.id = n.id
-       AND (m.name, m.email, m.phone, m.tags, m.locale, m.time_zone, m.staff, m.phone_e164)
-           IS DISTINCT FROM (n.name, n.email, n.phone, n.tags, n.locale, n.time_zone, n.staff, n.phone_e164)
+       SET name = CASE WHEN b ? 'name' THEN b ->> 'name' ELSE m.name END,
+           email = CASE WHEN b ? 'email' THEN b ->> 'email' ELSE m.email END,
+           phone = CASE WHEN b ? 'phone' THEN b ->> 'phone' ELSE m.phone END,
+           phone_e164 = CASE WHEN b ? 'phone' THEN b ->> 'phone_e164' ELSE m.phone_e164 END,
+           tags = CASE WHEN b ? 'tags' THEN a.tags ELSE m.tags END,
+           locale = CASE WHEN b ? 'locale' THEN b ->> 'locale' ELSE m.locale END,
+           time_zone = CASE WHEN b ? 'time_zone' THEN b ->> 'time_zone' ELSE m.time_zone END,
+           staff = CASE WHEN b ? 'staff' THEN (b ->> 'staff')::boolean ELSE m.staff END,
+           generation = nextval('generation')
+      FROM asked a
+     WHERE m.tenant = $1 AND m.id = ANY($3::text[]) AND m.id = a.id
+       AND (b ? 'name' AND m.name <> b ->> 'name'
+            OR b ? 'email' AND m.email IS DISTINCT FROM b ->> 'email'
+            OR b ? 'phone' AND (m.phone, m.phone_e164) IS DISTINCT FROM (b ->> 'phone', b ->> 'phone_e164')
+            OR b ? 'tags' AND m.tags <> a.tags
+            OR b ? 'locale' AND m.locale IS DISTINCT FROM b ->> 'locale'
+            OR b ? 'time_zone' AND m.time_zone IS DISTINCT FROM b ->> 'time_zone'
+            OR b ? 'staff' AND m.staff <> (b ->> 'staff')::boolean)
     RETURNING m.id
 """
 
-# As one at a time (members/enrolments.py), with the history. A member that was made just now is held by nobody anyhow.
+# As one at a time (members/enrolments.py), with the history. What is there comes first, by its members' ids.
 ENROL: Final = """
     WITH asked AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset($2) AS e(
             member_id text, product_id text, starts_at timestamptz, ends_at timestamptz, purchased_at timestamptz, status text,
             reopens_at timestamptz, reason text, change_id uuid)
     ), before AS MATERIALIZED (
-        SELECT e.* FROM asked a JOIN enrolment e ON e.tenant = $1 AND e.member_id = a.member_id AND e.product_id = a.product_id
+        SELECT * FROM enrolment WHERE tenant = $1 AND member_id = ANY($5::text[])
     ), kept AS (
         INSERT INTO enrolment AS e (tenant, member_id, product_id, starts_at, ends_at, purchased_at, status, reopens_at, updated_at)
         SELECT $1, member_id, product_id, starts_at, ends_at, purchased_at, status, reopens_at, $3 FROM asked
@@ -76,12 +85,11 @@ ENROL: Final = """
           FROM kept k
           JOIN asked a ON a.member_id = k.member_id AND a.product_id = k.product_id
           LEFT JOIN before b ON b.member_id = k.member_id AND b.product_id = k.product_id
-    ), changed AS (
-        UPDATE member SET generation = nextval('generation')
-         WHERE tenant = $1 AND id IN (SELECT member_id FROM kept) AND NOT id = ANY($5::text[])
     )
     SELECT member_id FROM kept
 """
+
+TOUCH: Final = "UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id = ANY($2::text[])"
 
 
 class IntakeStore:
@@ -105,15 +113,21 @@ class IntakeStore:
 
     async def change(self, tenant: str, members: Sequence[Any], *, at: datetime) -> frozenset[str]:
         """Bring members that are held up to date; the ids of those that were not."""
-        await self._db.row(ALIASES, tenant, members, at)
-        return frozenset(row["id"] for row in await self._db.fetch(CHANGE, tenant, members))
+        ids = [each["member_id"] for each in members]
+        await self._db.row(ALIASES, tenant, members, at, ids)
+        return frozenset(row["id"] for row in await self._db.fetch(CHANGE, tenant, members, ids))
 
     async def enrol(
         self, tenant: str, enrolments: Sequence[Any], *, at: datetime, actor: str, new: Collection[str]
     ) -> Sequence[str]:
         """Store enrolments of members that are held, each product of a member once; whose was not stored already, word for word.
 
-        `new` are members that this transaction made. Each enrolment comes with the id of its line in the history, `change_id`.
+        `new` are members that this transaction made, of whom nobody holds a verdict. Each enrolment comes with the id of
+        its line in the history, `change_id`.
         """
-        rows = await self._db.fetch(ENROL, tenant, enrolments, at, actor, list(new))
-        return [row["member_id"] for row in rows]
+        ids = {each["member_id"] for each in enrolments} - set(new)
+        rows = await self._db.fetch(ENROL, tenant, enrolments, at, actor, sorted(ids))
+        changed = [row["member_id"] for row in rows]
+        if touched := sorted(ids.intersection(changed)):
+            await self._db.row(TOUCH, tenant, touched)
+        return changed
