@@ -242,5 +242,66 @@ def demo(url: str, tenant: str, members: int, seed: int, seconds: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+url_option = click.option(
+    "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service answers."
+)
+token_option = click.option(
+    "--token",
+    envvar="ACCESSGUARD_TOKEN",
+    help="A caller's token; left out, one for --tenant is made with the secret of the configuration or of a local `dev`.",
+)
+
+
+def caller_token(given: str | None, tenant: str, role: Role) -> str:
+    """The token that was given, or one of our own for a service that we hold the secret of."""
+    if given:
+        return given
+    with sentences():
+        return dev.sign_token(dev.load_local(), tenant=tenant, role=role, subject=f"{role}@{tenant}", days=1)
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@url_option
+@click.option("--tenant", default=dev.TENANT, show_default=True)
+@token_option
+@click.option("--csv", "as_csv", is_flag=True, help="The files are CSV, whatever they are called.")
+def import_files(files: tuple[str, ...], url: str, tenant: str, token: str | None, *, as_csv: bool) -> None:
+    """Import members and enrolments from FILES, NDJSON or CSV; - is standard input.
+
+    Each line is a member or an enrolment (see `POST /v1/imports`). Safe to
+    repeat: what is stored already is not touched. Exit code 1 when lines were refused, which are printed.
+    """
+    from accessguard import transfer  # noqa: PLC0415 -- `token` needs none of it
+
+    signed = caller_token(token, tenant, Role.PLATFORM)
+    good = [True]
+
+    async def run() -> None:
+        good[0] = await transfer.import_files(files, url=url, token=signed, as_csv=as_csv)
+
+    complete_run(run())
+    if not good[0]:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("target", type=click.File("wb"), default="-")
+@url_option
+@click.option("--tenant", default=dev.TENANT, show_default=True)
+@token_option
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV with all that the list of members shows.")
+def export(target: BinaryIO, url: str, tenant: str, token: str | None, *, as_csv: bool) -> None:
+    """Write all members to TARGET (standard output when left out), as lines that `accessguard import` takes."""
+    from accessguard import transfer  # noqa: PLC0415 -- `token` needs none of it
+
+    signed = caller_token(token, tenant, Role.SUPERVISOR)
+
+    async def run() -> None:
+        await transfer.export(target, url=url, token=signed, as_csv=as_csv)
+
+    complete_run(run())
+
+
 if __name__ == "__main__":
     main(prog_name="accessguard")

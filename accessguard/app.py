@@ -36,6 +36,7 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
 from accessguard.geo import Geo
+from accessguard.guard.acting import Acting
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.annals import Annals
@@ -45,24 +46,30 @@ from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
+from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
+from accessguard.guard.intake import Imports, Intake
 from accessguard.guard.login import Logins
 from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
+from accessguard.guard.selecting import Bulk, BulkStep
 from accessguard.guard.sharing import Sharing
 from accessguard.guard.shown import Shown
 from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_alone
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.union import Union
 from accessguard.guard.upkeep import Upkeep
+from accessguard.jobs.model import JobKind
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
@@ -87,6 +94,7 @@ from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
+from accessguard.signing import SigningKey
 from accessguard.tallies.store import TallyStore
 from accessguard.violations.store import ViolationStore
 from accessguard.words import catalogues
@@ -178,6 +186,14 @@ class Parts:
             seconds=seconds,
             spooling=self.spooling,
         )
+        intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
+        actions = Acting(db=db, changes=self.changes, new_id=uuid7).actions
+        steps: dict[JobKind, Step] = {
+            JobKind.IMPORT: intake,
+            JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
+        }
+        self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
+        self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -186,6 +202,17 @@ class Parts:
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
+            imports=Imports(db=db, runner=self.runner, new_id=uuid7, now_ms=now_ms),
+            bulk=Bulk(
+                db=db,
+                members=Directory(db),
+                book=book,
+                actions=actions,
+                confirmations=Confirmations([SigningKey(id=key.id, secret=key.secret) for key in config.keys.session]),
+                runner=self.runner,
+                now_ms=now_ms,
+            ),
+            union=self.union,
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,
             cards=Cards(
@@ -259,6 +286,7 @@ class Parts:
             "upkeep": self.upkeep.run,
             "schema": self.schema.run,
             "sharing": self.sharing.run,
+            "jobs": self.runner.run,
             "geo": self.geo.run,
             "keys": self.keys.run,
             "shown": lambda: self.shown.run(FLUSH_S),
@@ -273,6 +301,8 @@ class Parts:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self.simulations.stop()
             await self.reporting.stop()
+            await self.runner.stop()
+            await self.union.stop()
             await self.recogniser.stop()
             await self._last_flush()
             await self._live.close()

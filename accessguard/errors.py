@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+PATH: Final = re.compile(r"^(.*?)(?: - at (?:`key` in )?`\$?(.*)`)?$", re.DOTALL)
 
 
 class ErrorCode(StrEnum):
@@ -27,6 +31,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     pointer: str
     detail: str
+
+
+def problem_of(text: str) -> Problem:
+    """From msgspec's "... - at `$.rules[0].max`" to a problem with the pointer `/rules/0/max`."""
+    match = PATH.match(text)
+    detail, path = (match.group(1), match.group(2) or "") if match else (text, "")
+    pointer = re.sub(r"[.\[]", "/", path.partition("[...]")[0]).replace("]", "")
+    return Problem(pointer=pointer, detail=detail)
 
 
 class GuardError(Exception):

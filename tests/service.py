@@ -106,7 +106,11 @@ class Tenant:
             method, self.service.url + path, headers=headers, **kind, **more
         ) as response:
             raw = await response.read()
-            parsed = await response.json(content_type=None) if raw and "json" in response.content_type else raw
+            parsed = (
+                await response.json(content_type=None)
+                if raw and response.content_type.endswith(("/json", "+json"))
+                else raw
+            )
             return Answer(response.status, parsed, dict(response.headers))
 
     async def login(self, member: str = "ana", **fields: Any) -> Answer:

@@ -55,6 +55,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Enrolments": "What the platform says a student may use, and for how long. A student with several is inactive only when all are.",
     "Passes": "Something extra for one student, until a time; it ends by itself.",
     "Addresses": "Look before you deny: who else was seen at an address.",
+    "Imports": "Many members and enrolments from a file, as often as needed: what is stored already is not touched.",
     "Reports": "Over all members, as JSON, as CSV, or as a job that writes a file. Evidence to look into, never a verdict.",
     "Violations": "What rules found: one case for one rule, member and device, session or network, with its hits.",
     "Rules": "Restrictions with parameters, a mode and an action; every change is a new version.",

@@ -25,15 +25,18 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
+from accessguard.guard.intake import Imports
 from accessguard.guard.login import Logins
 from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.union import Union
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.members.access import AccessStore
@@ -64,6 +67,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     merging: Merging
     tenancy: Tenancy
     grants: Grants
+    imports: Imports
+    bulk: Bulk
+    union: Union
     addresses: Addresses
     simulations: Simulations
     cards: Cards

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from accessguard.api.examples import PLACES
-from accessguard.api.reply import CSV, JSON
+from accessguard.api.reply import CSV, JSON, NDJSON
 
 Contract: TypeAlias = Mapping[str, Any]
 
@@ -95,12 +95,21 @@ def _operation(contract: Contract, method: str, path: str, made: Mapping[str, An
         text=made["description"].partition("Roles: ")[0].strip(),
         roles=tuple(made.get("x-roles", ())),
         parameters=tuple(_parameters(contract, made.get("parameters", ()))),
-        body=_shape(contract, body["content"][JSON]["schema"]) if body else None,
+        body=_body(contract, body["content"]) if body else None,
         body_required=body.get("required", False),
         curl=curl(method.upper(), path, body, secured=made.get("security") != []),
         answers=tuple(_answer(contract, status, each) for status, each in answers.items() if status < "400"),
         errors=tuple((status, each["description"]) for status, each in answers.items() if status >= "400"),
     )
+
+
+def _body(contract: Contract, content: Mapping[str, Any]) -> Shape:
+    """What a body holds; a file is a list of what its lines may be."""
+    if JSON in content:
+        return _shape(contract, content[JSON]["schema"])
+    kinds = [_shape(contract, each) for each in content[NDJSON]["schema"]["contentSchema"]["anyOf"]]
+    lines = Field(name="each line", type="object", required=True, text="", limits=(), words=(), inner=tuple(kinds))
+    return Shape(name="File", text="One of these in each line (application/x-ndjson), or text/csv.", fields=(lines,))
 
 
 def _resolved(contract: Contract, value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -188,7 +197,7 @@ def _default(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _answer(contract: Contract, status: str, answer: Mapping[str, Any]) -> Answer:
     content = answer.get("content", {})
-    media = content.get(JSON)
+    media = content.get(JSON, content.get(NDJSON))
     return Answer(
         status=status,
         text=answer["description"],
@@ -207,8 +216,10 @@ def curl(method: str, path: str, body: Mapping[str, Any], *, secured: bool) -> s
     if secured:
         lines.append('-H "Authorization: Bearer $TOKEN"')
     if body:
-        lines.append('-H "Content-Type: application/json"')
-        lines.append(f"-d {shlex.quote(pretty(body['content'][JSON]['example']))}")
+        kind, flag = (JSON, "-d") if JSON in body["content"] else (NDJSON, "--data-binary")
+        shown = body["content"][kind]["example"]
+        lines.append(f'-H "Content-Type: {kind}"')
+        lines.append(f"{flag} {shlex.quote(shown if isinstance(shown, str) else pretty(shown))}")
     return " \\\n  ".join(lines)
 
 

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.read import raw_body
+from accessguard.database import Database
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login
 
@@ -23,12 +25,26 @@ async def new_id(request: web.Request) -> UUID:
     fresh = ctx.new_id()
     if key is None:
         return fresh
-    if not 0 < len(key) <= 255 or not key.isprintable():
-        raise GuardError(ErrorCode.INVALID, f"{HEADER} is 1 to 255 printable characters.")
-    who = asking(request)
+    who, key = asking(request), checked(key)
     content = request.path.encode() + b"\n" + await raw_body(request)
     at = from_ms(ctx.now_ms())
     return await ctx.idempotency.made_id(who.tenant, who.caller.subject, key, content, fresh=fresh, at=at)
+
+
+async def claimed(request: web.Request, tx: Database, fresh: UUID, content: bytes) -> UUID:
+    """The same where the body is too long to be kept: `content` stands for it, and the claim is part of a transaction."""
+    who, key = asking(request), request.headers.get(HEADER)
+    if key is None:
+        return fresh
+    said, at = request.path.encode() + b"\n" + content, from_ms(context(request).now_ms())
+    return await IdempotencyStore(tx).made_id(who.tenant, who.caller.subject, checked(key), said, fresh=fresh, at=at)
+
+
+def checked(key: str) -> str:
+    """A key as it may be. Raises GuardError(INVALID)."""
+    if not 0 < len(key) <= 255 or not key.isprintable():
+        raise GuardError(ErrorCode.INVALID, f"{HEADER} is 1 to 255 printable characters.")
+    return key
 
 
 async def with_attempt_id(request: web.Request, asked: Login) -> Login:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import Final
 
 import msgspec
@@ -16,12 +17,15 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.reporting import ReportFile
 from accessguard.jobs.model import Job, JobKind, JobState
 
-OF_PLATFORM: Final = frozenset({JobKind.IMPORT})
-OF_SUPERVISORS: Final = frozenset({JobKind.REPORT})
+SEEN: Final[Mapping[Role, Container[JobKind]]] = {
+    Role.PLATFORM: frozenset({JobKind.IMPORT}),
+    Role.SUPERVISOR: frozenset({JobKind.BULK, JobKind.REPORT}),
+}
+"""What a role that does not see all jobs sees."""
 
 
 async def get(request: web.Request) -> web.Response:
-    """Read how far a job is, and what came of it; the platform sees imports alone, supervisors reports."""
+    """Read how far a job is, and what came of it; the platform sees imports alone, a supervisor what it can ask for."""
     return reply(await _job(request))
 
 
@@ -50,7 +54,6 @@ async def result(request: web.Request) -> web.StreamResponse:
 async def _job(request: web.Request) -> Job:
     ctx, who = context(request), asking(request)
     found = await ctx.jobs.one(who.tenant, path_id(request, "job_id"), now=from_ms(ctx.now_ms()))
-    seen = {Role.PLATFORM: OF_PLATFORM, Role.SUPERVISOR: OF_SUPERVISORS}.get(who.caller.role, frozenset(JobKind))
-    if found is None or found.kind not in seen:
+    if found is None or found.kind not in SEEN.get(who.caller.role, JobKind):
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such job.")
     return found

@@ -21,6 +21,7 @@ from accessguard.api.wire import (
     EndAllReply,
     EndAllRequest,
     ListQuery,
+    MemberMergeRequest,
     MemberPatch,
     MemberRequest,
     MembersQuery,
@@ -189,6 +190,31 @@ async def _country(request: web.Request) -> str | None:
     """The country that the tenant's telephone numbers belong to; None where it does not say."""
     policy = await context(request).book.policy(asking(request).tenant)
     return policy.settings.country if policy else None
+
+
+async def merge(request: web.Request) -> web.Response:
+    """Make one member part of another: the same student, whose id was two.
+
+    Everything of it is the other's: sessions, devices, logins, cases with their
+    read marks, enrolments (of two in one product the one that lasts longer),
+    passes, former e-mails. What the two have too many of by a limit that ends
+    sessions, is ended. An exemption and `staff` do not come over. The old id is
+    unknown from then on, and finds the other one in a search; cannot be undone.
+    Raises CONFLICT (409) while logins wait for PostgreSQL.
+    """
+    asked = await body(request, MemberMergeRequest)
+    ctx, who = context(request), asking(request)
+    await ctx.activity.flush()
+    await ctx.folds.flush()
+    report = await ctx.union.merge(
+        who.tenant,
+        who.actor,
+        path_text(request, "member_id"),
+        asked.into,
+        reason=asked.reason,
+        now_ms=ctx.now_ms(),
+    )
+    return reply(report)
 
 
 async def end_sessions(request: web.Request) -> web.Response:

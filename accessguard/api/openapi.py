@@ -16,7 +16,7 @@ from accessguard.api.chapters import ABOUT, ERRORS, TAGS
 from accessguard.api.examples import example
 from accessguard.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from accessguard.api.keys import Role
-from accessguard.api.reply import CSV, JSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
+from accessguard.api.reply import CSV, JSON, NDJSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
 from accessguard.api.routes import ROUTES, Route
 from accessguard.api.schemas import Schema, Schemas, schemas
 from accessguard.api.wire import Health
@@ -70,7 +70,7 @@ def contract() -> Mapping[str, Any]:
 
 
 def _schemas() -> Schemas:
-    asked = [kind for route in ROUTES for kind in (route.body, route.query) if kind is not None]
+    asked = [kind for route in ROUTES for kind in (route.body, route.query, *(route.stream or ())) if kind is not None]
     answered = [kind for route in ROUTES for kind in (route.reply, route.later) if kind is not None]
     return schemas(asked, [*answered, Health])
 
@@ -90,6 +90,8 @@ def _operation(route: Route, found: Schemas) -> dict[str, Any]:
     }
     if route.body is not None:
         made["requestBody"] = {"required": route.body_required, "content": _content(route.body, found)}
+    if route.stream is not None:
+        made["requestBody"] = {"required": True, "content": _file(route.stream, found)}
     return made
 
 
@@ -159,12 +161,28 @@ def _content(kind: Any, found: Schemas) -> Schema:
     return {JSON: {"schema": reference, "example": example(reference, found.components)}}
 
 
+def _file(kinds: Iterable[Any], found: Schemas) -> Schema:
+    """A body of lines, each of which is one of `kinds`."""
+    references = [found.reference(kind) for kind in kinds]
+    lines = [msgspec.json.encode(example(each, found.components)).decode() for each in references]
+    schema = {"type": "string", "contentMediaType": JSON, "contentSchema": {"anyOf": references}}
+    return {
+        NDJSON: {"schema": schema, "example": "\n".join([*lines, ""])},
+        CSV: {
+            "schema": {"type": "string"},
+            "example": "member_id,name,email,tags\nstu-1,Ana,ana@example.com,vip;alumni\n",
+        },
+    }
+
+
 def _success(route: Route, found: Schemas) -> Schema:
     if route.media is not None:
         return {"description": "A file, as it is made.", "content": {route.media: {"schema": {"type": "string"}}}}
     if route.reply is None:
         return {"description": "Done; there is no body."}
     content = _content(route.reply, found)
+    if route.lines:
+        content = {NDJSON: content[JSON]}
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
     if route.text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeVar
@@ -12,13 +11,12 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.reply import JSON
-from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.errors import ErrorCode, GuardError, Problem, problem_of
 
 T = TypeVar("T")
 
 RAW: Final = web.RequestKey("raw", bytes)
 NUL: Final = b"\\u0000"
-PATH: Final = re.compile(r"^(.*?)(?: - at (?:`key` in )?`\$?(.*)`)?$", re.DOTALL)
 
 # Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
 LENIENT: Final = frozenset({"user_agent", "client_hints", "device_token"})
@@ -133,11 +131,8 @@ def bad_cursor() -> GuardError:
 
 
 def refused(text: str, message: str = "The body was refused.") -> GuardError:
-    """From msgspec's "... - at `$.rules[0].max`" to a problem with the pointer `/rules/0/max`."""
-    match = PATH.match(text)
-    detail, path = (match.group(1), match.group(2) or "") if match else (text, "")
-    pointer = re.sub(r"[.\[]", "/", path.partition("[...]")[0]).replace("]", "")
-    return GuardError(ErrorCode.INVALID, message, Problem(pointer=pointer, detail=detail))
+    """The refusal that msgspec's words come to, with a pointer to the field."""
+    return GuardError(ErrorCode.INVALID, message, problem_of(text))
 
 
 def _refuse_nul(value: Any, pointer: str) -> None:

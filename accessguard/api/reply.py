@@ -19,6 +19,7 @@ from accessguard.errors import ErrorCode, GuardError, Problem
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 CSV: Final = "text/csv"
+NDJSON: Final = "application/x-ndjson"
 RETRY_AFTER_S: Final = "1"
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).

@@ -10,11 +10,13 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    bulk,
     card,
     challenges,
     checks,
     devices,
     grants,
+    imports,
     jobs,
     logins,
     members,
@@ -37,9 +39,12 @@ from accessguard.events.preferences import Preference
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.bundle import Bundle
 from accessguard.guard.card import MemberCard
+from accessguard.guard.lines import ImportedEnrolment, ImportedMember
 from accessguard.guard.model import Check, Login
+from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
-from accessguard.jobs.model import Job
+from accessguard.guard.union import UnionReport
+from accessguard.jobs.model import Job, Refusal
 from accessguard.members.comments import Comment
 from accessguard.members.model import Enrolment, Member, Pass
 from accessguard.policies.model import Settings
@@ -64,7 +69,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV, `text` what is also given as plain text, `media`
     the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
-    `later` is what a call that takes long answers instead, with 202.
+    `later` is what a call that takes long answers instead, with 202. `stream`
+    is what each line of a body says that is a file; `lines`: so is the answer,
+    of which `reply` is one line.
     """
 
     method: str
@@ -77,6 +84,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     reply: Any = None
     status: int = 200
     later: Any = None
+    stream: Any = None
+    lines: bool = False
     errors: tuple[int, ...] = ()
     listing: bool = False
     text: bool = False
@@ -127,6 +136,16 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
+    _send(
+        "POST /v1/members/bulk",
+        bulk.bulk,
+        SUPERVISORS,
+        wire.BulkRequest,
+        Preview,
+        errors=(409,),
+        later=Job,
+        creates=True,
+    ),
     _get(MEMBER, card.get, ATTENDANTS, MemberCard, errors=(404,)),
     _get(MEMBER + "/bundle", card.bundle, SUPERVISORS, Bundle, errors=(404,), text=True),
     _list(MEMBER + "/comments", card.comments, SUPERVISORS, wire.ListQuery, wire.CommentsPage, errors=(404,)),
@@ -168,6 +187,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
     ),
     _send(f"POST {DEVICE}/merge", devices.merge, SUPERVISORS, wire.MergeRequest, Device, errors=(404, 409)),
+    _send(f"POST {MEMBER}/merge", members.merge, SUPERVISORS, wire.MemberMergeRequest, UnionReport, errors=(404, 409)),
     _send(
         f"POST {MEMBER}/sessions/end",
         members.end_sessions,
@@ -222,6 +242,18 @@ ROUTES: Final[tuple[Route, ...]] = (
         creates=True,
     ),
     _get("/v1/addresses/{ip}", addresses.get, SUPERVISORS, AddressUse, errors=(404,)),
+    Route(
+        method="POST",
+        path="/v1/imports",
+        handler=imports.create,
+        roles=PLATFORM | ADMINISTRATORS,
+        stream=(ImportedMember, ImportedEnrolment),
+        reply=Job,
+        status=202,
+        errors=(400, 409, 413, 415),
+        creates=True,
+    ),
+    _get("/v1/jobs/{job_id}/refused", imports.refused, PLATFORM | ADMINISTRATORS, Refusal, errors=(404,), lines=True),
     _get("/v1/jobs/{job_id}", jobs.get, PLATFORM | SUPERVISORS, Job, errors=(404,)),
     _get("/v1/jobs/{job_id}/result", jobs.result, SUPERVISORS, None, errors=(404, 409), media="text/csv"),
     _list("/v1/violations", violations.listed, SUPERVISORS, wire.ViolationsQuery, wire.ViolationsPage),

@@ -83,6 +83,9 @@ def _complete(made: Schemas, kind: Named, schema: Schema, *, sent: bool) -> None
         return
     for field in _fields(kind):
         _complete_field(made, kind, field, schema["properties"][field.encode_name])
+    marker = kind.__struct_config__.tag_field
+    if marker is not None:
+        schema["properties"][marker]["description"] = GLOSSARY[f"{kind.__name__}.{marker}"]
     if not sent and not kind.__struct_config__.omit_defaults:
         fields = msgspec.structs.fields(kind)
         schema["required"] = [field.encode_name for field in fields if field.default is not msgspec.UNSET]

@@ -13,6 +13,7 @@ from accessguard.api.speech import ANYBODY, Listener, spoken
 from accessguard.challenges.model import Answer
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
+from accessguard.guard.bulk import BulkAction, ErasureMode
 from accessguard.guard.model import (
     Check,
     Choice,
@@ -207,6 +208,38 @@ class MembersQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True
     product_id: Opaque | None = None
     sort: MemberSort = MemberSort.LAST_ACTIVITY
     order: Order | None = None
+
+
+class MemberMergeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The member that another one turned out to be."""
+
+    into: Opaque
+    reason: Reason | None = None
+
+
+class BulkFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of the list of members; without any, everybody."""
+
+    q: Annotated[str, msgspec.Meta(max_length=254)] | None = None
+    status: Literal["active", "inactive"] | None = None
+    tag: Short | None = None
+    unread: bool = False
+    restricted: bool = False
+    product_id: Opaque | None = None
+
+
+class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One action, and whom it is for: either `ids` or a `filter`."""
+
+    action: BulkAction
+    ids: Annotated[tuple[Opaque, ...], msgspec.Meta(min_length=1, max_length=10_000)] | None = None
+    filter: BulkFilter | None = None
+    tags: Annotated[tuple[Short, ...], msgspec.Meta(max_length=100)] = ()
+    until: Time | None = None
+    product_id: Opaque | None = None
+    mode: ErasureMode | None = None
+    reason: Reason | None = None
+    confirmation: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
 
 
 class ListQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):

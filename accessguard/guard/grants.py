@@ -40,7 +40,7 @@ class Grants:
         self, tenant: str, actor: Actor, member_id: str, enrolment: Enrolment, *, reason: str | None
     ) -> Enrolment:
         """Make or replace an enrolment; a member that is unknown comes into being, as at a login."""
-        _check_enrolment(enrolment)
+        check_enrolment(enrolment)
         async with self._db.transaction() as tx:
             members, store = MemberStore(tx), EnrolmentStore(tx)
             await members.ensure(tenant, member_id, at=enrolment.updated_at)
@@ -149,7 +149,8 @@ def month_of(now: datetime, time_zone: str) -> datetime:
     return local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def _check_enrolment(asked: Enrolment) -> None:
+def check_enrolment(asked: Enrolment) -> None:
+    """Raise GuardError(INVALID) for times that contradict each other."""
     if asked.ends_at is not None and asked.ends_at <= asked.starts_at:
         raise _refused("/ends_at", "is not after starts_at")
     if asked.reopens_at is not None and asked.status is not EnrolmentStatus.FROZEN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -22,6 +23,7 @@ class JobKind(StrEnum):
     IMPORT = "import"
     SIMULATE = "simulate"
     REPORT = "report"
+    BULK = "bulk"
 
 
 class JobState(StrEnum):
@@ -46,6 +48,35 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     expires_at: datetime
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A job from the side of whoever does it: `asked` by whom, and what came of it so far."""
+
+    tenant: str
+    id: UUID
+    kind: JobKind
+    actor: str
+    role: str
+    asked: msgspec.Raw
+    counts: Mapping[str, int]
+
+
+class Portion(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of what a job still has to do: `lines` of them, the first of which is `first_line` (from 1)."""
+
+    number: int
+    first_line: int
+    lines: int
+    body: bytes
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that was not taken, and why; `pointer` is a JSON pointer to the field (empty: the line itself)."""
+
+    line: int
+    pointer: str
+    detail: str
 
 
 def as_it_stands(job: Job, now: datetime) -> Job:

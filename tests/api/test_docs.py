@@ -226,7 +226,11 @@ def test_an_example_is_a_line_that_a_shell_understands(call):
     item = contract()["paths"][call.path][call.method.lower()]
 
     assert words[:2] == ["curl", "-sS"]
-    assert json.loads(words[words.index("-d") + 1]) == item["requestBody"]["content"]["application/json"]["example"]
+    content = item["requestBody"]["content"]
+    if "application/json" in content:
+        assert json.loads(words[words.index("-d") + 1]) == content["application/json"]["example"]
+    else:
+        assert words[words.index("--data-binary") + 1] == content["application/x-ndjson"]["example"]
     assert "{" not in next(word for word in words if word.startswith("$ACCESSGUARD"))
 
 

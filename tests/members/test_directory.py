@@ -155,7 +155,8 @@ async def test_no_question_reads_a_big_table_from_end_to_end(service: Service, t
             scans += [(table, mode, statement) for table in _scanned(plan)]
 
     assert len(statements) > 60
-    for t in sorted({(a,b," ".join(c.split())[310:700]) for a,b,c in scans}): print("SCAN",t)
+    for t in sorted({(a, b, " ".join(c.split())[310:700]) for a, b, c in scans}):
+        print("SCAN", t)
     assert scans == []
 
 
