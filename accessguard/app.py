@@ -41,6 +41,7 @@ from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
+from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
@@ -60,7 +61,9 @@ from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
+from accessguard.members.archive import ArchiveStore
 from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.notices import NoticeStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
@@ -165,6 +168,15 @@ class Parts:
             seconds=seconds,
             spooling=self.spooling,
         )
+        self.changes.on_erased = self.folds.forget
+        erasure = Erasure(
+            db=db,
+            live=live,
+            changes=self.changes,
+            spooling=self.spooling,
+            key=config.keys.identifier,
+            new_id=uuid7,
+        )
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -172,6 +184,9 @@ class Parts:
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
+            erasure=erasure,
+            archive=ArchiveStore(lists),
+            notices=NoticeStore(db),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             addresses=Addresses(networks=NetworkStore(db), policies=policies, geo=self.geo),
             simulations=self.simulations,

@@ -19,6 +19,7 @@ from accessguard.guard.addresses import Addresses
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.erasure import Erasure
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.login import Logins
@@ -30,7 +31,9 @@ from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.jobs.store import JobStore
+from accessguard.members.archive import ArchiveStore
 from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.notices import NoticeStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
@@ -53,6 +56,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operators: Operators
     merging: Merging
     tenancy: Tenancy
+    erasure: Erasure
+    archive: ArchiveStore
+    notices: NoticeStore
     grants: Grants
     addresses: Addresses
     simulations: Simulations

@@ -377,6 +377,16 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "error": "Why it came to nothing; `interrupted` when nobody has worked on it for five minutes.",
     "Job.updated_at": "When it last moved on.",
     "Job.expires_at": "Until when it can be read.",
+    # Privacy
+    "EraseQuery.mode": "`erase` leaves nothing; `anonymise` leaves counts that lead to nobody.",
+    "ExportQuery.ip": "Only what is stored of the member from this address, and failed logins from there under names that are nobody's.",
+    "Receipt.id": "The id of the line in the audit log.",
+    "Receipt.mode": "What was asked for.",
+    "subject": "A keyed hash of the member's id, and the target of what the audit log still says of it.",
+    "rows": "How many rows were taken away or made nobody's, by table.",
+    "NoticeRequest.version": "Which notice, in the platform's own words.",
+    "Notice.version": "Which notice, in the platform's own words.",
+    "shown_at": "When the member was first shown it.",
     # Audit, tenants, system
     "Entry.id": "The entry's id.",
     "actor": "Who did it: the token's `sub`.",

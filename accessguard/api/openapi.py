@@ -157,6 +157,9 @@ def _content(kind: Any, found: Schemas) -> Schema:
 
 
 def _success(route: Route, found: Schemas) -> Schema:
+    if route.media is not None:
+        file = {"schema": {"type": "string", "format": "binary"}, "example": "PK\u0003\u0004…"}
+        return {"description": "A file, as it is made.", "content": {route.media: file}}
     if route.reply is None:
         return {"description": "Done; there is no body."}
     content = _content(route.reply, found)

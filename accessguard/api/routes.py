@@ -17,6 +17,7 @@ from accessguard.api import (
     jobs,
     logins,
     members,
+    privacy,
     reports,
     rules,
     sessions,
@@ -32,10 +33,11 @@ from accessguard.api.reply import problem
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.guard.addresses import AddressUse
+from accessguard.guard.erasure import Receipt
 from accessguard.guard.model import Check, Login
 from accessguard.guard.simulation import Simulation
 from accessguard.jobs.model import Job
-from accessguard.members.model import Card, Enrolment, Member, Pass
+from accessguard.members.model import Card, Enrolment, Member, Notice, Pass
 from accessguard.policies.model import Settings
 from accessguard.sessions.history import SessionItem
 from accessguard.violations.model import Summary, Violation
@@ -57,7 +59,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV. A call of the whole `installation` names no tenant.
-    `later` is what a call that takes long answers instead, with 202.
+    `later` is what a call that takes long answers instead, with 202, `media` the
+    type of an answer that is no JSON.
     """
 
     method: str
@@ -70,6 +73,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     reply: Any = None
     status: int = 200
     later: Any = None
+    media: str | None = None
     errors: tuple[int, ...] = ()
     listing: bool = False
     creates: bool = False
@@ -119,6 +123,26 @@ ROUTES: Final[tuple[Route, ...]] = (
     _send(f"PUT {MEMBER}", members.put, PLATFORM, wire.MemberRequest, Member, errors=(404,)),
     _list("/v1/members", members.listed, ATTENDANTS, wire.MembersQuery, wire.MembersPage),
     _get(MEMBER, members.get, ATTENDANTS, Card, errors=(404,)),
+    Route(
+        method="DELETE",
+        path=MEMBER,
+        handler=privacy.erase,
+        roles=ADMINISTRATORS,
+        query=wire.EraseQuery,
+        reply=Receipt,
+        errors=(404,),
+    ),
+    _get(
+        MEMBER + "/export",
+        privacy.export,
+        ADMINISTRATORS,
+        None,
+        query=wire.ExportQuery,
+        media=privacy.ZIP,
+        errors=(404,),
+    ),
+    _send(f"PUT {MEMBER}/notice", privacy.notice, PLATFORM, wire.NoticeRequest, Notice, errors=(404,)),
+    _get(MEMBER + "/notices", privacy.notices, SUPERVISORS, wire.NoticesReply, errors=(404,)),
     _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),

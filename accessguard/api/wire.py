@@ -13,6 +13,7 @@ from accessguard.api.speech import ANYBODY, Listener, spoken
 from accessguard.challenges.model import Answer
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
+from accessguard.guard.bulk import ErasureMode
 from accessguard.guard.model import (
     Check,
     Choice,
@@ -24,7 +25,7 @@ from accessguard.guard.model import (
     TraceStep,
     Verdict,
 )
-from accessguard.members.model import Member, MemberSort, PassKind
+from accessguard.members.model import Member, MemberSort, Notice, PassKind
 from accessguard.members.related import Related
 from accessguard.members.sharing import Suspicion
 from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
@@ -345,6 +346,34 @@ class DeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Why something is deleted."""
 
     reason: Reason | None = None
+
+
+class EraseQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a member is erased, and why."""
+
+    mode: ErasureMode
+    reason: Reason | None = None
+
+
+class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes into the archive, and why it is made."""
+
+    ip: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    reason: Reason | None = None
+
+
+class NoticeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which notice a member was shown."""
+
+    version: Opaque
+    shown_at: Time
+
+
+class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Every notice that a member was shown, the newest first."""
+
+    items: tuple[Notice, ...]
+    next_cursor: str | None = None
 
 
 class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

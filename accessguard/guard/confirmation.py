@@ -43,9 +43,7 @@ class Confirmations:
     def give(self, tenant: str, actor: Actor, what: bytes, *, about: UUID, now: datetime) -> Confirmation:
         """A token for `what` (the action and its selection, as bytes that are the same whenever it is), under the id `about`."""
         expires_ms = int((now + LASTS).timestamp() * 1000)
-        token = self._signer.sign(
-            _digest(tenant, actor, what), about.bytes, expires_ms.to_bytes(TIME_BYTES)
-        )
+        token = self._signer.sign(_digest(tenant, actor, what), about.bytes, expires_ms.to_bytes(TIME_BYTES))
         return Confirmation(token=token, expires_at=from_ms(expires_ms))
 
     def read(self, token: str, tenant: str, actor: Actor, what: bytes, *, now: datetime) -> UUID:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import hiredis
 import msgspec
@@ -39,6 +40,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Without `member_id` it is about the whole tenant. `session_ids` are the
     sessions that were opened or ended, if the change is about some; with
     `blocked` they are those of a device that an operator blocked, or no longer does.
+    `erasure`: the member, or the whole tenant, is gone, as the erasure of that id says.
     """
 
     tenant: str
@@ -46,6 +48,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     member_id: str | None = None
     session_ids: tuple[str, ...] = ()
     blocked: bool | None = None
+    erasure: UUID | None = None
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +199,11 @@ class Live:
             return
         with contextlib.suppress(OSError):
             self._pipe.send(("HDEL", key(tenant, member_id), *session_ids), _unheard)
+
+    async def erase(self, tenant: str, member_id: str) -> None:
+        """Let go of everything that is known of a member, and be sure of it."""
+        place = key(tenant, member_id)
+        await self._call("DEL", place, _kinds(place))
 
     async def take_back(
         self, tenant: str, member_id: str, session_id: str, before_ms: int, *, kind: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -162,6 +163,8 @@ CHANGED: Final = """
     SELECT tenant, id, generation FROM member WHERE generation > $1 ORDER BY generation LIMIT $2
 """
 
+ERASED: Final = "SELECT id FROM erasure WHERE generation > $1 ORDER BY generation LIMIT 10000"
+
 NEWEST: Final = "SELECT last_value FROM generation"
 
 
@@ -254,6 +257,10 @@ class SessionStore:
         Raises GuardError, too, when rows of that month already lie in the default partition.
         """
         await self._db.row(PARTITION, parent, at, ahead, UPKEEP_LOCK)
+
+    async def erased(self, since: int) -> Sequence[UUID]:
+        """Erasures, of members or tenants, whose generation is past `since`; 10,000 at most."""
+        return [row["id"] for row in await self._db.fetch(ERASED, since)]
 
     async def newest_generation(self) -> int:
         """The number of the last change of anything."""
