@@ -386,6 +386,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "rows": "How many rows were taken away or made nobody's, by table.",
     "NoticeRequest.version": "Which notice, in the platform's own words.",
     "Notice.version": "Which notice, in the platform's own words.",
+    "retained_until": "When upkeep takes this line away at the latest, by the retention as it is set now; within a day of it.",
     "shown_at": "When the member was first shown it.",
     # Audit, tenants, system
     "Entry.id": "The entry's id.",

@@ -25,6 +25,8 @@ from accessguard.errors import GuardError
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.store import JobStore
+from accessguard.members.erasure import ErasureStore
+from accessguard.members.retention import CUTS, RetentionStore
 from accessguard.metrics import UPKEEP_DONE, UPKEEP_ROWS, UPKEEP_RUNS, UPKEEP_SECONDS
 from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
@@ -65,6 +67,13 @@ class Job(StrEnum):
     CHALLENGES = "challenges"
     JOBS = "jobs"
     NETWORKS = "networks"
+    SESSIONS = "sessions"
+    LOGINS = "logins"
+    ACTIVITY = "activity"
+    VIOLATIONS = "violations"
+    ADDRESSES = "addresses"
+    ERASURES = "erasures"
+    TENANTS = "tenants"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +187,12 @@ class Upkeep:
             Chore(job=Job.JOBS, every=hourly, step=_jobs),
             Chore(job=Job.CHALLENGES, every=daily, step=_challenges),
             Chore(job=Job.NETWORKS, every=daily, step=_networks),
+            Chore(job=Job.SESSIONS, every=daily, step=_sessions),
+            Chore(job=Job.LOGINS, every=daily, step=_logins, most=1),
+            Chore(job=Job.ACTIVITY, every=daily, step=_activity, most=1),
+            Chore(job=Job.VIOLATIONS, every=daily, step=_violations, most=1),
+            Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
+            Chore(job=Job.ERASURES, every=hourly, step=_erasures),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -199,6 +214,43 @@ async def _jobs(tx: Database, now: datetime) -> int:
 
 async def _challenges(tx: Database, now: datetime) -> int:
     return await ChallengeStore(tx).expire(now, MOST, default_days=DEFAULT.violations_days)
+
+
+async def _sessions(tx: Database, now: datetime) -> int:
+    return await RetentionStore(tx).expire("session", now, MOST, default_days=DEFAULT.logins_days)
+
+
+async def _logins(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "login_attempt", now, DEFAULT.logins_days)
+
+
+async def _activity(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "activity", now, DEFAULT.activity_days)
+
+
+async def _violations(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "violation", now, DEFAULT.violations_days)
+
+
+async def _by_month(tx: Database, table: str, now: datetime, days: int) -> int:
+    """Drop a month that is too old for everybody; where there is none, delete rows that are too old for their tenant."""
+    store = RetentionStore(tx)
+    return await store.drop_month(table, now, default_days=days) or await store.expire(
+        table, now, MOST, default_days=days
+    )
+
+
+async def _addresses(tx: Database, now: datetime) -> int:
+    """Cut some addresses of one table; the next table when nothing is left in this one."""
+    store = RetentionStore(tx)
+    for table in CUTS:
+        if done := await store.cut(table, now, MOST):
+            return done
+    return 0
+
+
+async def _erasures(tx: Database, now: datetime) -> int:
+    return await ErasureStore(tx).expire(now, MOST)
 
 
 async def _networks(tx: Database, now: datetime) -> int:

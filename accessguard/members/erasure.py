@@ -7,7 +7,7 @@ adds goes as well, unless it is listed here as something to keep.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -80,6 +80,13 @@ JOBS: Final = "SELECT erase_jobs($1, $2)"
 
 GONE: Final = "DELETE FROM member WHERE tenant = $1 AND id = $2 RETURNING id"
 NOTE: Final = "INSERT INTO erasure (tenant, id, at) VALUES ($1, $2, $3)"
+EXPIRE: Final = """
+    WITH gone AS (
+        DELETE FROM erasure WHERE ctid = ANY(ARRAY(SELECT ctid FROM erasure WHERE at < $1 LIMIT $2)) RETURNING 1
+    )
+    SELECT count(*) FROM gone
+"""
+KEPT_NOTES: Final = timedelta(days=1)
 OPEN: Final = "SELECT id FROM session WHERE tenant = $1 AND member_id = $2 AND ended_at IS NULL LIMIT 10000"
 TRACES: Final = """
     SELECT EXISTS (SELECT FROM login_attempt WHERE tenant = $1 AND member_id = $2)
@@ -249,6 +256,10 @@ class ErasureStore:
     async def note(self, tenant: str, erasure_id: UUID, *, at: datetime) -> None:
         """Have workers that miss the push find out that somebody was erased."""
         await self._db.row(NOTE, tenant, erasure_id, at)
+
+    async def expire(self, now: datetime, most: int) -> int:
+        """Delete at most so many notes that every worker has long read; how many."""
+        return int(await self._db.value(EXPIRE, now - KEPT_NOTES, most))
 
 
 def _redacted(row: Any, names: Names, as_: str) -> tuple[str, Any, Any, str | None]:

@@ -17,6 +17,7 @@ POLL_S: Final = 0.2
 # before there were statistics takes one of them for the index of a member.
 INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
+    "session_by_age": "session ((tenant || ''), started_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
     "member_by_phone": "member (tenant, phone_e164) WHERE phone_e164 IS NOT NULL AND phone_e164 <> ''",
     "member_phone_unread": "member (tenant, id) WHERE phone IS NOT NULL AND phone_e164 IS NULL",

@@ -34,8 +34,11 @@ RECORD: Final = """
     SELECT v.id, v.member_id, v.cause, v.subject FROM found, LATERAL record_violations($1, found.them, $3) v
 """
 
+# By when upkeep takes a case away, at its next run; `365` is what `Retention` says for tenants that say nothing.
 COLUMNS: Final = """
     SELECT v.*, host(v.ip) AS address,
+           v.last_at + make_interval(days => coalesce((SELECT (settings #>> '{retention,violations_days}')::int FROM tenant WHERE id = $1), 365))
+               AS retained_until,
            EXISTS (SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)
                AS read,
            ARRAY(SELECT r.reader FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.hits >= v.hits
@@ -214,4 +217,5 @@ def _violation(row: Row) -> Violation:
         read_by=tuple(row["read_by"]),
         resolution=Resolution(row["resolution"]),
         note=row["note"],
+        retained_until=row["retained_until"],
     )
