@@ -41,6 +41,7 @@ from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
+from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
@@ -58,6 +59,7 @@ from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.tenants import Tenants
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
@@ -72,6 +74,7 @@ from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import RuleBody
 from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
+from accessguard.policies.tenants import TenantStore
 from accessguard.replica import REPLICA_S, Reading
 from accessguard.rules.networks import networks
 from accessguard.sessions.activity import ActivityLog
@@ -177,6 +180,15 @@ class Parts:
             key=config.keys.identifier,
             new_id=uuid7,
         )
+        tenants = Tenants(
+            db=db,
+            live=live,
+            changes=self.changes,
+            spooling=self.spooling,
+            confirmations=Confirmations(config.keys.session),
+            new_id=uuid7,
+        )
+        self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -185,6 +197,8 @@ class Parts:
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
             erasure=erasure,
+            tenants=tenants,
+            tenant_store=TenantStore(db),
             archive=ArchiveStore(lists),
             notices=NoticeStore(db),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),

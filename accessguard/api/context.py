@@ -30,6 +30,7 @@ from accessguard.guard.ready import Ready
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.tenants import Tenants
 from accessguard.jobs.store import JobStore
 from accessguard.members.archive import ArchiveStore
 from accessguard.members.enrolments import EnrolmentStore
@@ -40,6 +41,7 @@ from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
+from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
@@ -57,6 +59,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     merging: Merging
     tenancy: Tenancy
     erasure: Erasure
+    tenants: Tenants
+    tenant_store: TenantStore
     archive: ArchiveStore
     notices: NoticeStore
     grants: Grants

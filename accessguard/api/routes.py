@@ -22,6 +22,7 @@ from accessguard.api import (
     rules,
     sessions,
     simulate,
+    tenants,
     violations,
     wire,
 )
@@ -97,6 +98,7 @@ MEMBER: Final = "/v1/members/{member_id}"
 ENROLMENT: Final = MEMBER + "/enrolments/{product_id}"
 DEVICE: Final = MEMBER + "/devices/{device_id}"
 RULE: Final = "/v1/rules/{rule_id}"
+TENANT: Final = "/v1/tenants/{tenant}"
 
 ROUTES: Final[tuple[Route, ...]] = (
     _send("POST /v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
@@ -239,18 +241,33 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
     _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
-    _list("/v1/tenants", rules.tenants, ROOT, Paging, wire.TenantsPage, installation=True),
+    _list("/v1/tenants", tenants.listed, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(
         "POST /v1/tenants",
-        rules.create_tenant,
+        tenants.create,
         ROOT,
         wire.TenantRequest,
         wire.TenantReply,
         status=201,
+        errors=(409,),
         creates=True,
         installation=True,
     ),
-    _get("/v1/tenants/{tenant}", rules.tenant, ROOT, wire.TenantReply, errors=(404,), installation=True),
+    _get(TENANT, tenants.get, ROOT, wire.TenantReply, errors=(404,), installation=True),
+    _send(
+        f"PATCH {TENANT}", tenants.patch, ROOT, wire.TenantPatch, wire.TenantReply, errors=(404, 409), installation=True
+    ),
+    Route(
+        method="DELETE",
+        path=TENANT,
+        handler=tenants.delete,
+        roles=ROOT,
+        query=wire.TenantDeleteQuery,
+        reply=wire.TenantDeletion,
+        later=wire.TenantReply,
+        errors=(404, 409),
+        installation=True,
+    ),
 )
 
 

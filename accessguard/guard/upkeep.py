@@ -106,7 +106,7 @@ class Upkeep:
     def __init__(self, db: Database, *, now_ms: Callable[[], int], chores: Sequence[Chore] | None = None) -> None:
         self._db = db
         self._now_ms = now_ms
-        self.chores = self._usual() if chores is None else chores
+        self.chores: Sequence[Chore] = self._usual() if chores is None else chores
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""

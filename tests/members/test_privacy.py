@@ -55,7 +55,7 @@ async def in_tables(db: Database, tenant: str, *marks: str) -> set[str]:
         held = f"""
             SELECT array_agg(DISTINCT e.key) FROM "{name}" x, jsonb_each_text(to_jsonb(x)) e, unnest($1::text[]) m
              WHERE ($2 = '' OR coalesce(to_jsonb(x) ->> 'tenant', $2) = $2)
-               AND (position(lower(m) IN lower(e.value)) > 0 OR position(encode(convert_to(m, 'UTF8'), 'hex') IN e.value) > 0)"""  # noqa: S608
+               AND (position(lower(m) IN lower(e.value)) > 0 OR position(encode(convert_to(m, 'UTF8'), 'hex') IN e.value) > 0)"""
         found |= {f"{name}.{column}" for column in await db.value(held, list(marks), tenant) or ()}
     return found
 
@@ -66,10 +66,10 @@ async def in_valkey(client: Any, *marks: str) -> list[str]:
     async for key in client.scan_iter():
         kind = (await client.type(key)).decode()
         read = {
-            "string": lambda k: client.get(k),
-            "hash": lambda k: client.hgetall(k),
+            "string": client.get,
+            "hash": client.hgetall,
             "list": lambda k: client.lrange(k, 0, -1),
-            "stream": lambda k: client.xrange(k),
+            "stream": client.xrange,
         }[kind]
         held = key.decode() + repr(await read(key))
         if any(mark in held for mark in marks):
@@ -183,7 +183,8 @@ async def test_an_anonymised_member_leaves_its_counts_and_no_name(tenant: Tenant
 
     assert (done.status, done["mode"]) == (200, "anonymise")
     after = await db.row(counts, tenant.name, f"{MARK}-spooled")
-    assert before is not None and after is not None
+    assert before is not None
+    assert after is not None
     assert [after[name] for name in ("activity", "hits", "enrolments", "members")] == [
         before[name] for name in ("activity", "hits", "enrolments", "members")
     ]
@@ -210,7 +211,7 @@ async def test_the_receipt_and_what_operators_did_stay_without_the_name(tenant: 
 
 async def test_an_archive_holds_all_that_is_stored_and_no_secret(tenant: Tenant, valkey: Any):
     """By account: every list as JSON and CSV with a page that explains them; by address: what came from there alone."""
-    made = await filled(tenant, valkey)
+    await filled(tenant, valkey)
     await tenant.login(MEMBER, ip="192.0.2.200", user_agent=AGENT)
     await tenant.call("POST", "/v1/logins", {"outcome": "failure", "ip": IP, "identifier": "whoever"})
 
