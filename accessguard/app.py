@@ -47,6 +47,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
 from accessguard.guard.confirmation import Confirmations
+from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
@@ -67,6 +68,7 @@ from accessguard.guard.simulation import Simulation, Simulations, ask, simulate_
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.tenants import Tenants
 from accessguard.guard.union import Union
 from accessguard.guard.upkeep import Upkeep
 from accessguard.jobs.model import JobKind
@@ -74,9 +76,11 @@ from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.members.access import AccessStore
+from accessguard.members.archive import ArchiveStore
 from accessguard.members.comments import CommentStore
 from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.notices import NoticeStore
 from accessguard.members.pages import PageStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
@@ -86,6 +90,7 @@ from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import RuleBody
 from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
+from accessguard.policies.tenants import TenantStore
 from accessguard.replica import REPLICA_S, Reading
 from accessguard.rules.networks import networks
 from accessguard.sessions.activity import ActivityLog
@@ -194,6 +199,24 @@ class Parts:
         }
         self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
         self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
+        self.changes.on_erased = self.folds.forget
+        erasure = Erasure(
+            db=db,
+            live=live,
+            changes=self.changes,
+            spooling=self.spooling,
+            key=config.keys.identifier,
+            new_id=uuid7,
+        )
+        tenants = Tenants(
+            db=db,
+            live=live,
+            changes=self.changes,
+            spooling=self.spooling,
+            confirmations=Confirmations(config.keys.session),
+            new_id=uuid7,
+        )
+        self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
         self.context = Context(
             checks=checks,
             logins=logins,
@@ -201,6 +224,11 @@ class Parts:
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
+            erasure=erasure,
+            tenants=tenants,
+            tenant_store=TenantStore(db),
+            archive=ArchiveStore(lists),
+            notices=NoticeStore(db),
             grants=Grants(db=db, changes=self.changes, new_id=uuid7),
             imports=Imports(db=db, runner=self.runner, new_id=uuid7, now_ms=now_ms),
             bulk=Bulk(

@@ -9,6 +9,7 @@ from aiohttp import web
 from accessguard.api.context import Asking, Context
 from accessguard.api.keys import Caller, Role
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard.tenants import DEEPEST
 
 TENANT_HEADER: Final = "AccessGuard-Tenant"
 EVERY_TENANT: Final = "*"
@@ -20,7 +21,8 @@ async def admit(
 ) -> Asking:
     """The caller, if its token is genuine and its role is one of `roles`.
 
-    A call of the whole `installation` is about no tenant.
+    A call of the whole `installation` is about no tenant. A token bound to a
+    tenant may name one of its children.
 
     Raises GuardError: UNAUTHENTICATED, FORBIDDEN, INVALID for a token of all
     tenants that names none, NOT_FOUND for a tenant that does not exist.
@@ -30,7 +32,10 @@ async def admit(
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
     if installation:
         return Asking(caller=caller, tenant=caller.tenant)
-    tenant = named_tenant(caller, request.headers.get(TENANT_HEADER))
+    header = request.headers.get(TENANT_HEADER)
+    if header is not None and caller.tenant not in (EVERY_TENANT, header):
+        return Asking(caller=caller, tenant=await _child(ctx, caller, header))
+    tenant = named_tenant(caller, header)
     if ctx.book.held(tenant) is None:
         await ensure_tenant(ctx, caller, tenant)
     return Asking(caller=caller, tenant=tenant)
@@ -56,8 +61,21 @@ def named_tenant(caller: Caller, header: str | None) -> str:
 
 async def ensure_tenant(ctx: Context, caller: Caller, tenant: str) -> None:
     """Make sure that the tenant is there; a token bound to it may bring it into being."""
-    if ctx.book.last(tenant) is not None or await ctx.book.policy(tenant) is not None:
+    if await ctx.book.best(tenant) is not None:
         return
-    if not ctx.provision_tenants or caller.tenant == EVERY_TENANT:
+    may = ctx.provision_tenants and caller.tenant != EVERY_TENANT
+    if not may or not await ctx.tenancy.provision(tenant, now_ms=ctx.now_ms()):
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
-    await ctx.tenancy.provision(tenant, now_ms=ctx.now_ms())
+
+
+async def _child(ctx: Context, caller: Caller, tenant: str) -> str:
+    """A tenant that the caller's own is a parent of. Raises GuardError(FORBIDDEN), the same for one that there is not."""
+    own = await ctx.book.best(caller.tenant)
+    policy = await ctx.book.best(tenant) if own is not None and 0 < len(tenant) <= 128 and "\0" not in tenant else None
+    for _ in range(DEEPEST):
+        if policy is None or policy.parent is None:
+            break
+        if policy.parent == caller.tenant:
+            return tenant
+        policy = await ctx.book.best(policy.parent)
+    raise GuardError(ErrorCode.FORBIDDEN, "Your token is for another tenant.")

@@ -23,6 +23,7 @@ from accessguard.guard.card import Cards
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.erasure import Erasure
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports
@@ -36,19 +37,23 @@ from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
+from accessguard.guard.tenants import Tenants
 from accessguard.guard.union import Union
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.members.access import AccessStore
+from accessguard.members.archive import ArchiveStore
 from accessguard.members.comments import CommentStore
 from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
+from accessguard.members.notices import NoticeStore
 from accessguard.members.passes import PassStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
+from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
@@ -66,6 +71,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operators: Operators
     merging: Merging
     tenancy: Tenancy
+    erasure: Erasure
+    tenants: Tenants
+    tenant_store: TenantStore
+    archive: ArchiveStore
+    notices: NoticeStore
     grants: Grants
     imports: Imports
     bulk: Bulk

@@ -177,7 +177,10 @@ def _file(kinds: Iterable[Any], found: Schemas) -> Schema:
 
 def _success(route: Route, found: Schemas) -> Schema:
     if route.media is not None:
-        return {"description": "A file, as it is made.", "content": {route.media: {"schema": {"type": "string"}}}}
+        file: dict[str, Any] = {"schema": {"type": "string"}}
+        if not route.media.startswith("text/"):
+            file = {"schema": {"type": "string", "format": "binary"}, "example": "PK\u0003\u0004…"}
+        return {"description": "A file, as it is made.", "content": {route.media: file}}
     if route.reply is None:
         return {"description": "Done; there is no body."}
     content = _content(route.reply, found)

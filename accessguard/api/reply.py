@@ -131,8 +131,13 @@ def problem_body(code: ErrorCode, detail: str, errors: Iterable[Problem] = ()) -
 
 def csv_lines(items: Iterable[msgspec.Struct]) -> bytes:
     """Items of a list as CSV (RFC 4180) without a header; what is nested is written as JSON."""
+    return csv_rows(astuple(item) for item in items)
+
+
+def csv_rows(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Rows of values as CSV without a header; what is nested is written as JSON."""
     buffer = io.StringIO()
-    csv.writer(buffer).writerows([_cell(value) for value in astuple(item)] for item in items)
+    csv.writer(buffer).writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode()
 
 

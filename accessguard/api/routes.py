@@ -21,10 +21,12 @@ from accessguard.api import (
     logins,
     members,
     preferences,
+    privacy,
     reports,
     rules,
     sessions,
     simulate,
+    tenants,
     violations,
     wire,
 )
@@ -39,6 +41,7 @@ from accessguard.events.preferences import Preference
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.bundle import Bundle
 from accessguard.guard.card import MemberCard
+from accessguard.guard.erasure import Receipt
 from accessguard.guard.lines import ImportedEnrolment, ImportedMember
 from accessguard.guard.model import Check, Login
 from accessguard.guard.selecting import Preview
@@ -46,7 +49,7 @@ from accessguard.guard.simulation import Simulation
 from accessguard.guard.union import UnionReport
 from accessguard.jobs.model import Job, Refusal
 from accessguard.members.comments import Comment
-from accessguard.members.model import Enrolment, Member, Pass
+from accessguard.members.model import Enrolment, Member, Notice, Pass
 from accessguard.policies.model import Settings
 from accessguard.sessions.history import SessionItem
 from accessguard.violations.model import Summary, Violation
@@ -111,6 +114,7 @@ MEMBER: Final = "/v1/members/{member_id}"
 ENROLMENT: Final = MEMBER + "/enrolments/{product_id}"
 DEVICE: Final = MEMBER + "/devices/{device_id}"
 RULE: Final = "/v1/rules/{rule_id}"
+TENANT: Final = "/v1/tenants/{tenant}"
 
 ROUTES: Final[tuple[Route, ...]] = (
     _send("POST /v1/logins", logins.record, PLATFORM, Login, wire.LoginReply, errors=(404, 409), creates=True),
@@ -169,6 +173,26 @@ ROUTES: Final[tuple[Route, ...]] = (
         Preference,
         errors=(404, 409),
     ),
+    Route(
+        method="DELETE",
+        path=MEMBER,
+        handler=privacy.erase,
+        roles=ADMINISTRATORS,
+        query=wire.EraseQuery,
+        reply=Receipt,
+        errors=(404,),
+    ),
+    _get(
+        MEMBER + "/export",
+        privacy.export,
+        ADMINISTRATORS,
+        None,
+        query=wire.ExportQuery,
+        media=privacy.ZIP,
+        errors=(404,),
+    ),
+    _send(f"PUT {MEMBER}/notice", privacy.notice, PLATFORM, wire.NoticeRequest, Notice, errors=(404,)),
+    _get(MEMBER + "/notices", privacy.notices, SUPERVISORS, wire.NoticesReply, errors=(404,)),
     _send(f"PATCH {MEMBER}", members.patch, SUPERVISORS, wire.MemberPatch, Member, errors=(404,)),
     _list(MEMBER + "/logins", members.logins, SUPERVISORS, wire.ListQuery, wire.LoginsPage, errors=(404,)),
     _list(MEMBER + "/sessions", members.sessions, SUPERVISORS, wire.ListQuery, wire.SessionsPage, errors=(404,)),
@@ -302,18 +326,33 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
     _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
-    _list("/v1/tenants", rules.tenants, ROOT, Paging, wire.TenantsPage, installation=True),
+    _list("/v1/tenants", tenants.listed, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(
         "POST /v1/tenants",
-        rules.create_tenant,
+        tenants.create,
         ROOT,
         wire.TenantRequest,
         wire.TenantReply,
         status=201,
+        errors=(409,),
         creates=True,
         installation=True,
     ),
-    _get("/v1/tenants/{tenant}", rules.tenant, ROOT, wire.TenantReply, errors=(404,), installation=True),
+    _get(TENANT, tenants.get, ROOT, wire.TenantReply, errors=(404,), installation=True),
+    _send(
+        f"PATCH {TENANT}", tenants.patch, ROOT, wire.TenantPatch, wire.TenantReply, errors=(404, 409), installation=True
+    ),
+    Route(
+        method="DELETE",
+        path=TENANT,
+        handler=tenants.delete,
+        roles=ROOT,
+        query=wire.TenantDeleteQuery,
+        reply=wire.TenantDeletion,
+        later=wire.TenantReply,
+        errors=(404, 409),
+        installation=True,
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""Rules and their versions, settings, the audit log, tenants."""
+"""Rules and their versions, settings, the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from accessguard.api.context import asking, context, origin
 from accessguard.api.idempotency import new_id
 from accessguard.api.paging import page
-from accessguard.api.read import Paging, body, path_id, path_text, query
+from accessguard.api.read import body, path_id, query
 from accessguard.api.reply import nothing, reply
 from accessguard.api.speech import reading
 from accessguard.api.wire import (
@@ -19,8 +19,6 @@ from accessguard.api.wire import (
     DeleteQuery,
     RuleRequest,
     SettingsRequest,
-    TenantReply,
-    TenantRequest,
     rule_reply,
     rule_version_reply,
 )
@@ -123,37 +121,3 @@ async def audit(request: web.Request) -> web.StreamResponse:
         return [(row, (row.at, row.id)) for row in rows]
 
     return await page(request, asked, Entry, tuple[datetime, UUID], fetch)
-
-
-async def tenants(request: web.Request) -> web.StreamResponse:
-    """List the tenants of this installation."""
-    asked = query(request, Paging)
-    ctx = context(request)
-
-    async def fetch(after: tuple[str, ...] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str, ...]]]:
-        rows = await ctx.policies.tenants(after=after[0] if after else None, limit=limit)
-        return [(TenantReply(tenant=row[0], name=row[1], created_at=row[2]), (row[0],)) for row in rows]
-
-    return await page(request, asked, TenantReply, tuple[str, ...], fetch)
-
-
-async def create_tenant(request: web.Request) -> web.Response:
-    """Make a tenant; making it again changes nothing."""
-    asked = await body(request, TenantRequest)
-    await new_id(request)  # refuses a key that came with another tenant before
-    ctx, name = context(request), asked.name or asked.tenant
-    actor = asking(request).actor
-    await ctx.tenancy.create_tenant(actor, asked.tenant, name, reason=asked.reason, now_ms=ctx.now_ms())
-    return reply(await _tenant(request, asked.tenant), status=201)
-
-
-async def tenant(request: web.Request) -> web.Response:
-    """Read one tenant."""
-    return reply(await _tenant(request, path_text(request, "tenant")))
-
-
-async def _tenant(request: web.Request, name: str) -> TenantReply:
-    found = await context(request).policies.tenant(name)
-    if found is None:
-        raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
-    return TenantReply(tenant=found[0], name=found[1], created_at=found[2])

@@ -27,12 +27,13 @@ from accessguard.guard.model import (
 )
 from accessguard.members.access import AccessLine
 from accessguard.members.comments import Comment
-from accessguard.members.model import EnrolmentLine, Member, MemberSort, PassKind
+from accessguard.members.model import EnrolmentLine, Member, MemberSort, Notice, PassKind
 from accessguard.members.related import Related
 from accessguard.members.sharing import Suspicion
 from accessguard.policies.model import AppliesTo, RuleBody, RuleRecord, Settings
 from accessguard.policies.params import Short
 from accessguard.policies.store import RuleVersion
+from accessguard.policies.tenants import TenantStatus
 from accessguard.rules.model import Access, Action, Code, EnrolmentStatus, Kind, Mode, Outcome
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.violations.model import Resolution, Violation
@@ -440,6 +441,34 @@ class DeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     reason: Reason | None = None
 
 
+class EraseQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a member is erased, and why."""
+
+    mode: ErasureMode
+    reason: Reason | None = None
+
+
+class ExportQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What goes into the archive, and why it is made."""
+
+    ip: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    reason: Reason | None = None
+
+
+class NoticeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which notice a member was shown."""
+
+    version: Opaque
+    shown_at: Time
+
+
+class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Every notice that a member was shown, the newest first."""
+
+    items: tuple[Notice, ...]
+    next_cursor: str | None = None
+
+
 class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tenant to make."""
 
@@ -453,7 +482,33 @@ class TenantReply(msgspec.Struct, frozen=True, kw_only=True):
 
     tenant: str
     name: str
+    status: TenantStatus
+    parent: str | None
     created_at: datetime
+
+
+class TenantPatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said of a tenant; what is left out stays as it is."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | msgspec.UnsetType = msgspec.UNSET
+    status: Literal["active", "suspended"] | msgspec.UnsetType = msgspec.UNSET
+    parent: Opaque | msgspec.UnsetType | None = msgspec.UNSET
+    reason: Reason | None = None
+
+
+class TenantDeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The token that the first call gave, and why."""
+
+    confirmation: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+    reason: Reason | None = None
+
+
+class TenantDeletion(msgspec.Struct, frozen=True, kw_only=True):
+    """What would go, and the token that says "yes"."""
+
+    confirmation: str
+    expires_at: datetime
+    members: int
 
 
 class MembersPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -54,6 +56,8 @@ class Changes:
         self.bars = Bars(live=live, sessions=sessions, barred=memory.barred)
         self._marks: list[int] = []
         self._aside: dict[tuple[str, str], Snapshot] = {}
+        self._erasures: dict[UUID, None] = {}
+        self.on_erased: Callable[[str, str], None] | None = None
         self._back = False
         self.awake_at = time.monotonic()
         self.spooled_at = 0.0
@@ -75,6 +79,10 @@ class Changes:
     def apply(self, change: Change) -> None:
         """Drop what this worker holds and the change concerns."""
         CHANGES.inc()
+        if change.erasure is not None:
+            self._heard(change.erasure)
+            if change.member_id is not None and self.on_erased is not None:
+                self.on_erased(change.tenant, change.member_id)
         if change.member_id is None:
             self._book.drop(change.tenant)
             return
@@ -97,6 +105,20 @@ class Changes:
         if len(self._aside) >= MOST_ASIDE:
             self._aside.pop(next(iter(self._aside)))
         self._aside[tenant, member_id] = known
+
+    def _heard(self, erasure_id: UUID) -> None:
+        self._erasures[erasure_id] = None
+        if len(self._erasures) > MOST_ASIDE:
+            self._erasures.pop(next(iter(self._erasures)))
+
+    async def _erased_since(self, since: int) -> None:
+        """Forget everything when somebody was erased of whom this worker was not told: there is no row left to go by."""
+        missed = [each for each in await self._sessions.erased(since) if each not in self._erasures]
+        if missed:
+            for each in missed:
+                self._heard(each)
+            self._aside.clear()
+            self._memory.drop_all()
 
     def places(self) -> None:
         """Hear that other geo files came into use: rules on places are judged anew."""
@@ -153,6 +175,7 @@ class Changes:
             self._begin_anew()
         since = self._marks[0] if self._marks else newest
         await self._members_since(since)
+        await self._erased_since(since)
         for tenant, generation in await self._policies.changed(since):
             held = self._book.held(tenant)
             if held is not None and held.generation < generation:

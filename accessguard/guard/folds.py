@@ -32,10 +32,11 @@ class Folds:
         self._pending: dict[Key, Found] = {}
         self._turn = asyncio.Lock()
 
-    async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID, ...]:
+    async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID | None, ...]:
         """Have the findings durable before this returns; a case already known is only counted.
 
-        Answers the cases' ids in the order of `found`. Raises
+        Answers the cases' ids in the order of `found`, None for one of a member
+        that has just been erased. Raises
         GuardError(UNAVAILABLE) when a new case cannot be written.
         """
         fresh = [each for each in found if (tenant, *each.case) not in self._known]
@@ -45,12 +46,18 @@ class Folds:
             VIOLATIONS.labels(each.effect).inc()
             if each not in fresh:
                 self._fold(tenant, each)
-        return tuple(self._known[tenant, *each.case] for each in found)
+        return tuple(self._known.get((tenant, *each.case)) for each in found)
 
     def again(self, tenant: str, found: Found) -> None:
         """Count one more hit of a case that `record` has written."""
         VIOLATIONS.labels(found.effect).inc()
         self._fold(tenant, found)
+
+    def forget(self, tenant: str, member_id: str) -> None:
+        """Let go of the cases of a member that was erased."""
+        for key in [each for each in (*self._known, *self._pending) if each[:2] == (tenant, member_id)]:
+            self._known.pop(key, None)
+            self._pending.pop(key, None)
 
     async def flush(self) -> None:
         """Write every pending hit; what cannot be written stays pending. Raises GuardError(UNAVAILABLE)."""
@@ -94,6 +101,7 @@ class Folds:
         ids = await self._store.record(tenant, rows)
         for each, violation_id in zip(rows, ids, strict=True):
             self._known.pop((tenant, *each.case), None)
-            self._known[tenant, *each.case] = violation_id
+            if violation_id is not None:
+                self._known[tenant, *each.case] = violation_id
         for surplus in oldest(self._known, MOST_KNOWN):
             del self._known[surplus]

@@ -65,6 +65,15 @@ class Operators:
         await self._changes.announce(Change(tenant=tenant, kind="member_changed", member_id=member_id))
         return after
 
+    async def exported(
+        self, tenant: str, actor: Actor, member_id: str, *, ip: str | None, reason: str | None, now_ms: int
+    ) -> None:
+        """Note that somebody is given all that is stored of a member, before it is."""
+        act = Act(
+            tenant=tenant, actor=actor, action="member.export", target=member_id, reason=reason, at=from_ms(now_ms)
+        )
+        await log(self._db, act, None, {"by_address": ip is not None}, entry_id=self._new_id())
+
     async def change_device(
         self,
         tenant: str,

@@ -182,6 +182,16 @@ class Spooling:
         oldest = await self._spool.oldest(1) if self.pending else ()
         SPOOL_AGE.set(max(0.0, (self._now_ms() - began_ms(oldest[0])) / 1000) if oldest else 0.0)
 
+    async def forget(self, tx: Database, tenant: str, member_id: str | None) -> bool:
+        """Let go of what waits of a member, or (None) of a whole tenant; nobody drains until the transaction ends.
+
+        False while another worker drains: ask again. Raises GuardError(UNAVAILABLE).
+        """
+        if not await tx.value(MINE, LOCK):
+            return False
+        await self._spool.forget(tenant, member_id)
+        return True
+
     async def drain(self) -> int:
         """Write what waits, the oldest first, until nothing does or another worker is at it; how many were written.
 
@@ -258,6 +268,7 @@ class Spooling:
         async with self._db.transaction() as tx:
             if not await tx.value(MINE, LOCK):
                 return False
+            entries = await self._spool.waiting(entries)  # but for those of members that were erased meanwhile
             free = [each.login for each in entries if each.login is not None and not self._is_held(each)]
             held = await _write_all(tx, free)
         self._held |= held

@@ -23,6 +23,7 @@ from accessguard.policies.hosts import host_problems
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.retention import retention_problems, window_problems
 from accessguard.policies.store import PolicyStore
+from accessguard.policies.tenants import TenantStatus, TenantStore
 from accessguard.rules.engine import judge
 from accessguard.rules.model import Facts, Kind, Mode, Outcome, SessionFact, Stage
 from accessguard.rules.networks import Address
@@ -142,18 +143,27 @@ class Tenancy:
         return after
 
     async def create_tenant(self, actor: Actor, tenant: str, name: str, *, reason: str | None, now_ms: int) -> None:
-        """Make a tenant; one that is there stays as it is."""
+        """Make a tenant; one that is there stays as it is. CONFLICT for one that was deleted."""
         now = from_ms(now_ms)
         async with self._db.transaction() as tx:
             if await PolicyStore(tx).ensure_tenant(tenant, name, at=now, first=self._first_rules()):
                 act = Act(tenant=tenant, actor=actor, action="tenant.create", target=tenant, reason=reason, at=now)
                 await log(tx, act, None, {"name": name}, entry_id=self._new_id())
+            found = await TenantStore(tx).one(tenant)
+            if found is None or found.status is TenantStatus.DELETING:
+                raise GuardError(
+                    ErrorCode.CONFLICT, "A tenant of this name was deleted; its tokens would open this one."
+                )
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
 
-    async def provision(self, tenant: str, *, now_ms: int) -> None:
-        """Make a tenant that a token named for the first time."""
-        await PolicyStore(self._db).ensure_tenant(tenant, tenant, at=from_ms(now_ms), first=self._first_rules())
+    async def provision(self, tenant: str, *, now_ms: int) -> bool:
+        """Make a tenant that a token named for the first time; False when it was suspended, or deleted for good."""
+        store = PolicyStore(self._db)
+        made = await store.ensure_tenant(tenant, tenant, at=from_ms(now_ms), first=self._first_rules())
+        if not made:
+            return await store.load(tenant) is not None
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
+        return True
 
     def _first_rules(self) -> dict[UUID, RuleBody]:
         """The rules that a new tenant starts with, under ids of its own."""

@@ -25,8 +25,10 @@ from accessguard.errors import GuardError
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.store import JobStore
+from accessguard.members.erasure import ErasureStore
 from accessguard.members.filing import Filing
 from accessguard.members.pages import PageStore
+from accessguard.members.retention import CUTS, RetentionStore
 from accessguard.metrics import UPKEEP_DONE, UPKEEP_ROWS, UPKEEP_RUNS, UPKEEP_SECONDS
 from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
@@ -79,6 +81,13 @@ class Job(StrEnum):
     TALLIES = "tallies"
     PAGES = "pages"
     PAST = "past"
+    SESSIONS = "sessions"
+    LOGINS = "logins"
+    ACTIVITY = "activity"
+    VIOLATIONS = "violations"
+    ADDRESSES = "addresses"
+    ERASURES = "erasures"
+    TENANTS = "tenants"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +120,7 @@ class Upkeep:
     def __init__(self, db: Database, *, now_ms: Callable[[], int], chores: Sequence[Chore] | None = None) -> None:
         self._db = db
         self._now_ms = now_ms
-        self.chores = self._usual() if chores is None else chores
+        self.chores: Sequence[Chore] = self._usual() if chores is None else chores
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
@@ -196,6 +205,12 @@ class Upkeep:
             Chore(job=Job.TALLIES, every=timedelta(minutes=1), step=_tallies, most=NOTES),
             Chore(job=Job.PAGES, every=timedelta(minutes=5), step=_pages, most=PAGES),
             Chore(job=Job.PAST, every=hourly, step=_past, most=1),
+            Chore(job=Job.SESSIONS, every=daily, step=_sessions),
+            Chore(job=Job.LOGINS, every=daily, step=_logins, most=1),
+            Chore(job=Job.ACTIVITY, every=daily, step=_activity, most=1),
+            Chore(job=Job.VIOLATIONS, every=daily, step=_violations, most=1),
+            Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
+            Chore(job=Job.ERASURES, every=hourly, step=_erasures),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -221,6 +236,43 @@ async def _challenges(tx: Database, now: datetime) -> int:
 
 async def _directory(tx: Database, now: datetime) -> int:
     return await Filing(tx).catch_up(None, now=now, most=FILED)
+
+
+async def _sessions(tx: Database, now: datetime) -> int:
+    return await RetentionStore(tx).expire("session", now, MOST, default_days=DEFAULT.logins_days)
+
+
+async def _logins(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "login_attempt", now, DEFAULT.logins_days)
+
+
+async def _activity(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "activity", now, DEFAULT.activity_days)
+
+
+async def _violations(tx: Database, now: datetime) -> int:
+    return await _by_month(tx, "violation", now, DEFAULT.violations_days)
+
+
+async def _by_month(tx: Database, table: str, now: datetime, days: int) -> int:
+    """Drop a month that is too old for everybody; where there is none, delete rows that are too old for their tenant."""
+    store = RetentionStore(tx)
+    return await store.drop_month(table, now, default_days=days) or await store.expire(
+        table, now, MOST, default_days=days
+    )
+
+
+async def _addresses(tx: Database, now: datetime) -> int:
+    """Cut some addresses of one table; the next table when nothing is left in this one."""
+    store = RetentionStore(tx)
+    for table in CUTS:
+        if done := await store.cut(table, now, MOST):
+            return done
+    return 0
+
+
+async def _erasures(tx: Database, now: datetime) -> int:
+    return await ErasureStore(tx).expire(now, MOST)
 
 
 async def _networks(tx: Database, now: datetime) -> int:

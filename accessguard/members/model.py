@@ -227,6 +227,13 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of the notice on monitoring, and when the member was first shown it."""
+
+    version: str
+    shown_at: datetime
+
+
 class Card(Member, frozen=True, kw_only=True):
     """All that the page of one member shows; `passes` are those that have not ended."""
 

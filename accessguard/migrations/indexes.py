@@ -18,6 +18,7 @@ POLL_S: Final = 0.2
 # before there were statistics takes one of them for the index of a member.
 INDEXES: Final = {
     "member_network_by_age": "member_network ((tenant || ''), first_at)",
+    "session_by_age": "session ((tenant || ''), started_at)",
     "challenge_by_age": "challenge ((tenant || ''), created_at)",
     "device_blocked": "device (access_at DESC) WHERE access = 'blocked' AND forgotten_at IS NULL",
     "audit_by_actor": "audit (tenant, actor, at, id)",

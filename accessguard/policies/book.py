@@ -96,4 +96,6 @@ class PolicyBook:
                 self._held.pop(next(iter(self._held)))
             self._held[tenant] = found
             self._last.pop(tenant, None)
+        if mine and found is None:
+            self._last.pop(tenant, None)
         return found

@@ -192,7 +192,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     changes by itself. `most_sessions` and `most_devices` are what the
     narrowest limits allow. `needs` is what the rules look at besides sessions
     and devices, `reach` how far back they look at addresses. `gap_ms` is how long after its last beat's 30 s a
-    session may be silent and still be the same without a new look at it.
+    session may be silent and still be the same without a new look at it. `parent` is the tenant whose tokens may act for this one.
     """
 
     tenant: str
@@ -208,6 +208,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     needs: Need
     reach: timedelta
     gap_ms: int
+    parent: str | None = None
 
     def idle(self, sessions: int, devices: int) -> bool:
         """Whether no rule can find anything about a member of so many open sessions and devices."""

@@ -37,11 +37,11 @@ SYSTEM: Final = "system"
 """Who made what nobody asked for by name."""
 
 LOAD: Final = """
-    SELECT t.generation, t.settings,
+    SELECT t.generation, t.settings, t.parent,
            (SELECT coalesce(jsonb_agg(jsonb_build_object(
                        'id', r.id, 'version', r.version, 'body', r.body, 'updated_at', r.updated_at)), '[]')
               FROM rule r WHERE r.tenant = t.id AND r.deleted_at IS NULL) AS rules
-      FROM tenant t WHERE t.id = $1
+      FROM tenant t WHERE t.id = $1 AND t.status = 'active' AND t.deleted_at IS NULL
 """
 
 RULES: Final = """
@@ -108,12 +108,6 @@ SAVE_SETTINGS: Final = """
      WHERE id = $1 RETURNING settings
 """
 
-TENANTS: Final = """
-    SELECT id, name, created_at FROM tenant WHERE ($1::text IS NULL OR id > $1) ORDER BY id LIMIT $2
-"""
-
-TENANT: Final = "SELECT id, name, created_at FROM tenant WHERE id = $1"
-
 # Whoever saves a rule or settings waits for whoever is saving the other.
 HOLD: Final = "SELECT 1 FROM tenant WHERE id = $1 FOR NO KEY UPDATE"
 
@@ -151,12 +145,13 @@ class PolicyStore:
         await self._db.row(HOLD, tenant)
 
     async def load(self, tenant: str) -> Policy | None:
-        """The tenant's policy as it stands; None for an unknown tenant."""
+        """The tenant's policy as it stands; None for one that is unknown, suspended or deleted."""
         row = await self._db.row(LOAD, tenant)
         if row is None:
             return None
         records = msgspec.json.decode(row["rules"], type=tuple[RuleRecord, ...])
-        return policy(tenant, row["generation"], settings_of(row["settings"]), records)
+        made = policy(tenant, row["generation"], settings_of(row["settings"]), records)
+        return msgspec.structs.replace(made, parent=row["parent"])
 
     async def rules(self, tenant: str) -> tuple[RuleRecord, ...]:
         """Every rule, the oldest first."""
@@ -208,15 +203,6 @@ class PolicyStore:
         """Replace the settings; None for an unknown tenant."""
         row = await self._db.row(SAVE_SETTINGS, tenant, settings, settings.name)
         return None if row is None else settings_of(row["settings"])
-
-    async def tenants(self, *, after: str | None, limit: int) -> Sequence[tuple[str, str, datetime]]:
-        """One page of tenants by id: (id, name, created at)."""
-        return [(row["id"], row["name"], row["created_at"]) for row in await self._db.fetch(TENANTS, after, limit)]
-
-    async def tenant(self, tenant: str) -> tuple[str, str, datetime] | None:
-        """One tenant: (id, name, created at); None when unknown."""
-        row = await self._db.row(TENANT, tenant)
-        return None if row is None else (row["id"], row["name"], row["created_at"])
 
     async def changed(self, since: int) -> Sequence[tuple[str, int]]:
         """Tenants whose generation is past `since`, with it, the lowest first."""

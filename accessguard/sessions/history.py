@@ -33,6 +33,7 @@ class SessionItem(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: datetime | None
     end_reason: str | None
     ended_by: str | None
+    retained_until: datetime
 
 
 class LoginItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,7 @@ class LoginItem(msgspec.Struct, frozen=True, kw_only=True):
     asn: int | None
     city: str | None
     user_agent: str | None
+    retained_until: datetime
 
 
 class ActivityItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +77,12 @@ class ActivityItem(msgspec.Struct, frozen=True, kw_only=True):
     resource: str | None
     product_id: str | None
     ip: str | None
+    retained_until: datetime
 
 
+# By when upkeep takes a row away, at its next run; `365` is what `Retention` says for tenants that say nothing.
 SESSION: Final = """
-    SELECT *, host(ip) AS address,
+    SELECT *, host(ip) AS address, coalesce(ended_at, expires_at) + make_interval(days => coalesce((SELECT (settings #>> '{retention,logins_days}')::int FROM tenant WHERE id = $1), 365)) AS retained_until,
            CASE WHEN ended_at IS NOT NULL THEN 'ended' WHEN expires_at <= $2 THEN 'expired' ELSE 'open' END AS status
       FROM session WHERE tenant = $1
 """
@@ -98,13 +102,17 @@ OPEN: Final = (
 )
 
 LOGINS: Final = both_ways("""
-    SELECT *, host(ip) AS address FROM login_attempt
+    SELECT *, host(ip) AS address,
+           at + make_interval(days => coalesce((SELECT (settings #>> '{retention,logins_days}')::int FROM tenant WHERE id = $1), 365)) AS retained_until
+      FROM login_attempt
      WHERE tenant = $1 AND member_id = $2 AND ($3::timestamptz IS NULL OR (at, id) <after> ($3, $4::uuid))
      ORDER BY at <order>, id <order> LIMIT $5
 """)
 
 ACTIVITY: Final = both_ways("""
-    SELECT *, host(ip) AS address FROM activity
+    SELECT *, host(ip) AS address,
+           at + make_interval(days => coalesce((SELECT (settings #>> '{retention,activity_days}')::int FROM tenant WHERE id = $1), 365)) AS retained_until
+      FROM activity
      WHERE tenant = $1 AND member_id = $2 AND ($3::timestamptz IS NULL OR (at, session_id) <after> ($3, $4))
      ORDER BY at <order>, session_id <order> LIMIT $5
 """)

@@ -41,6 +41,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sessions that were opened or ended, if the change is about some; with
     `blocked` they are those of `device_id`, which an operator blocked, or no longer does;
     with `ended` nothing opens them again. `generation` is the member's after the change, where that is known.
+    `erasure`: the member, or the whole tenant, is gone, as the erasure of that id says.
     """
 
     tenant: str
@@ -51,6 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device_id: UUID | None = None
     ended: bool = False
     generation: int = 0
+    erasure: UUID | None = None
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +203,11 @@ class Live:
             return
         with contextlib.suppress(OSError):
             self._pipe.send(("HDEL", key(tenant, member_id), *session_ids), _unheard)
+
+    async def erase(self, tenant: str, member_id: str) -> None:
+        """Let go of everything that is known of a member, and be sure of it."""
+        place = key(tenant, member_id)
+        await self._call("DEL", place, _kinds(place))
 
     async def take_back(
         self, tenant: str, member_id: str, session_id: str, before_ms: int, *, kind: str | None = None

@@ -30,6 +30,8 @@ DRAINED: Final = script("drained.lua")
 MOST: Final = 100_000
 """Logins that may wait: about 300 MB in Valkey; the next one is answered 503."""
 MOST_DEAD: Final = 10_000
+PAGE: Final = 200
+"""Logins that are looked through at once: half a megabyte."""
 SYNC_MS: Final = 5_000
 """How long a login waits for Valkey's disk: `appendfsync everysec` writes once a second, and up to two later while the
 disk is busy."""
@@ -159,6 +161,44 @@ class Spool:
         found = await self._live.ask("XRANGE", STREAM, since, "+", "COUNT", most)
         return [Entry(id=entry_id, raw=fields[1], login=_read(fields[1])) for entry_id, fields in found]
 
+    async def waiting(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of some neighbours that are still here."""
+        found = await self._live.ask("XRANGE", STREAM, entries[0].id, entries[-1].id, "COUNT", len(entries))
+        still = {entry_id for entry_id, _ in found}
+        return [each for each in entries if each.id in still]
+
+    async def forget(self, tenant: str, member_id: str | None) -> int:
+        """Let go of every login of a member, or (None) of a whole tenant, dead ones too; how many.
+
+        To be called while nobody drains.
+        """
+        gone, after = 0, b"-"
+        while entries := await self._page(after):
+            after = b"(" + entries[-1].id
+            for each in entries:
+                if _is_of(each, tenant, member_id):
+                    await self.let_go(each)
+                    gone += 1
+        if member_id is not None:
+            for name in (MEMBERS, VERSIONS, PENDING):
+                await self._live.ask("HDEL", name, place(tenant, member_id))
+        return gone + await self._forget_dead(tenant, member_id)
+
+    async def _page(self, after: bytes) -> Sequence[Entry]:
+        found = await self._live.ask("XRANGE", STREAM, after, "+", "COUNT", PAGE)
+        return [Entry(id=entry_id, raw=fields[1], login=_read(fields[1])) for entry_id, fields in found]
+
+    async def _forget_dead(self, tenant: str, member_id: str | None) -> int:
+        """From the end, so that what is taken away moves nothing that has not been seen."""
+        gone, end = 0, await self.dead()
+        while end > 0:
+            begin = max(0, end - PAGE)
+            for raw in await self._live.ask("LRANGE", DEAD, begin, end - 1):
+                if _is_of(Entry(id=b"", raw=raw, login=_read(raw)), tenant, member_id):
+                    gone += int(await self._live.ask("LREM", DEAD, 0, raw))
+            end = begin
+        return gone
+
     async def let_go(self, entry: Entry, *, dead: bool = False) -> None:
         """Forget an entry that PostgreSQL has; `dead`: set it aside, because it will never have it."""
         rows = entry.login.rows if entry.login else None
@@ -196,6 +236,13 @@ def full() -> GuardError:
     return GuardError(
         ErrorCode.UNAVAILABLE, "The database is out of reach, and no more logins can wait; try again shortly."
     )
+
+
+def _is_of(entry: Entry, tenant: str, member_id: str | None) -> bool:
+    """Whether a login is this member's; one that cannot be read is, when it says both names."""
+    if entry.login is not None:
+        return entry.login.rows.tenant == tenant and member_id in (None, entry.login.rows.member_id)
+    return all(msgspec.json.encode(name) in entry.raw for name in (tenant, member_id) if name is not None)
 
 
 def _read(raw: Any) -> Spooled | None:

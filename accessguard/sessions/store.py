@@ -196,6 +196,7 @@ BLOCKS: Final = """
 MOST_BLOCKS: Final = 2_000
 """Blocks that a worker reads when it starts, and after a flush of Valkey: some 30 ms of PostgreSQL's time."""
 BLOCKED_S: Final = 0.5
+ERASED: Final = "SELECT id FROM erasure WHERE generation > $1 ORDER BY generation LIMIT 10000"
 
 NEWEST: Final = "SELECT last_value FROM generation"
 
@@ -299,6 +300,10 @@ class SessionStore:
         Raises GuardError, too, when rows of that month already lie in the default partition.
         """
         await self._db.row(PARTITION, parent, at, ahead, UPKEEP_LOCK)
+
+    async def erased(self, since: int) -> Sequence[UUID]:
+        """Erasures, of members or tenants, whose generation is past `since`; 10,000 at most."""
+        return [row["id"] for row in await self._db.fetch(ERASED, since)]
 
     async def newest_generation(self) -> int:
         """The number of the last change of anything."""

@@ -78,6 +78,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     read_by: tuple[str, ...]
     resolution: Resolution
     note: str
+    retained_until: datetime
     summary: str = ""
 
 

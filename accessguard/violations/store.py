@@ -22,10 +22,24 @@ from accessguard.violations.model import (
 )
 from accessguard.violations.summaries import Summaries
 
-RECORD: Final = "SELECT id, member_id, cause, subject FROM record_violations($1, $2, $3)"
+# A hit that a worker still had in hand when its member was erased is nobody's; whoever is there stays until the end.
+RECORD: Final = """
+    WITH there AS MATERIALIZED (
+        SELECT id FROM member
+         WHERE tenant = $1 AND id IN (SELECT f ->> 'member_id' FROM jsonb_array_elements($2::jsonb) f)
+         ORDER BY id FOR KEY SHARE
+    ), found AS MATERIALIZED (
+        SELECT coalesce(jsonb_agg(f), '[]') AS them FROM jsonb_array_elements($2::jsonb) f
+         WHERE f ->> 'member_id' IN (SELECT id FROM there)
+    )
+    SELECT v.id, v.member_id, v.cause, v.subject FROM found, LATERAL record_violations($1, found.them, $3) v
+"""
 
+# By when upkeep takes a case away, at its next run; `365` is what `Retention` says for tenants that say nothing.
 COLUMNS: Final = """
     SELECT v.*, host(v.ip) AS address,
+           v.last_at + make_interval(days => coalesce((SELECT (settings #>> '{retention,violations_days}')::int FROM tenant WHERE id = $1), 365))
+               AS retained_until,
            EXISTS (SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)
                AS read,
            ARRAY(SELECT r.reader FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.hits >= v.hits
@@ -69,13 +83,13 @@ class ViolationStore:
         self._lists = lists or db
         self._summaries = Summaries(self._lists)
 
-    async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID, ...]:
-        """Open or extend the cases of `found` (each case once); their ids, in that order."""
+    async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID | None, ...]:
+        """Open or extend the cases of `found` (each case once); their ids, in that order, None where the member is gone."""
         rows = await self._db.fetch(RECORD, tenant, found, QUIET)
         ids: dict[tuple[str, str, str], UUID] = {
             (row["member_id"], row["cause"], row["subject"]): row["id"] for row in rows
         }
-        return tuple(ids[each.case] for each in found)
+        return tuple(ids.get(each.case) for each in found)
 
     async def listed(
         self,
@@ -179,4 +193,5 @@ def _violation(row: Row) -> Violation:
         read_by=tuple(row["read_by"]),
         resolution=Resolution(row["resolution"]),
         note=row["note"],
+        retained_until=row["retained_until"],
     )
