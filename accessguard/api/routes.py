@@ -10,6 +10,8 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    authzen,
+    authzen_wire,
     challenges,
     checks,
     devices,
@@ -17,6 +19,7 @@ from accessguard.api import (
     jobs,
     logins,
     members,
+    proxy,
     reports,
     rules,
     sessions,
@@ -42,6 +45,7 @@ from accessguard.violations.model import Summary, Violation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+NOBODY: Final[frozenset[Role]] = frozenset()
 PLATFORM: Final = frozenset({Role.PLATFORM})
 ROOT: Final = frozenset({Role.ROOT})
 ADMINISTRATORS: Final = ROOT | {Role.ADMINISTRATOR}
@@ -57,7 +61,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV. A call of the whole `installation` names no tenant.
-    `later` is what a call that takes long answers instead, with 202.
+    `later` is what a call that takes long answers instead, with 202. `open`: no
+    role is asked for, as the handler itself finds out who asks.
     """
 
     method: str
@@ -74,6 +79,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     listing: bool = False
     creates: bool = False
     installation: bool = False
+    open: bool = False
 
 
 def _get(path: str, handler: Handler, roles: frozenset[Role], reply: Any, **more: Any) -> Route:
@@ -87,6 +93,11 @@ def _list(path: str, handler: Handler, roles: frozenset[Role], query: Any, reply
 def _send(call: str, handler: Handler, roles: frozenset[Role], body: Any, reply: Any, **more: Any) -> Route:
     method, _, path = call.partition(" ")
     return Route(method=method, path=path, handler=handler, roles=roles, body=body, reply=reply, **more)
+
+
+def _gate(call: str, handler: Handler, *, status: int = 204) -> Route:
+    method, _, path = call.partition(" ")
+    return Route(method=method, path=path, handler=handler, roles=NOBODY, status=status, installation=True, open=True)
 
 
 MEMBER: Final = "/v1/members/{member_id}"
@@ -227,13 +238,40 @@ ROUTES: Final[tuple[Route, ...]] = (
         installation=True,
     ),
     _get("/v1/tenants/{tenant}", rules.tenant, ROOT, wire.TenantReply, errors=(404,), installation=True),
+    _send(
+        "POST /access/v1/evaluation",
+        authzen.evaluation,
+        PLATFORM,
+        authzen_wire.EvaluationRequest,
+        authzen_wire.EvaluationReply,
+    ),
+    _send(
+        "POST /access/v1/evaluations",
+        authzen.evaluations,
+        PLATFORM,
+        authzen_wire.EvaluationsRequest,
+        authzen_wire.EvaluationsReply,
+    ),
+    _get(
+        "/.well-known/authzen-configuration",
+        authzen.metadata,
+        NOBODY,
+        authzen_wire.PdpMetadata,
+        installation=True,
+        open=True,
+    ),
+    _gate("GET /auth/nginx", proxy.nginx),
+    _gate("GET /auth/traefik", proxy.traefik),
+    _gate("GET /auth/caddy", proxy.caddy),
+    _gate("* /auth/envoy/{path}", proxy.envoy, status=200),
 )
 
 
 def add_routes(app: web.Application) -> None:
     """Put the table on an application; each handler runs only for a caller that its route admits."""
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route))
+        path = route.path.replace("{path}", "{path:.*}")  # whatever follows, slashes and all
+        app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
 
 
 def _guarded(route: Route) -> Handler:

@@ -21,6 +21,7 @@ from accessguard.policies.params import (
     refused,
     swaps_of,
 )
+from accessguard.policies.proxying import ProxySettings
 from accessguard.rules.engine import in_order
 from accessguard.rules.model import (
     EVERYBODY,
@@ -178,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     messages: dict[Code, dict[Language, Wording]] = msgspec.field(default_factory=dict)
     passes_per_month: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
     copies: Literal["log", "off"] = "log"
+    proxy: ProxySettings = ProxySettings()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
