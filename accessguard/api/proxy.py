@@ -9,7 +9,9 @@ promises, so that none of the browser's own survives. See docs/proxies.md.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+import contextlib
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -29,8 +31,9 @@ from accessguard.guard.model import Verdict
 from accessguard.policies.proxying import login_address
 from accessguard.rules.model import Code, Outcome
 
-SETTINGS_S: Final = 0.1
-"""How long a tenant's settings may take that are not in memory: a check's own deadline."""
+AGAIN_MS: Final = 5_000
+"""How long nobody asks again for settings that were not there."""
+MOST_TRIED: Final = 1_000
 NO_SESSION: Final = frozenset({Code.UNKNOWN_SESSION, Code.SESSION_ENDED, Code.SESSION_EXPIRED})
 PLAIN: Final = "!#$&()*+./:=?@[]^_`{|}~-"
 """What an id keeps of itself in a header; all else, and above all `%`, is percent-encoded UTF-8 (RFC 3986, 2.1)."""
@@ -47,7 +50,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     own_authorization: bool
 
 
-_loading: set[asyncio.Task[object]] = set()
+_loading: set[asyncio.Task[None]] = set()
+_tried: dict[str, int] = {}
 
 
 async def nginx(request: web.Request) -> web.Response:
@@ -123,7 +127,7 @@ async def _asked(ctx: Context, say: Told, tenant: str | None) -> Asked | None:
 
 async def _read(ctx: Context, tenant: str) -> None:
     try:
-        async with asyncio.timeout(SETTINGS_S):
+        async with asyncio.timeout(ctx.checks.deadline_s):
             await ctx.book.policy(tenant)
     except TimeoutError:
         raise GuardError(ErrorCode.UNAVAILABLE, "The tenant's settings cannot be read now.") from None
@@ -164,7 +168,9 @@ def _theirs(asked: Asked, verdict: Verdict) -> Verdict:
 
 def _said(ctx: Context, dialect: Dialect, say: Told, tenant: str, verdict: Verdict) -> web.Response:
     if verdict.code is None and verdict.outcome is Outcome.ALLOW:
-        headers = identity(tenant, verdict.member_id, verdict.session_id, str(verdict.device_id or ""), verdict.exempt)
+        headers = identity(
+            tenant, verdict.member_id, verdict.session_id, str(verdict.device_id or ""), exempt=verdict.exempt
+        )
         return web.Response(
             status=200 if dialect is Dialect.ENVOY else 204, headers=CIMultiDict([*headers, *SAFE_HEADERS.items()])
         )
@@ -186,21 +192,27 @@ def _login(ctx: Context, tenant: str, say: Told) -> str | None:
     """Where a browser logs in; read in the background, when the tenant's settings are not in memory."""
     policy = ctx.book.last(tenant)
     if policy is None:
-        _soon(ctx.book.policy(tenant))
+        _soon(ctx, tenant)
         return None
     return login_address(policy.settings.proxy, say.target) if say.browser else None
 
 
-def _soon(reading: Awaitable[object]) -> None:
-    async def read() -> None:
-        try:
-            await reading
-        except GuardError:
-            return
-
-    task = asyncio.ensure_future(read())
+def _soon(ctx: Context, tenant: str) -> None:
+    """Read a tenant's settings for those who come after; not for each of many who have no session."""
+    now_ms = ctx.now_ms()
+    if now_ms - _tried.get(tenant, 0) < AGAIN_MS:
+        return
+    if len(_tried) >= MOST_TRIED:
+        _tried.clear()
+    _tried[tenant] = now_ms
+    task = asyncio.create_task(_warmed(ctx, tenant))
     _loading.add(task)
     task.add_done_callback(_loading.discard)
+
+
+async def _warmed(ctx: Context, tenant: str) -> None:
+    with contextlib.suppress(GuardError):
+        await ctx.book.policy(tenant)
 
 
 def identity(
@@ -208,7 +220,8 @@ def identity(
     member_id: str | None,
     session_id: str | None,
     device_id: str,
-    exempt: bool,  # noqa: FBT001 - in their order
+    *,
+    exempt: bool,
 ) -> tuple[tuple[str, str], ...]:
     """The identity headers, all of them always; empty where there is nothing to say."""
     return (
@@ -220,6 +233,7 @@ def identity(
     )
 
 
+@lru_cache(maxsize=16_384)
 def encoded(name: str) -> str:
     """An id as a header carries it."""
     return quote(name, safe=PLAIN)
