@@ -247,7 +247,7 @@ async def test_the_address_is_what_a_trusted_proxy_says_and_nothing_else(tenant)
     """The nearest hop that is not trusted; a browser's own words in front of it, and in other headers, count for nothing."""
     login = await tenant.login()
     await tenant.rule("ip_deny", networks=["198.51.100.7"])
-    forged = {
+    forged: dict[str, Any] = {
         "X_Forwarded_For": f"198.51.100.7, {LAPTOP}",
         "X_Real_IP": "198.51.100.7",
         "Forwarded": "for=198.51.100.7",
