@@ -19,13 +19,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from multidict import CIMultiDictProxy
 
 from tests.service import Tenant, token
 
 FILES = Path(__file__).parents[2] / "config" / "proxies"
 PLACES = "/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin:/opt/homebrew/bin"
 NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log; worker_processes 1;
+daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
 http {{
     access_log off; client_max_body_size 8m;
@@ -100,7 +101,7 @@ class Seen:
     """What came back through a proxy; `told` is what the platform saw, None when it was not asked."""
 
     status: int
-    headers: dict[str, str]
+    headers: CIMultiDictProxy[str]
     told: Any
 
 
@@ -121,7 +122,7 @@ class Proxy:
         ) as response:
             raw = await response.read()
             told = msgspec.json.decode(raw) if response.headers.get("X-Platform") else None
-            return Seen(response.status, dict(response.headers), told)
+            return Seen(response.status, response.headers, told)
 
 
 async def shown(request: web.Request) -> web.StreamResponse:
@@ -202,8 +203,7 @@ class Ground:
     def text(self, name: str, **more: str) -> str:
         """A file that users copy, with what they would change; everything that is named is there to be changed."""
         text = (FILES / name).read_text(encoding="utf-8")
-        changes = {"127.0.0.1:8080": f"127.0.0.1:{self.guard}", "127.0.0.1:8000": f"127.0.0.1:{self.platform}"}
-        for old, new in {**changes, "PROXY_TOKEN": self.shown, **more}.items():
+        for old, new in {"127.0.0.1:8080": f"127.0.0.1:{self.guard}", "PROXY_TOKEN": self.shown, **more}.items():
             assert old in text, old
             text = text.replace(old, new)
         return text
@@ -217,6 +217,7 @@ def nginx(ground: Ground, program: str) -> list[str]:
             "listen 443 ssl http2": f"listen 127.0.0.1:{ground.port} ssl http2",
             "/etc/ssl/learn.pem": f"{ground.folder}/cert.pem",
             "/etc/ssl/learn.key": f"{ground.folder}/key.pem",
+            **_platform(ground),
         },
     )
     (ground.folder / "nginx.conf").write_text(NGINX.format(folder=ground.folder, site=site))
@@ -226,8 +227,8 @@ def nginx(ground: Ground, program: str) -> list[str]:
 def caddy(ground: Ground, program: str) -> list[str]:
     """The command that starts Caddy."""
     site = f"https://localhost:{ground.port} {{\n\ttls {ground.folder}/cert.pem {ground.folder}/key.pem"
-    text = ground.text("Caddyfile", **{"learn.school.example {": site})
-    (ground.folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}\n" + text)
+    text = ground.text("Caddyfile", **{"learn.school.example {": site}, **_platform(ground))
+    (ground.folder / "Caddyfile").write_text("{\n\tadmin off\n\tauto_https off\n}\n" + text)
     return [program, "run", "--config", str(ground.folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
@@ -239,6 +240,7 @@ def haproxy(ground: Ground, program: str) -> list[str]:
         **{
             "/etc/haproxy/accessguard.lua": f"{ground.folder}/accessguard.lua",
             "bind :443 ssl crt /etc/haproxy/learn.pem": f"bind 127.0.0.1:{ground.port} ssl crt {ground.folder}/both.pem",
+            **_platform(ground),
         },
     )
     (ground.folder / "haproxy.cfg").write_text(text)
@@ -263,6 +265,10 @@ def envoy(ground: Ground, program: str) -> list[str]:
     ]
 
 
+def _platform(ground: Ground) -> dict[str, str]:
+    return {"127.0.0.1:8000": f"127.0.0.1:{ground.platform}"}
+
+
 def _ports(ground: Ground) -> dict[str, str]:
     return {"port_value: 8000": f"port_value: {ground.platform}", "port_value: 8080": f"port_value: {ground.guard}"}
 
@@ -283,12 +289,13 @@ async def proxied(name: str, program: str, tenant: Tenant, platform_port: int, f
     scheme = "http" if name == "envoy" else "https"
     async with wired(tenant) as wire:
         ground = Ground(folder, free_port(), wire.port, platform_port, token(tenant.name, "platform"))
-        process = await asyncio.create_subprocess_exec(
-            *STARTS[name](ground, program),
-            stdout=(folder / "out").open("w"),
-            stderr=(folder / "err").open("w"),
-            env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "PATH": PLACES},
-        )
+        with (folder / "out").open("w") as out:
+            process = await asyncio.create_subprocess_exec(
+                *STARTS[name](ground, program),
+                stdout=out,
+                stderr=out,
+                env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "PATH": PLACES},
+            )
         try:
             await _listening(process, ground.port, folder)
             secure = ssl.create_default_context()
@@ -312,4 +319,4 @@ async def _listening(process: asyncio.subprocess.Process, port: int, folder: Pat
             continue
         writer.close()
         return
-    raise AssertionError((folder / "err").read_text() + (folder / "out").read_text())
+    raise AssertionError((folder / "out").read_text())
