@@ -88,6 +88,7 @@ from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import RuleBody
+from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.presets import preset, presets
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStore
@@ -292,6 +293,8 @@ class Parts:
             geo=self.geo,
             spooling=self.spooling,
             keyring=_keyring(config),
+            session_tokens=session_tokens,
+            platform_tokens=PlatformTokens(),
             trusted=networks(config.server.trusted_networks),
             trust_unix=config.server.trust_unix_socket,
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,

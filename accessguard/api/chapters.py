@@ -47,6 +47,8 @@ TAGS: Final[Mapping[str, str]] = {
     "Logins": "Every try to log in is told to AccessGuard, which records it, decides on it and opens the session.",
     "Challenges": "A refusal that can be lifted: the platform asks the student for more, or the student closes something.",
     "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
+    "Proxies": "The proxy in front of the platform asks about every request; no code in the platform.",
+    "AuthZEN": "The same checks in the words of OpenID's Authorization API 1.0.",
     "Sessions": "One login of the platform, on one device.",
     "Members": "The students, by the platform's own ids.",
     "Comments": "What operators write about a student, one line after the other: neither edited nor deleted.",

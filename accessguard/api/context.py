@@ -52,12 +52,14 @@ from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.store import SessionStore
+from accessguard.sessions.token import SessionTokens
 from accessguard.tallies.store import TallyStore
 from accessguard.violations.store import ViolationStore
 
@@ -112,6 +114,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    session_tokens: SessionTokens
+    platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool
     provision_tenants: bool

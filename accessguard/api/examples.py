@@ -36,6 +36,34 @@ PLACES: Final[Mapping[str, str]] = {
 }
 
 # What was sent, and what came back: one student, one laptop, one rule, all through the document.
+ALLOWED: Final[Mapping[str, Any]] = {
+    "decision": "allow",
+    "reason": None,
+    "member_id": "stu-1",
+    "session_id": SESSION,
+    "device_id": DEVICE,
+    "exempt": False,
+    "degraded": False,
+    "ttl_ms": 5000,
+    "violation_id": None,
+}
+EVALUATION: Final[Mapping[str, Any]] = {
+    "subject": {"type": "session", "id": SESSION, "properties": {}},
+    "action": {"name": "course_open", "properties": {}},
+    "resource": {"type": "course", "id": "42", "properties": {"product_id": "course-42"}},
+    "context": {"ip": "203.0.113.9", "user_agent": "Mozilla/5.0", "device_token": None},
+}
+PROXY: Final[Mapping[str, Any]] = {
+    "identity": "cookie",
+    "jwt": None,
+    "cookie": None,
+    "login_url": "/login?next={return_to}",
+    "activities": [
+        {"path": "/courses/{id}", "kind": "course_open", "methods": ["GET"], "resource": "course:{id}", "product": "id"}
+    ],
+    "polling": ["/api/unread"],
+}
+
 WHOLE: Final[Mapping[str, Any]] = {
     "Login": {
         "member_id": "stu-1",
@@ -222,6 +250,21 @@ WHOLE: Final[Mapping[str, Any]] = {
             {"host": "learn.example.com", "primary": True, "status": "active"},
             {"host": "old.example.com", "primary": False, "status": "inactive"},
         ],
+        "proxy": PROXY,
+    },
+    "ProxySettings": PROXY,
+    "EvaluationRequest": EVALUATION,
+    "EvaluationsRequest": {
+        "subject": EVALUATION["subject"],
+        "context": EVALUATION["context"],
+        "evaluations": [{"action": EVALUATION["action"], "resource": EVALUATION["resource"]}],
+        "options": {"evaluations_semantic": "deny_on_first_deny"},
+    },
+    "EvaluationReply": {"decision": True, "context": ALLOWED},
+    "PdpMetadata": {
+        "policy_decision_point": "https://guard.example",
+        "access_evaluation_endpoint": "https://guard.example/access/v1/evaluation",
+        "access_evaluations_endpoint": "https://guard.example/access/v1/evaluations",
     },
     "PassRequest": {"kind": "extra_device", "until": "2026-11-28T00:00:00.000Z", "reason": "New laptop"},
     "EnrolmentRequest": {"starts_at": EARLIER, "ends_at": "2027-11-02T09:12:41.008Z", "purchased_at": EARLIER},

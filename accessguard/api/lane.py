@@ -12,6 +12,7 @@ import msgspec
 
 from accessguard.api import checks
 from accessguard.api.context import Context
+from accessguard.api.gates import Gates
 from accessguard.api.head import Head, Heads
 from accessguard.api.reply import JSON, SAFE_HEADERS
 from accessguard.guard.memory import MOST_SEEN, SEEN, Held, Known
@@ -32,6 +33,7 @@ class Lane:
         self.context = context
         self.checks = context.checks
         self.heads = Heads(context)
+        self.gates = Gates(context)
         self.body_limit_bytes = body_limit_bytes
         self.loop = asyncio.get_running_loop()
         self.ready: list[tuple[asyncio.Transport, bytes]] = []
@@ -44,6 +46,7 @@ class Lane:
         self.begun = False
         self.now_ms = 0
         self.start = b""
+        self.dated = b""
         self._second = 0
         self.draining = False
 
@@ -54,6 +57,7 @@ class Lane:
         if self.now_ms // 1000 != self._second:
             self._second = self.now_ms // 1000
             self.start = start(200, JSON)
+            self.dated = f"Date: {formatdate(usegmt=True)}\r\n\r\n".encode()
             if self._second % MAKE_ROOM_S == 0:
                 self.memory.forget_questions()
         now = self.loop.time()

@@ -24,11 +24,14 @@ from accessguard.errors import ErrorCode
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
+EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id", "challenge_id"})
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
+    "path": "The path that is asked about, with its query, as Envoy appends it to its prefix.",
 }
+ROOMS: Final[Mapping[str, str]] = {"auth": "Proxies", "access": "AuthZEN", ".well-known": "AuthZEN"}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 
@@ -49,7 +52,8 @@ def contract() -> Mapping[str, Any]:
     found = _schemas()
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, found)
+        for method in methods(route):
+            paths.setdefault(route.path, {})[method.lower()] = _operation(route, method, found)
     for path, handler in (("/healthz", system.healthz), ("/readyz", system.readyz)):
         paths[path] = {"get": _health(path, handler, found)}
     return {
@@ -75,12 +79,17 @@ def _schemas() -> Schemas:
     return schemas(asked, [*answered, Health])
 
 
-def _operation(route: Route, found: Schemas) -> dict[str, Any]:
+def methods(route: Route) -> tuple[str, ...]:
+    """The methods of a route; one for every method stands under each that OpenAPI knows."""
+    return EVERY if route.method == "*" else (route.method,)
+
+
+def _operation(route: Route, method: str, found: Schemas) -> dict[str, Any]:
     summary, description, clauses = _words(route.handler)
     roles = [role.value for role in Role if role in route.roles]
-    allowed = "Roles: " + ", ".join(f"`{role}`" for role in roles) + "."
+    allowed = "Roles: " + ", ".join(f"`{role}`" for role in roles) + "." if roles else ""
     made: dict[str, Any] = {
-        "operationId": operation_id(route.method, route.path),
+        "operationId": operation_id(method, route.path),
         "summary": summary,
         "description": "\n\n".join(filter(None, (description, allowed))),
         "tags": [tag(route.path)],
@@ -88,6 +97,8 @@ def _operation(route: Route, found: Schemas) -> dict[str, Any]:
         "responses": {str(route.status): _success(route, found), **_later(route, found), **_errors(route, clauses)},
         "x-roles": roles,
     }
+    if route.open:
+        made["security"] = [{}, {"bearer": []}]
     if route.body is not None:
         made["requestBody"] = {"required": route.body_required, "content": _content(route.body, found)}
     if route.stream is not None:
@@ -108,6 +119,9 @@ def operation_id(method: str, path: str) -> str:
 
 def tag(path: str) -> str:
     """The noun that a path is about: the last one of its segments that has a chapter, else the first."""
+    room = ROOMS.get(path.split("/")[1])
+    if room is not None:
+        return room
     nouns = [{"check": "Checks"}.get(each, each.title()) for each in path.split("/")[2:]]
     return next((noun for noun in reversed(nouns) if noun in TAGS), nouns[0] if nouns else "System")
 

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from accessguard.api import (
     addresses,
+    authzen,
+    authzen_wire,
     bulk,
     card,
     challenges,
@@ -22,6 +24,7 @@ from accessguard.api import (
     members,
     preferences,
     privacy,
+    proxy,
     reports,
     rules,
     sessions,
@@ -56,6 +59,7 @@ from accessguard.violations.model import Summary, Violation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+NOBODY: Final[frozenset[Role]] = frozenset()
 PLATFORM: Final = frozenset({Role.PLATFORM})
 ROOT: Final = frozenset({Role.ROOT})
 ADMINISTRATORS: Final = ROOT | {Role.ADMINISTRATOR}
@@ -74,7 +78,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
     `later` is what a call that takes long answers instead, with 202. `stream`
     is what each line of a body says that is a file; `lines`: so is the answer,
-    of which `reply` is one line.
+    of which `reply` is one line. `open`: no
+    role is asked for, as the handler itself finds out who asks.
     """
 
     method: str
@@ -95,6 +100,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     media: str | None = None
     creates: bool = False
     installation: bool = False
+    open: bool = False
 
 
 def _get(path: str, handler: Handler, roles: frozenset[Role], reply: Any, **more: Any) -> Route:
@@ -108,6 +114,11 @@ def _list(path: str, handler: Handler, roles: frozenset[Role], query: Any, reply
 def _send(call: str, handler: Handler, roles: frozenset[Role], body: Any, reply: Any, **more: Any) -> Route:
     method, _, path = call.partition(" ")
     return Route(method=method, path=path, handler=handler, roles=roles, body=body, reply=reply, **more)
+
+
+def _gate(call: str, handler: Handler, *, status: int = 204) -> Route:
+    method, _, path = call.partition(" ")
+    return Route(method=method, path=path, handler=handler, roles=NOBODY, status=status, installation=True, open=True)
 
 
 MEMBER: Final = "/v1/members/{member_id}"
@@ -353,13 +364,40 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404, 409),
         installation=True,
     ),
+    _send(
+        "POST /access/v1/evaluation",
+        authzen.evaluation,
+        PLATFORM,
+        authzen_wire.EvaluationRequest,
+        authzen_wire.EvaluationReply,
+    ),
+    _send(
+        "POST /access/v1/evaluations",
+        authzen.evaluations,
+        PLATFORM,
+        authzen_wire.EvaluationsRequest,
+        authzen_wire.EvaluationsReply,
+    ),
+    _get(
+        "/.well-known/authzen-configuration",
+        authzen.metadata,
+        NOBODY,
+        authzen_wire.PdpMetadata,
+        installation=True,
+        open=True,
+    ),
+    _gate("GET /auth/nginx", proxy.nginx),
+    _gate("GET /auth/traefik", proxy.traefik),
+    _gate("GET /auth/caddy", proxy.caddy),
+    _gate("* /auth/envoy/{path}", proxy.envoy, status=200),
 )
 
 
 def add_routes(app: web.Application) -> None:
     """Put the table on an application; each handler runs only for a caller that its route admits."""
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, _guarded(route))
+        path = route.path.replace("{path}", "{path:.*}")  # whatever follows, slashes and all
+        app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
 
 
 def _guarded(route: Route) -> Handler:

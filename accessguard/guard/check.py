@@ -49,7 +49,7 @@ class Checks:
         self._activity = activity
         self._evaluation = evaluation
         self._seconds = seconds
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._patience = Patience(SHARE * deadline_s)
         self.memory = memory
         self.tally = tally
@@ -170,7 +170,7 @@ class Checks:
         `since` is when the check began that has waited for its beat in vain (the loop's time).
         """
         began = self._seconds()
-        deadline = Deadline(self._deadline_s + (company - 1) * EACH_S, entry="check", since=since)
+        deadline = Deadline(self.deadline_s + (company - 1) * EACH_S, entry="check", since=since)
         verdict = await self._evaluation.verdict(tenant, asked, now_ms, deadline)
         self.tally.took(self._seconds() - began)
         self.tally.made(verdict)

@@ -21,6 +21,8 @@ from accessguard.guard.model import Actor
 from accessguard.policies.contradictions import Contradiction, contradicted
 from accessguard.policies.hosts import host_problems
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
+from accessguard.policies.platform_tokens import key_problems
+from accessguard.policies.proxying import problems as proxy_problems
 from accessguard.policies.retention import retention_problems, window_problems
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStatus, TenantStore
@@ -128,6 +130,7 @@ class Tenancy:
         _check_cookie(settings.cookie)
         _check_messages(settings)
         _refuse("The settings were refused.", host_problems(settings.hosts))
+        _check_proxy(settings)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await store.hold(tenant)
@@ -207,6 +210,13 @@ def _check_cookie(asked: CookieChoice) -> None:
 def _check_messages(settings: Settings) -> None:
     """Refuse a text that could not be filled in, before a student would have to read it."""
     _refuse("The settings were refused.", _message_problems(settings))
+
+
+def _check_proxy(settings: Settings) -> None:
+    """Refuse patterns, addresses and keys that could not be used."""
+    said = settings.proxy
+    found = [*proxy_problems(said), *(() if said.jwt is None else key_problems(said.jwt))]
+    _refuse("The settings were refused.", (Problem(pointer=pointer, detail=detail) for pointer, detail in found))
 
 
 def _message_problems(settings: Settings) -> Iterator[Problem]:

@@ -22,6 +22,7 @@ from accessguard.policies.params import (
     refused,
     swaps_of,
 )
+from accessguard.policies.proxying import ProxySettings
 from accessguard.rules.engine import in_order
 from accessguard.rules.model import (
     EVERYBODY,
@@ -180,6 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     passes_per_month: Annotated[int, msgspec.Meta(ge=0, le=31)] = 0
     copies: Literal["log", "off"] = "log"
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(max_length=50)] = ()
+    proxy: ProxySettings = ProxySettings()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

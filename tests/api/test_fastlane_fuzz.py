@@ -40,6 +40,7 @@ async def ground(service: Service) -> AsyncIterator[Ground]:
     tenant = service.tenant()
     login = await tenant.login()
     await tenant.check(login, user_agent=None)
+    await tenant.check(login, user_agent=None, ip="127.0.0.1")
     callers = {
         b"@GOOD": token(tenant.name, "platform"),
         b"@ROLE": token(tenant.name, "supervisor"),
@@ -47,6 +48,7 @@ async def ground(service: Service) -> AsyncIterator[Ground]:
         b"@ALL": token("*", "platform"),
         b"@TENANT": tenant.name,
         b"@SESSION": login["session"]["id"],
+        b"@COOKIE": login["session"]["token"],
     }
     async with lanes(service.context) as both:
         yield Ground(both, {word: meaning.encode() for word, meaning in callers.items()})
@@ -90,6 +92,10 @@ starts = st.one_of(
     st.sampled_from(
         [
             b"GET /healthz HTTP/1.1",
+            b"GET /auth/nginx HTTP/1.1",
+            b"GET /auth/envoy/a/b?c HTTP/1.1",
+            b"GET /auth/envoy/%2e/ HTTP/1.1",
+            b"GET /auth/caddy?x HTTP/1.1",
             b"GET /v1/check HTTP/1.1",
             b"OPTIONS /v1/check HTTP/1.1",
             b"POST /v1/logins HTTP/1.0",
@@ -146,6 +152,12 @@ others = st.lists(
             b"Expect: 100-continue",
             b"TE: trailers",
             b"Cookie: a=b; c=d",
+            b"Cookie: __Host-ag_session=@COOKIE",
+            b"AccessGuard-Token: @GOOD",
+            b"AccessGuard-Token: @ROLE",
+            b"X-Forwarded-For: 203.0.113.9",
+            b"X-Original-URI: /courses/1",
+            b"X-Envoy-External-Address: 203.0.113.9",
             b"Accept: */*",
             b"X:",
             b"X: \x80",
@@ -280,6 +292,45 @@ async def test_where_the_packets_end_makes_no_difference(ground, plans, places):
     pieces = cut(whole, places)
 
     same(await both.talk(both.fast, *pieces, quiet_s=QUIET_S), plain, pieces)
+
+
+gates = st.tuples(
+    st.sampled_from(
+        [
+            b"GET /auth/nginx HTTP/1.1",
+            b"GET /auth/traefik HTTP/1.1",
+            b"GET /auth/envoy/courses/1?a=b HTTP/1.1",
+            b"GET /auth/envoy//x HTTP/1.1",
+            b"POST /auth/envoy/x HTTP/1.1",
+        ]
+    ),
+    st.sampled_from([b"", b"\r\nCookie: __Host-ag_session=@COOKIE", b"\r\nCookie: x=@COOKIE"]),
+    others,
+).map(
+    lambda made: (made[0] + b"\r\nHost: h" + made[1] + b"".join(b"\r\n" + each for each in made[2]) + b"\r\n\r\n", b"")
+)
+
+
+@fuzz
+@given(plan=gates, again=st.integers(0, 3), behind=good)
+async def test_both_lanes_agree_on_every_question_of_a_proxy(ground, plan, again, behind):
+    """Asked once and over again, with a check behind it."""
+    await agree(ground, written(ground, [*[plan] * (1 + again), behind]))
+
+
+async def test_a_held_pass_is_given_by_the_fast_lane(ground):
+    """With the very fields of the ordinary route, and counted as the check that it is."""
+    head = b"GET /auth/nginx HTTP/1.1\r\nHost: h\r\nCookie: __Host-ag_session=@COOKIE\r\n\r\n"
+    (sent,) = written(ground, [(head, b"")])
+    plain = await ground.both.talk(ground.both.plain, sent)
+    before = ground.both.context.checks.tally.answers
+
+    fast = await ground.both.talk(ground.both.fast, *[sent] * 5)
+    await asyncio.sleep(0)
+
+    assert ground.both.context.checks.tally.answers - before >= 4
+    assert {reply.status for reply in fast.replies} == {204}
+    assert [reply.headers for reply in fast.replies] == [plain.replies[0].headers] * 5
 
 
 async def test_the_fuzzer_reaches_the_fast_lane(ground):
