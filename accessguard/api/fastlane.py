@@ -35,6 +35,7 @@ from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held
 from accessguard.guard.model import Check, Login
+from accessguard.guard.patience import Beating
 from accessguard.metrics import HTTP
 
 END: Final = b"\r\n\r\n"
@@ -55,13 +56,6 @@ DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] =
     Call.CHECKS: msgspec.json.Decoder(ChecksRequest).decode,
     Call.LOGIN: msgspec.json.Decoder(Login).decode,
 }
-
-
-class Beating:
-    """Stands where the task would be while a beat is under way."""
-
-
-BEATING: Final = Beating()
 
 
 class FastLane(RequestHandler):
@@ -206,32 +200,29 @@ class FastLane(RequestHandler):
         if lane.checks.stands(held, asked, now_ms):
             wish = partial(accept_language, request)
             lane.allow(transport, checks.written(lane.context, held, asked.session_id, now_ms, wish))
-        elif not lane.checks.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms, request):
-            return False
-        return True
+            return True
+        return lane.checks.goes_on(held, now_ms) and self._beat(tenant, asked, held, now_ms, request)
 
     def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
         """Send the beat of a steady session, whose answer is given when it was heard; False without Valkey."""
-        since = self._loop.time()
-
-        def then(stands: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
-            if stands:
-                self._done(checks.plainly(held, asked.session_id))
-            else:
-                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request, since=since))
-
-        self._answering = BEATING
+        self._answering = beating = LaneBeat(tenant, asked, held, now_ms)
+        beating.connection, beating.request = self, request
         try:
-            self._lane.checks.beat(tenant, asked, held, now_ms, then)
+            self._lane.checks.beat(beating)
         except GuardError:
             self._answering = None
             return False
         return True
 
-    def _done(self, body: bytes) -> None:
-        """Give the answer that was waited for, then go on with what came in meanwhile."""
-        if self.transport is not None:
-            self._lane.allow(self.transport, body)
+    def heard(self, beating: LaneBeat, *, stands: bool) -> None:
+        """Give the answer of a beat that was heard; in vain, a task makes it."""
+        asked, transport = beating.asked, self.transport
+        if not stands:
+            later = self._later(beating.tenant, asked, beating.now_ms, beating.request, since=beating.since)
+            self._answering = self._loop.create_task(later)
+            return
+        if transport is not None:
+            self._lane.allow(transport, checks.plainly(beating.held, asked.session_id))
         self._settled()
 
     def _settled(self) -> None:
@@ -493,3 +484,16 @@ def refusal(error: Exception) -> bytes:
 def protocol(server: web.Server, lane: Lane, **settings: Any) -> Callable[[], FastLane]:
     """What makes a protocol for each new connection."""
     return lambda: FastLane(server, lane, **{"keepalive_timeout": lane.keepalive_s, **settings})
+
+
+class LaneBeat(Beating):
+    """One whose answer goes to a connection of this lane."""
+
+    __slots__ = ("connection", "request")
+
+    connection: FastLane
+    request: bytes
+
+    def then(self, stands: bool) -> None:  # noqa: FBT001 - as in `Beating`
+        """Go on with the connection."""
+        self.connection.heard(self, stands=stands)

@@ -77,10 +77,12 @@ class Lane:
 
     def remember(self, head: Head, question: bytes, asked: Check, held: Held, *, whole: bool) -> None:
         """Know a question again whose plain allow is given for the second time; `whole` ones have their head in front."""
+        if not held.flags & SEEN:
+            held.flags |= SEEN
+            return
         questions = self.memory.requests if whole else self.memory.bodies
-        again, held.flags = held.flags & SEEN, held.flags | SEEN
         room = len(questions) < MOST_SEEN or question in questions
-        if not again or not room or held.other is not None or len(question) > LONGEST_QUESTION:
+        if not room or held.other is not None or len(question) > LONGEST_QUESTION:
             return
         body = checks.plainly(held, asked.session_id)
         tail = b"%d\r\n\r\n%b" % (len(body), body)
