@@ -28,7 +28,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks, logins
 from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Call, Head, Shape, accept_language, field, plain_start, shape
-from accessguard.api.lane import Lane, start
+from accessguard.api.lane import NUL, Lane, start
 from accessguard.api.middleware import rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
@@ -39,7 +39,6 @@ from accessguard.guard.patience import Beating
 from accessguard.metrics import HTTP
 
 END: Final = b"\r\n\r\n"
-NUL: Final = b"\\u0000"
 BEGINNINGS: Final = (b"POST /", b"GET /", b"PUT /", b"PATCH /", b"DELETE /")
 
 # What may wait in memory for the end of a body, or behind an answer that is being made; then reading pauses.
@@ -339,21 +338,39 @@ class FastLane(RequestHandler):
         if not lane.begun:
             lane.turn()
         now_ms = lane.now_ms
-        asked = decoded(body, head.call) if now_ms < head.until_ms else None
-        if asked is None or lane.policy(tenant) is None:
+        if now_ms >= head.until_ms or lane.policy(tenant) is None:
+            return False
+        if head.call is Call.CHECKS and self._known_batch(tenant, body, now_ms):
+            return True
+        asked = decoded(body, head.call)
+        if asked is None:
             return False
         if isinstance(asked, Check):
             self._checked(tenant, asked, now_ms, request)
             return True
         self._next_keepalive_close_time = lane.close_at
-        if isinstance(asked, Login):
+        if isinstance(asked, Login) or not self._held_batch(head, asked, now_ms, request, body):
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
-            return True
-        found = checks.held(lane.context, tenant, asked, now_ms, partial(accept_language, request))
+        return True
+
+    def _known_batch(self, tenant: str, body: bytes, now_ms: int) -> bool:
+        """Answer a batch whose questions are known by their bytes."""
+        found = self._lane.batch(tenant, body, now_ms)
+        if found is None or self.transport is None:
+            return False
+        self._lane.allow(self.transport, found)
+        self._next_keepalive_close_time = self._lane.close_at
+        return True
+
+    def _held_batch(self, head: Head, asked: ChecksRequest, now_ms: int, request: bytes, body: bytes) -> bool:
+        """Answer a batch whose verdicts are all in memory."""
+        lane, wish = self._lane, partial(accept_language, request)
+        found = checks.held(lane.context, head.tenant, asked, now_ms, wish)
         if found is None:
-            self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
-        elif self.transport is not None:
+            return False
+        if self.transport is not None:
             lane.allow(self.transport, found)
+        lane.remember_all(head, body, asked.checks, now_ms)
         return True
 
     async def _later(
