@@ -33,7 +33,7 @@ from accessguard.api.middleware import rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard.memory import BEATEN, DEAD, Held
+from accessguard.guard.memory import BEATEN, DEAD, Held, Known
 from accessguard.guard.model import Check, Login
 from accessguard.guard.patience import Beating
 from accessguard.metrics import HTTP
@@ -141,18 +141,31 @@ class FastLane(RequestHandler):
             or lane.policy(known.tenant) is not held.policy
             or not lane.memory.trusted
         ):
-            return self._anew(head, data, now_ms)
+            return self._anew(head, data, now_ms, known)
         lane.checks.tally.plain += 1
         lane.ready.append((transport, lane.start + known.tail))
         self._next_keepalive_close_time = lane.close_at
         return True
 
-    def _anew(self, head: Head | None, data: bytes, now_ms: int) -> bool:
+    def _anew(self, head: Head | None, data: bytes, now_ms: int, known: Known) -> bool:
         """Answer a check whose bytes are known, but whose verdict no longer stands as it was."""
         found, end = self._head(data) if head is None else (head, data.find(END) + 4)
         if found is None or now_ms >= found.until_ms:
             return False
-        return self._first(found, data, data[end:], now_ms)
+        body = data[end:]
+        return self._beat_again(known, body, now_ms, data) or self._first(found, data, body, now_ms)
+
+    def _beat_again(self, known: Known, body: bytes, now_ms: int, request: bytes) -> bool:
+        """Send the beat of a check whose bytes are known; False where it is not that alone what its verdict wants."""
+        held, lane = known.held, self._lane
+        gone = held.flags & DEAD or lane.policy(known.tenant) is not held.policy or not lane.memory.trusted
+        if gone or not known.active or not lane.checks.goes_on(held, now_ms):
+            return False
+        asked = decoded(body, Call.CHECK)
+        if not isinstance(asked, Check):
+            return False
+        self._next_keepalive_close_time = lane.close_at
+        return self._beat(known.tenant, asked, held, now_ms, request)
 
     def _head(self, data: bytes) -> tuple[Head | None, int]:
         """The head of one whole check, and where its body begins; None for anything else."""
