@@ -40,6 +40,7 @@ from accessguard.guard.acting import Acting
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.aftermath import Aftermath
 from accessguard.guard.annals import Annals
+from accessguard.guard.bulk import BulkAction
 from accessguard.guard.bundle import Bundles
 from accessguard.guard.card import Cards
 from accessguard.guard.challenges import Challenges
@@ -193,14 +194,6 @@ class Parts:
             spooling=self.spooling,
         )
         intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
-        actions = Acting(db=db, changes=self.changes, new_id=uuid7).actions
-        steps: dict[JobKind, Step] = {
-            JobKind.IMPORT: intake,
-            JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
-        }
-        self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
-        self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
-        self.changes.on_erased = self.folds.forget
         erasure = Erasure(
             db=db,
             live=live,
@@ -209,6 +202,14 @@ class Parts:
             key=config.keys.identifier,
             new_id=uuid7,
         )
+        actions = {**Acting(db=db, changes=self.changes, new_id=uuid7).actions, BulkAction.ERASE: erasure.batch}
+        steps: dict[JobKind, Step] = {
+            JobKind.IMPORT: intake,
+            JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
+        }
+        self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
+        self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
+        self.changes.on_erased = self.folds.forget
         tenants = Tenants(
             db=db,
             live=live,

@@ -45,7 +45,7 @@ def held(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, w
     if None in known:
         return None
     pairs = zip(known, asked.checks, strict=True)
-    return _joined([written(ctx, each, one.session_id, now_ms, wish) for each, one in pairs if each is not None])
+    return joined([written(ctx, each, one.session_id, now_ms, wish) for each, one in pairs if each is not None])
 
 
 async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: int, wish: Wish) -> bytes:
@@ -55,7 +55,7 @@ async def made(ctx: Context, tenant: str, asked: Check | ChecksRequest, now_ms: 
     """
     if isinstance(asked, Check):
         return await _made(ctx, tenant, asked, now_ms, wish)
-    return _joined(await _all_made(ctx, tenant, asked.checks, now_ms, wish))
+    return joined(await _all_made(ctx, tenant, asked.checks, now_ms, wish))
 
 
 async def _answer(request: web.Request, asked: Check | ChecksRequest) -> web.Response:
@@ -151,5 +151,6 @@ EXEMPTED: Final = b',"exempt":true,"degraded":false,"ttl_ms":%d,"violation_id":n
 JSON_OF: Final = msgspec.json.Encoder().encode
 
 
-def _joined(bodies: list[bytes]) -> bytes:
+def joined(bodies: Sequence[bytes]) -> bytes:
+    """The answer to a batch, of those to its questions."""
     return b'{"results":[' + b",".join(bodies) + b"]}"

@@ -29,17 +29,17 @@ from aiohttp.web_protocol import RequestHandler
 from accessguard.api import checks, logins
 from accessguard.api.gates import Pass
 from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Call, Head, Shape, accept_language, field, plain_start, shape
-from accessguard.api.lane import Lane, start
+from accessguard.api.lane import NUL, Lane, start
 from accessguard.api.middleware import rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard.memory import BEATEN, DEAD, Held
+from accessguard.guard.memory import BEATEN, DEAD, Held, Known
 from accessguard.guard.model import Check, Login
+from accessguard.guard.patience import Beating
 from accessguard.metrics import HTTP
 
 END: Final = b"\r\n\r\n"
-NUL: Final = b"\\u0000"
 GET: Final = ord("G")
 GATES: Final = b"GET /auth/"
 UNKNOWN: Final = "?"
@@ -60,13 +60,6 @@ DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] =
     Call.CHECKS: msgspec.json.Decoder(ChecksRequest).decode,
     Call.LOGIN: msgspec.json.Decoder(Login).decode,
 }
-
-
-class Beating:
-    """Stands where the task would be while a beat is under way."""
-
-
-BEATING: Final = Beating()
 
 
 class FastLane(RequestHandler):
@@ -157,7 +150,7 @@ class FastLane(RequestHandler):
             or lane.policy(known.tenant) is not held.policy
             or not lane.memory.trusted
         ):
-            return self._anew(head, data, now_ms)
+            return self._anew(head, data, now_ms, known)
         lane.checks.tally.plain += 1
         lane.ready.append((transport, lane.start + known.tail))
         self._next_keepalive_close_time = lane.close_at
@@ -193,12 +186,25 @@ class FastLane(RequestHandler):
             and lane.memory.trusted
         )
 
-    def _anew(self, head: Head | None, data: bytes, now_ms: int) -> bool:
+    def _anew(self, head: Head | None, data: bytes, now_ms: int, known: Known) -> bool:
         """Answer a check whose bytes are known, but whose verdict no longer stands as it was."""
         found, end = self._head(data) if head is None else (head, data.find(END) + 4)
         if found is None or now_ms >= found.until_ms:
             return False
-        return self._first(found, data, data[end:], now_ms)
+        body = data[end:]
+        return self._beat_again(known, body, now_ms, data) or self._first(found, data, body, now_ms)
+
+    def _beat_again(self, known: Known, body: bytes, now_ms: int, request: bytes) -> bool:
+        """Send the beat of a check whose bytes are known; False where it is not that alone what its verdict wants."""
+        held, lane = known.held, self._lane
+        gone = held.flags & DEAD or lane.policy(known.tenant) is not held.policy or not lane.memory.trusted
+        if gone or not known.active or not lane.checks.goes_on(held, now_ms):
+            return False
+        asked = decoded(body, Call.CHECK)
+        if not isinstance(asked, Check):
+            return False
+        self._next_keepalive_close_time = lane.close_at
+        return self._beat(known.tenant, asked, held, now_ms, request)
 
     def _head(self, data: bytes) -> tuple[Head | None, int]:
         """The head of one whole check, and where its body begins; None for anything else."""
@@ -245,32 +251,29 @@ class FastLane(RequestHandler):
         if lane.checks.stands(held, asked, now_ms):
             wish = partial(accept_language, request)
             lane.allow(transport, checks.written(lane.context, held, asked.session_id, now_ms, wish))
-        elif not lane.checks.goes_on(held, now_ms) or not self._beat(tenant, asked, held, now_ms, request):
-            return False
-        return True
+            return True
+        return lane.checks.goes_on(held, now_ms) and self._beat(tenant, asked, held, now_ms, request)
 
     def _beat(self, tenant: str, asked: Check, held: Held, now_ms: int, request: bytes) -> bool:
         """Send the beat of a steady session, whose answer is given when it was heard; False without Valkey."""
-        since = self._loop.time()
-
-        def then(stands: bool) -> None:  # noqa: FBT001 - a callback with one thing to say
-            if stands:
-                self._done(checks.plainly(held, asked.session_id))
-            else:
-                self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request, since=since))
-
-        self._answering = BEATING
+        self._answering = beating = LaneBeat(tenant, asked, held, now_ms)
+        beating.connection, beating.request = self, request
         try:
-            self._lane.checks.beat(tenant, asked, held, now_ms, then)
+            self._lane.checks.beat(beating)
         except GuardError:
             self._answering = None
             return False
         return True
 
-    def _done(self, body: bytes) -> None:
-        """Give the answer that was waited for, then go on with what came in meanwhile."""
-        if self.transport is not None:
-            self._lane.allow(self.transport, body)
+    def heard(self, beating: LaneBeat, *, stands: bool) -> None:
+        """Give the answer of a beat that was heard; in vain, a task makes it."""
+        asked, transport = beating.asked, self.transport
+        if not stands:
+            later = self._later(beating.tenant, asked, beating.now_ms, beating.request, since=beating.since)
+            self._answering = self._loop.create_task(later)
+            return
+        if transport is not None:
+            self._lane.allow(transport, checks.plainly(beating.held, asked.session_id))
         self._settled()
 
     def _settled(self) -> None:
@@ -387,21 +390,39 @@ class FastLane(RequestHandler):
         if not lane.begun:
             lane.turn()
         now_ms = lane.now_ms
-        asked = decoded(body, head.call) if now_ms < head.until_ms else None
-        if asked is None or lane.policy(tenant) is None:
+        if now_ms >= head.until_ms or lane.policy(tenant) is None:
+            return False
+        if head.call is Call.CHECKS and self._known_batch(tenant, body, now_ms):
+            return True
+        asked = decoded(body, head.call)
+        if asked is None:
             return False
         if isinstance(asked, Check):
             self._checked(tenant, asked, now_ms, request)
             return True
         self._next_keepalive_close_time = lane.close_at
-        if isinstance(asked, Login):
+        if isinstance(asked, Login) or not self._held_batch(head, asked, now_ms, request, body):
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
-            return True
-        found = checks.held(lane.context, tenant, asked, now_ms, partial(accept_language, request))
+        return True
+
+    def _known_batch(self, tenant: str, body: bytes, now_ms: int) -> bool:
+        """Answer a batch whose questions are known by their bytes."""
+        found = self._lane.batch(tenant, body, now_ms)
+        if found is None or self.transport is None:
+            return False
+        self._lane.allow(self.transport, found)
+        self._next_keepalive_close_time = self._lane.close_at
+        return True
+
+    def _held_batch(self, head: Head, asked: ChecksRequest, now_ms: int, request: bytes, body: bytes) -> bool:
+        """Answer a batch whose verdicts are all in memory."""
+        lane, wish = self._lane, partial(accept_language, request)
+        found = checks.held(lane.context, head.tenant, asked, now_ms, wish)
         if found is None:
-            self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
-        elif self.transport is not None:
+            return False
+        if self.transport is not None:
             lane.allow(self.transport, found)
+        lane.remember_all(head, body, asked.checks, now_ms)
         return True
 
     async def _later(
@@ -540,3 +561,16 @@ def refusal(error: Exception) -> bytes:
 def protocol(server: web.Server, lane: Lane, **settings: Any) -> Callable[[], FastLane]:
     """What makes a protocol for each new connection."""
     return lambda: FastLane(server, lane, **{"keepalive_timeout": lane.keepalive_s, **settings})
+
+
+class LaneBeat(Beating):
+    """One whose answer goes to a connection of this lane."""
+
+    __slots__ = ("connection", "request")
+
+    connection: FastLane
+    request: bytes
+
+    def then(self, stands: bool) -> None:  # noqa: FBT001 - as in `Beating`
+        """Go on with the connection."""
+        self.connection.heard(self, stands=stands)

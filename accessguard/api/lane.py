@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -15,7 +15,7 @@ from accessguard.api.context import Context
 from accessguard.api.gates import Gates
 from accessguard.api.head import Head, Heads
 from accessguard.api.reply import JSON, SAFE_HEADERS
-from accessguard.guard.memory import MOST_SEEN, SEEN, Held, Known
+from accessguard.guard.memory import BEATEN, DEAD, MOST_SEEN, SEEN, Held, Known
 from accessguard.guard.model import Check
 from accessguard.policies.model import Policy
 
@@ -24,6 +24,18 @@ MAKE_ROOM_S: Final = 30
 FOR_EVER: Final = 1 << 60
 
 LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
+
+
+NUL: Final = b"\\u0000"
+
+
+class Pieces(msgspec.Struct, gc=False):
+    """A batch whose questions are not read."""
+
+    checks: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=500)]
+
+
+PIECES: Final = msgspec.json.Decoder(Pieces).decode
 
 
 class Lane:
@@ -81,21 +93,49 @@ class Lane:
 
     def remember(self, head: Head, question: bytes, asked: Check, held: Held, *, whole: bool) -> None:
         """Know a question again whose plain allow is given for the second time; `whole` ones have their head in front."""
+        if not held.flags & SEEN:
+            held.flags |= SEEN
+            return
         questions = self.memory.requests if whole else self.memory.bodies
-        again, held.flags = held.flags & SEEN, held.flags | SEEN
         room = len(questions) < MOST_SEEN or question in questions
-        if not again or not room or held.other is not None or len(question) > LONGEST_QUESTION:
+        if not room or held.other is not None or len(question) > LONGEST_QUESTION:
             return
         body = checks.plainly(held, asked.session_id)
         tail = b"%d\r\n\r\n%b" % (len(body), body)
         until = head.until_ms if whole else FOR_EVER
-        questions[question] = Known(held, head.tenant, asked.activity is not None, until, tail)
+        questions[question] = Known(held, head.tenant, asked.activity is not None, until, tail, len(tail) - len(body))
 
     def learn(self, request: bytes, head: Head, known: Known) -> None:
         """Know a whole request again, of whose body that much is known already."""
         requests = self.memory.requests
         if len(requests) < MOST_SEEN and len(request) <= LONGEST_QUESTION:
             requests[request] = msgspec.structs.replace(known, until=head.until_ms)
+
+    def batch(self, tenant: str, body: bytes, now_ms: int) -> bytes | None:
+        """The answer to a batch whose questions are all known by their bytes, and still plainly allowed; else None."""
+        policy, find, answers = self.policy(tenant), self.body, list[bytes]()
+        if not self.memory.bodies or not self.memory.trusted:
+            return None
+        for question in pieces(body):
+            known = find(bytes(question))
+            if known is None or known.tenant != tenant:
+                return None
+            held = known.held
+            late = now_ms >= held.until or (known.active and not held.flags & BEATEN)
+            if late or held.flags & DEAD or held.policy is not policy:
+                return None
+            answers.append(known.tail[known.at :])
+        self.checks.tally.plain += len(answers)
+        return checks.joined(answers) if answers else None
+
+    def remember_all(self, head: Head, body: bytes, asked: Sequence[Check], now_ms: int) -> None:
+        """Know the questions of a batch again, where all of them are plainly allowed and there is room."""
+        if len(self.memory.bodies) + len(asked) > MOST_SEEN:
+            return
+        found = [held for held in self.checks.peek_all(head.tenant, asked, now_ms) if held is not None]
+        if len(found) == len(asked) and all(held.other is None for held in found):
+            for question, each, held in zip(pieces(body), asked, found, strict=True):
+                self.remember(head, bytes(question), each, held, whole=False)
 
     def flush(self) -> None:
         """Write every answer that is ready."""
@@ -107,6 +147,14 @@ class Lane:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
                 continue
+
+
+def pieces(body: bytes) -> Sequence[msgspec.Raw]:
+    """The questions of a batch as they were written; none of a body that the other lane is to refuse."""
+    try:
+        return () if NUL in body else PIECES(body).checks
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
 
 
 def _unknown(_: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,7 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.memory import BEATEN, QUIET, STEADY, Held, Memory, asked_of
 from accessguard.guard.model import Check, Verdict
-from accessguard.guard.patience import SHARE, Patience
+from accessguard.guard.patience import SHARE, Awaited, Beating, Patience
 from accessguard.guard.question import beat_of
 from accessguard.guard.tally import Tally
 from accessguard.policies.book import PolicyBook
@@ -105,42 +106,41 @@ class Checks:
         """Whether a verdict needs its beat and nothing else, to stand for another 30 s."""
         return held.flags & STEADY != 0 and held.rest > 0 and now_ms - held.until < held.policy.gap_ms
 
-    def beat(self, tenant: str, asked: Check, held: Held, now_ms: int, then: Callable[[bool], None]) -> None:
-        """Record an interaction of a steady session; `then` hears whether its verdict stands for another 30 s.
+    def beat(self, beating: Beating) -> None:
+        """Record an interaction of a steady session; `beating` hears whether its verdict stands for another 30 s.
 
         When Valkey takes too long, it hears in time that it does not. Raises GuardError(UNAVAILABLE) when Valkey is out of reach.
         """
+        held, member = beating.held, beating.held.member
         last_ms = held.until - BEAT_MS if held.flags & BEATEN else 0
-        waiting = self._patience.wait(then)
+        times = (beating.now_ms, last_ms, member.open)
+        self._live.tick(beating.tenant, member.id, beating.asked.session_id, times, partial(self._heard, beating))
+        self._patience.wait(beating)
 
-        def heard(answer: Any) -> None:
-            ticked, before_ms = self._live.ticked(answer)
-            if ticked is Ticked.MOVED:
-                self.tally.moved += 1
-                self._activity.add(beat_of(tenant, held.member.id, asked, now_ms))
-                before_ms = now_ms
-            elif ticked is Ticked.EARLY:
-                self.tally.early += 1
-            going = ticked is not Ticked.UNSURE and self._kept(tenant, asked.session_id, held)
-            if going:
-                self._beaten(held, min(before_ms, now_ms))  # another worker's clock may be ahead
-            waiting.settle(going)
+    def _heard(self, beating: Beating, answer: Any) -> None:
+        """Take over what Valkey says of a beat, however late, and tell whether its verdict stands."""
+        ticked, before_ms = self._live.ticked(answer)
+        held, now_ms, tally = beating.held, beating.now_ms, self.tally
+        if ticked is Ticked.MOVED:
+            tally.moved += 1
+            self._activity.add(beat_of(beating.tenant, held.member.id, beating.asked, now_ms))
+            before_ms = now_ms
+        elif ticked is Ticked.EARLY:
+            tally.early += 1
+        going = ticked is not Ticked.UNSURE and self._kept(beating)
+        if going:
+            held.until = min(before_ms, now_ms) + BEAT_MS  # another worker's clock may be ahead
+            held.flags |= BEATEN
+            held.rest -= 1
+            tally.plain += 1
+        beating.settle(going)
 
-        try:
-            self._live.tick(tenant, held.member.id, asked.session_id, (now_ms, last_ms, held.member.open), heard)
-        except GuardError:
-            waiting.drop()
-            raise
-
-    def _kept(self, tenant: str, session_id: str, held: Held) -> bool:
+    def _kept(self, beating: Beating) -> bool:
         """Whether a verdict that was about the question still is the one in memory."""
-        return self.memory.verdict(tenant, session_id) is held and held.policy is self._book.held(tenant)
-
-    def _beaten(self, held: Held, last_ms: int) -> None:
-        held.until = last_ms + BEAT_MS
-        held.flags |= BEATEN
-        held.rest -= 1
-        self.tally.plain += 1
+        held, tenant = beating.held, beating.tenant
+        room = self.memory.rooms.get(tenant)
+        there = room is not None and room.held.get(beating.asked.session_id) is held
+        return there and self.memory.trusted and held.policy is self._book.held(tenant)
 
     def answered(self, held: Held, now_ms: int) -> None:
         """Count an answer given from memory; a repeated refusal is one more hit of its cases."""
@@ -154,12 +154,12 @@ class Checks:
 
     def beating(self, tenant: str, asked: Check, held: Held, now_ms: int) -> asyncio.Future[bool]:
         """The same as `beat`, to be awaited behind a shield; False, too, when Valkey is out of reach."""
-        stands: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        beating = Awaited(tenant, asked, held, now_ms)
         try:
-            self.beat(tenant, asked, held, now_ms, stands.set_result)
+            self.beat(beating)
         except GuardError:
-            stands.set_result(False)
-        return stands
+            beating.settle(False)  # noqa: FBT003 - the one thing that is said
+        return beating.stands
 
     async def decide(
         self, tenant: str, asked: Check, now_ms: int, company: int = 1, since: float | None = None

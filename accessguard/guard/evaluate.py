@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ from accessguard.guard.aftermath import NOTHING, Aftermath, Left
 from accessguard.guard.bars import Bars
 from accessguard.guard.deadline import Deadline
 from accessguard.guard.facts import from_ms, to_ms
+from accessguard.guard.gathering import Gathering
 from accessguard.guard.memory import BEATEN, EXEMPT, REFUSED, STEADY, Held, Memory, Other, asked_of
 from accessguard.guard.model import Check, Verdict
 from accessguard.guard.question import TTL_MS, Question, beat_of
@@ -26,15 +27,19 @@ from accessguard.guard.verdicts import barred, trace_step, undecided, unknown, v
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
 from accessguard.rules.model import Access, Code, Decision, Outcome
-from accessguard.rules.needs import STORED, Need
+from accessguard.rules.needs import STORED, WIDE, Need
 from accessguard.rules.networks import address
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.live import Live, Pulse, Ticked
 from accessguard.sessions.model import BEAT_MS, Snapshot
-from accessguard.sessions.store import SessionStore
+from accessguard.sessions.store import Asked, SessionStore
 
 QUERY_S: Final = 1.0
 """How long a reading goes on that others may be waiting for, after whoever began it has been answered."""
+READINGS: Final = 5
+"""Readings under way: half of the pool's connections, and as many failures as it takes to leave PostgreSQL alone."""
+MOST_READ: Final = 32
+"""Members in one reading: about a millisecond in which they are decoded, and nobody else is answered."""
 STORE_SHARE: Final = 0.7
 """Of the deadline, what PostgreSQL may take; the rest is for Valkey, should there be no answer."""
 LIVE_SHARE: Final = 0.5
@@ -88,6 +93,7 @@ class Evaluation:
         self._activity = activity
         self._geo = geo
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
+        self._readings = Gathering(self._read_all, at_once=READINGS, most=MOST_READ, patience_s=QUERY_S)
         self._leaving: set[asyncio.Task[Left]] = set()
 
     async def finish(self, within_s: float) -> None:
@@ -179,7 +185,7 @@ class Evaluation:
         tenant, needs = policy.tenant, policy.needs
         for again in range(MOST_LOADS, -1, -1):
             since = self._memory.moment()
-            snapshot = await self._read(policy, session_id, now_ms, QUERY_S)
+            snapshot = await self._together(policy, session_id, now_ms)
             if snapshot is None:
                 if again and self._memory.begun(tenant, session_id, since):
                     continue
@@ -191,6 +197,15 @@ class Evaluation:
             if not again or not self._memory.changed(tenant, snapshot.member_id, since):
                 return (msgspec.structs.replace(snapshot, read_ms=now_ms) if needs & AGEING else snapshot), since
         return None
+
+    async def _together(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
+        """Read with whoever reads at the same time, where that is possible."""
+        if policy.needs & WIDE:
+            return await self._read(policy, session_id, now_ms, QUERY_S)
+        return await self._readings.ask(Asked(policy.tenant, session_id))
+
+    async def _read_all(self, asked: Sequence[Asked]) -> Sequence[Snapshot | None]:
+        return await self._store.snapshots(asked, timeout_s=QUERY_S)
 
     async def _read(self, policy: Policy, session_id: str, now_ms: int, within_s: float) -> Snapshot | None:
         since = from_ms(now_ms) - policy.reach

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -44,8 +45,9 @@ def to_ms(at: datetime) -> int:
     return (at - EPOCH) // MILLISECOND
 
 
+@lru_cache(maxsize=64)
 def from_ms(ms: int) -> datetime:
-    """The aware UTC time of milliseconds since the epoch, exact."""
+    """The aware UTC time of milliseconds since the epoch, exact. All that comes in one turn of the loop has the same."""
     return EPOCH + timedelta(milliseconds=ms)
 
 

@@ -126,7 +126,7 @@ class Known(msgspec.Struct, gc=False, frozen=True):
 
     `active` says that it records an interaction, `until` when its caller's
     token ends (ms since the epoch; of a body, whose head says so, never), `tail` is the answer from the number of
-    its Content-Length on.
+    its Content-Length on, its body in there from `at` on.
     """
 
     held: Held
@@ -134,6 +134,7 @@ class Known(msgspec.Struct, gc=False, frozen=True):
     active: bool
     until: int
     tail: bytes
+    at: int
 
 
 class Room:

@@ -158,7 +158,10 @@ class Pipe(asyncio.Protocol):
                 self._lost()
                 return
             then, _ = self._waiting.popleft()
-            self._tell(then, reply)
+            try:
+                then(reply)
+            except Exception as error:  # noqa: BLE001 - what one caller does with its answer is not the others' fault
+                self._unused(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail everything that was under way on this connection."""
@@ -216,8 +219,11 @@ class Pipe(asyncio.Protocol):
     def _tell(self, then: Callable[[Any], None], answer: Any) -> None:
         try:
             then(answer)
-        except Exception as error:  # noqa: BLE001 - what one caller does with its answer is not the others' fault
-            self._loop.call_exception_handler({"message": "a reply could not be used", "exception": error})
+        except Exception as error:  # noqa: BLE001 - as above
+            self._unused(error)
+
+    def _unused(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a reply could not be used", "exception": error})
 
 
 def settle(future: asyncio.Future[Any]) -> Callable[[Any], None]:

@@ -64,6 +64,13 @@ def by_session(snapshot: str) -> str:
 PLAIN_BY_SESSION: Final = by_session(PLAIN)
 BY_SESSION: Final = by_session(SNAPSHOT)
 
+# Many at once, in the order of asking: each by its keys, whatever the planner thinks of their number.
+PLAIN_BY_SESSIONS: Final = f"""
+    SELECT ({PLAIN_BY_SESSION.replace("$1", "a.tenant").replace("$2", "a.session_id")}) AS snapshot
+      FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, session_id text)) WITH ORDINALITY AS a
+     ORDER BY a.ordinality
+"""  # noqa: S608 - all parts are constants
+
 # The member's row before the session's, as at a login: two that wait for each other would be two that fail.
 # One that was replaced by a login at the same instant, and might come back (30 s), is ended for good.
 END: Final = """
@@ -231,6 +238,16 @@ COME_BACK: Final = """
 """
 
 
+DECODE: Final = msgspec.json.Decoder(Snapshot).decode
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A session whose member is wanted."""
+
+    tenant: str
+    session_id: str
+
+
 class SessionStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -259,7 +276,12 @@ class SessionStore:
             found = await self._db.value(BY_SESSION, tenant, session_id, needs & STORED, since, timeout_s=timeout_s)
         else:
             found = await self._db.value(PLAIN_BY_SESSION, tenant, session_id, timeout_s=timeout_s)
-        return None if found is None else msgspec.json.decode(found, type=Snapshot)
+        return _snapshot(found)
+
+    async def snapshots(self, asked: Sequence[Asked], *, timeout_s: float) -> list[Snapshot | None]:
+        """The members of many sessions at once, in the order of asking, with no more of their past than passes."""
+        rows = await self._db.fetch(PLAIN_BY_SESSIONS, asked, timeout_s=timeout_s)
+        return [_snapshot(row["snapshot"]) for row in rows]
 
     async def blocked(self, tenant: str, device_ids: Sequence[UUID]) -> frozenset[UUID]:
         """Which of these devices are blocked."""
@@ -312,3 +334,7 @@ class SessionStore:
     async def changed(self, since: int, *, most: int) -> Sequence[tuple[str, str, int]]:
         """At most so many members whose generation is past `since`: (tenant, member, generation), the lowest first."""
         return [(row["tenant"], row["id"], row["generation"]) for row in await self._db.fetch(CHANGED, since, most)]
+
+
+def _snapshot(found: msgspec.Raw | None) -> Snapshot | None:
+    return None if found is None else DECODE(found)

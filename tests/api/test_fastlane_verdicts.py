@@ -41,6 +41,12 @@ class Asker:
         body = (await one(self._reader)).body
         return body["decision"], (body["reason"] or {}).get("code"), body["exempt"]
 
+    async def batch(self, *sessions: Answer, **fields: Any) -> list[str | None]:
+        """The codes of a batch, None for each that is allowed."""
+        asked = [question(each["session"]["id"], user_agent=CHROME.format(142)) | fields for each in sessions]
+        self._writer.write(request(self.tenant.name, {"checks": asked}, path="/v1/checks", exp=FAR_S))
+        return [(each["reason"] or {}).get("code") for each in (await one(self._reader)).body["results"]]
+
     async def raw(self, sent: bytes) -> int:
         """The status of what these bytes are answered with."""
         self._writer.write(sent)
@@ -131,6 +137,37 @@ CHANGES = [
     pytest.param(evict, "session_ended", id="evicted"),
 ]
 Change = Callable[[Tenant, Answer], Awaitable[Answer]]
+
+
+@pytest.mark.parametrize(("change", "code"), CHANGES)
+async def test_a_change_is_honoured_by_the_next_batch(asker, change: Change, code):
+    """Though each of its questions was known by its bytes; the other one is answered as it would be alone."""
+    login, other = await asker.tenant.login(), await asker.tenant.login("bo")
+    for _ in range(4):
+        assert await asker.batch(login, other) == [None, None]
+    known = len(asker.both.context.checks.memory.bodies)
+
+    await change(asker.tenant, login)
+
+    assert known >= 2, "no question of it was known"
+    assert await asker.batch(login, other) == [code, await asker.code(other)]
+
+
+async def test_a_batch_that_is_known_records_its_interactions_as_ever(asker):
+    """When their beats are due, whatever is known of their bytes; each counts as a check."""
+    login, other = await asker.tenant.login(), await asker.tenant.login("bo")
+    clock, tally = asker.tenant.service.clock, asker.both.context.checks.tally
+    for _ in range(4):
+        await asker.batch(login, other, activity="lesson_open")
+    moved, plain = tally.moved, tally.plain
+
+    await asker.batch(login, other, activity="lesson_open")
+    early = tally.moved
+    clock.forward(30_000)
+    await asker.batch(login, other, activity="lesson_open")
+
+    assert (early, tally.moved) == (moved, moved + 2)
+    assert tally.plain == plain + 4
 
 
 @pytest.mark.parametrize(("change", "code"), CHANGES)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from accessguard.sessions.store import SessionStore
+from accessguard.sessions.store import Asked, SessionStore
 from tests.service import CHROME, LAPTOP, Answer, Service, Tenant, items, running
-from tests.sessions.own import own_valkey
+from tests.sessions.own import own_valkey, until
 
 MINUTE_MS = 60_000
 
@@ -22,6 +22,7 @@ async def here(service: Service, database_url: str, redis_url: str) -> AsyncIter
     """A new tenant on a worker of its own, for which no time passes but what the test says."""
     async with running(database_url, redis_url) as worker:
         worker.clock.stop()
+        await until(lambda: worker.context.checks.memory.trusted)
         yield worker.tenant()
 
 
@@ -162,7 +163,7 @@ async def test_without_valkey_last_activity_moves_once_in_thirty_seconds_all_the
 
 async def test_a_login_that_is_committed_while_its_session_is_looked_for_is_found(here, monkeypatch):
     """The query that came too early is not believed: the session began after it was asked."""
-    read, early, go_on = SessionStore.snapshot, asyncio.Event(), asyncio.Event()
+    read, early, go_on = SessionStore.snapshots, asyncio.Event(), asyncio.Event()
 
     async def held_up(self, *asked, **more):
         found = await read(self, *asked, **more)
@@ -171,7 +172,7 @@ async def test_a_login_that_is_committed_while_its_session_is_looked_for_is_foun
             await go_on.wait()
         return found
 
-    monkeypatch.setattr(SessionStore, "snapshot", held_up)
+    monkeypatch.setattr(SessionStore, "snapshots", held_up)
     checking = asyncio.create_task(here.check("own-session"))
     await early.wait()
 
@@ -179,6 +180,43 @@ async def test_a_login_that_is_committed_while_its_session_is_looked_for_is_foun
     go_on.set()
 
     assert (await checking)["decision"] == "allow"
+
+
+async def test_members_that_are_read_together_are_read_as_each_is_alone(here):
+    """In the order of asking: open, ended, another tenant's, unknown, asked for twice, and named as nobody would."""
+    strange = ["a/b%2F..", "\u202eتجربة\U0001f600", "x" * 128, 'it\'s "$1"']
+    logins = [await here.login(each, session_id=each) for each in strange]
+    await here.call("POST", f"/v1/sessions/{strange[2]}/end", {"reason": "logout"})
+    elsewhere = here.service.tenant()
+    await elsewhere.login(session_id="theirs")
+    store = here.service.context.sessions
+    asked = [(here.name, each) for each in (*strange, "no", "theirs", strange[0])] + [(elsewhere.name, "theirs")]
+
+    together = await store.snapshots([Asked(*each) for each in asked], timeout_s=5)
+
+    assert [each.status for each in logins] == [200] * 4
+    assert together == [await store.snapshot(*each, timeout_s=5) for each in asked]
+    assert [each is None for each in together] == [False, False, False, False, True, True, False, False]
+
+
+async def test_the_misses_of_a_batch_share_their_statements(here, monkeypatch):
+    """However many they are, no more are under way than places; each is answered by itself."""
+    read, sizes = SessionStore.snapshots, list[int]()
+
+    async def counted(self, asked, **more):
+        sizes.append(len(asked))
+        return await read(self, asked, **more)
+
+    monkeypatch.setattr(SessionStore, "snapshots", counted)
+    logins = [await here.login(f"m{number}") for number in range(40)]
+    asked = [each["session"]["id"] for each in logins] + ["no"]
+    checks = [{"session_id": each, "ip": LAPTOP, "user_agent": CHROME.format(142)} for each in asked]
+
+    answer = await here.call("POST", "/v1/checks", {"checks": checks})
+
+    assert [each["decision"] for each in answer["results"]] == ["allow"] * 40 + ["deny"]
+    assert sum(sizes) == 41
+    assert len(sizes) <= 5
 
 
 @pytest.mark.parametrize("fast", [True, False], ids=["fast lane", "other lane"])
