@@ -32,6 +32,8 @@ async def end(request: web.Request) -> web.Response:
     if not ended and session.status == "open":  # it was written in between: its login had waited for PostgreSQL
         ended = await _ended(request, asked)
         session = await _session(request)
+    if not ended and session.status == "ended":  # workers that cannot ask anybody need not know what ended it before
+        await _announce(request, session.member_id, session.id)
     return reply(EndReply(ended=ended, session=session))
 
 
@@ -46,11 +48,14 @@ async def _ended(request: web.Request, asked: EndRequest) -> bool:
         end_session = ctx.operators.end_session
         member_id = await end_session(who.tenant, who.actor, session_id, reason=asked.reason, now_ms=ctx.now_ms())
     if member_id is not None:
-        change = Change(
-            tenant=who.tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,), ended=True
-        )
-        await ctx.changes.announce(change)
+        await _announce(request, member_id, session_id)
     return member_id is not None
+
+
+async def _announce(request: web.Request, member_id: str, session_id: str) -> None:
+    tenant = asking(request).tenant
+    change = Change(tenant=tenant, kind="session_ended", member_id=member_id, session_ids=(session_id,), ended=True)
+    await context(request).changes.announce(change)
 
 
 async def _session(request: web.Request) -> SessionItem:

@@ -48,10 +48,14 @@ CHANGE: Final = """
      WHERE tenant = $1 AND id IN (SELECT member_id FROM changed) RETURNING generation
 """
 
-OPEN_SESSIONS: Final = """
-    SELECT id FROM session
-     WHERE tenant = $1 AND member_id = $2 AND device_id = $3 AND ended_at IS NULL
-     ORDER BY started_at DESC LIMIT $4
+# Those that ended lately, too: a worker that can ask nobody knows neither that they have ended nor whose they are.
+NAMED: Final = """
+    (SELECT id FROM session
+      WHERE tenant = $1 AND member_id = $2 AND device_id = $3 AND ended_at IS NULL
+      ORDER BY started_at DESC LIMIT $4)
+    UNION
+    SELECT id FROM (SELECT id, device_id FROM session WHERE tenant = $1 AND member_id = $2
+                     ORDER BY started_at DESC LIMIT 200) s WHERE s.device_id = $3
 """
 MOST_NAMED: Final = 1_000
 
@@ -135,8 +139,8 @@ class DeviceStore:
         return generation or 0
 
     async def sessions(self, tenant: str, member_id: str, device_id: UUID) -> tuple[str, ...]:
-        """Its open sessions, the newest MOST_NAMED of them."""
-        rows = await self._db.fetch(OPEN_SESSIONS, tenant, member_id, device_id, MOST_NAMED)
+        """Its open sessions, the newest MOST_NAMED of them, and those of the member's last 200."""
+        rows = await self._db.fetch(NAMED, tenant, member_id, device_id, MOST_NAMED)
         return tuple(row["id"] for row in rows)
 
     async def shown(self, tokens: Sequence[tuple[str, UUID, bytes]]) -> None:

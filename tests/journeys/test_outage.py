@@ -166,9 +166,11 @@ async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, 
 
     One that has just started reads from PostgreSQL what is blocked.
     """
-    blocked, ended, lifted = [await tenant.login(member) for member in ("ana", "ben", "cleo")]
+    before, replaced, lifted = [await tenant.login(member) for member in ("ana", "ben", "cleo")]
+    blocked = await tenant.login("ana", device_token=before["device"]["token"])
+    await tenant.login("ben", device_token=replaced["device"]["token"])
     await tenant.device("ana", blocked["device"]["id"], access="blocked")
-    await tenant.call("POST", f"/v1/sessions/{ended['session']['id']}/end", {}, role="supervisor")
+    await tenant.call("POST", f"/v1/sessions/{replaced['session']['id']}/end", {}, role="supervisor")
     for access in ("blocked", "default"):
         await tenant.device("cleo", lifted["device"]["id"], access=access)
     async with ignorant(there, tenant) as (elsewhere, forget):
@@ -176,17 +178,17 @@ async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, 
         await until(lambda: bars.here(tenant.name, blocked["session"]["id"]) is not None)
         await out(there, tenant)
         forget()
-        codes = [(await elsewhere.check(each))["reason"] for each in (blocked, ended)]
+        codes = [(await elsewhere.check(each))["reason"] for each in (blocked, before, replaced)]
         again = await elsewhere.login("ana", device_token=blocked["device"]["token"])
         free = await elsewhere.check(lifted)
         await there.worker.context.ready._live.ask("FLUSHALL")
         with contextlib.suppress(GuardError):
             await there.worker.context.changes.bars.look()
         forget()
-        codes += [(await elsewhere.check(each))["reason"] for each in (blocked, ended)]
+        codes += [(await elsewhere.check(each))["reason"] for each in (blocked, before, replaced)]
         await back(there)
 
-    assert [code["code"] for code in codes] == ["device_blocked", "session_ended"] * 2
+    assert [code["code"] for code in codes] == ["device_blocked", "device_blocked", "session_ended"] * 2
     assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
     assert free["decision"] == "allow"
 
