@@ -154,8 +154,7 @@ async def test_no_question_reads_a_big_table_from_end_to_end(service: Service, t
             plan = msgspec.json.decode((await tx.fetch("EXPLAIN (FORMAT JSON) " + statement, *values))[0][0])
             scans += [(table, mode, statement) for table in _scanned(plan)]
 
-    assert len(statements) > 60
-    for t in sorted({(a,b," ".join(c.split())[310:700]) for a,b,c in scans}): print("SCAN",t)
+    assert len(statements) > 40
     assert scans == []
 
 
