@@ -86,8 +86,8 @@ OWN: Final = {
          WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, '', ARRAY[$9::text])""",
     "restricted": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <restricted>",
     "unread": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <unread>",
-    "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND (coalesce(standing, 0) = 5) = false",
-    "active": "SELECT id FROM member WHERE tenant || '' = $1 AND (coalesce(standing, 0) = 5) = true",
+    "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 0",
+    "active": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 1",
 }
 COMMON: Final = {"<unread>": UNREAD, "<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
 
@@ -138,7 +138,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def standing(self) -> str | None:
         """Which status is asked for, as SQL writes it; None for any."""
-        return "true" if "active" in self.filters else "false" if "inactive" in self.filters else None
+        return "1" if "active" in self.filters else "0" if "inactive" in self.filters else None
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -307,7 +307,7 @@ def _few() -> str:
 def _along(way: Way, walk: int = 0) -> str:
     own = "m.tenant = $1"
     if walk and way.sort is MemberSort.LAST_ACTIVITY and way.standing is not None:
-        own = f"m.tenant || '' = $1 AND (coalesce(m.standing, 0) = 5) = {way.standing}"
+        own = f"m.tenant || '' = $1 AND CASE WHEN m.standing = 5 THEN 1 ELSE 0 END = {way.standing}"
     return ASKED + _filled(ALONG, {"<own>": own, "<walk>": f"LIMIT {walk}" if walk else "", **_words(way)})
 
 

@@ -36,7 +36,7 @@ INDEXES: Final = {
     ),
     "enrolment_unfiled": "enrolment (tenant, member_id) WHERE filed_at IS DISTINCT FROM updated_at",
     "member_by_standing": (
-        "member ((tenant || ''), (coalesce(standing, 0) = 5), (coalesce(last_activity_at, '-infinity'::timestamptz)), id)"
+        "member ((tenant || ''), (CASE WHEN standing = 5 THEN 1 ELSE 0 END), (coalesce(last_activity_at, '-infinity'::timestamptz)), id)"
     ),
 }
 
