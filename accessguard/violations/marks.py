@@ -78,7 +78,7 @@ async def up_to(db: Database, statement: str, tenant: str, reader: str, *, at: d
         row = await db.row(statement, tenant, reader, at, until, *place, PORTION)
         if row is None:
             raise LookupError("an aggregate without a row")
-        changed += row["changed"]
+        changed += int(row["changed"])
         if row["seen"] < PORTION:
             return changed
         place = (row["at"], row["id"])
