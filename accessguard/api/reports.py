@@ -120,7 +120,11 @@ async def write(request: web.Request) -> web.Response:
     )
     item = AccessLine if asked.report == "access" else DAYS[asked.report][1]
     job = await ctx.reporting.begin(
-        who.tenant, await new_id(request), lambda: _lines(item, fetch), content_type=f"{CSV}; charset=utf-8"
+        who.tenant,
+        await new_id(request),
+        asked.report,
+        lambda: _lines(item, fetch),
+        content_type=f"{CSV}; charset=utf-8",
     )
     return reply(job, status=202)
 

@@ -326,7 +326,7 @@ class HistoryQuery(
 class CommentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A comment to write; it can be neither edited nor deleted."""
 
-    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000, pattern=r"\S")]
 
 
 class PreferenceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,8 +29,9 @@ Lines: TypeAlias = AsyncIterator[tuple[bytes, int]]
 
 
 class ReportFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a report's job leaves: how many rows and bytes, in which form, under which path."""
+    """What a report's job leaves: which report, how many rows and bytes, in which form, under which path."""
 
+    report: str
     rows: int
     bytes: int
     content_type: str
@@ -45,7 +46,9 @@ class Reporting:
         self._now_ms = now_ms
         self._running: set[asyncio.Task[None]] = set()
 
-    async def begin(self, tenant: str, job_id: UUID, lines: Callable[[], Lines], *, content_type: str) -> Job:
+    async def begin(
+        self, tenant: str, job_id: UUID, report: str, lines: Callable[[], Lines], *, content_type: str
+    ) -> Job:
         """Begin to write; with an id that is already stored (a retry), answer how far that is.
 
         Raises GuardError: CONFLICT when as many are written as may, UNAVAILABLE.
@@ -55,7 +58,7 @@ class Reporting:
         if known is None and len(self._running) >= MOST_RUNNING:
             raise GuardError(ErrorCode.CONFLICT, "Two reports are written already; try again when one is done.")
         if known is None and await store.make(tenant, job_id, JobKind.REPORT, total=None, at=now):
-            task = asyncio.create_task(self._write(tenant, job_id, lines, content_type))
+            task = asyncio.create_task(self._write(tenant, job_id, report, lines, content_type))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         job = known or await store.one(tenant, job_id, now=now)
@@ -69,12 +72,14 @@ class Reporting:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _write(self, tenant: str, job_id: UUID, lines: Callable[[], Lines], content_type: str) -> None:
+    async def _write(
+        self, tenant: str, job_id: UUID, report: str, lines: Callable[[], Lines], content_type: str
+    ) -> None:
         store, error = JobStore(self._db), None
         try:
             rows, size = await self._parts(tenant, job_id, lines())
             path = f"/v1/jobs/{job_id}/result"
-            found = ReportFile(rows=rows, bytes=size, content_type=content_type, path=path)
+            found = ReportFile(report=report, rows=rows, bytes=size, content_type=content_type, path=path)
             await store.finish(tenant, job_id, found, at=from_ms(self._now_ms()))
         except _TooLargeError:
             error = "too large"

@@ -13,6 +13,16 @@ PUT: Final = """
 
 GET: Final = "SELECT body FROM job_part WHERE tenant = $1 AND job_id = $2 AND number = $3"
 
+# Days name nobody. What is still being written ends at its next part.
+DROP_NAMES: Final = """
+    WITH ended AS (
+        UPDATE job SET state = 'failed', result = NULL, error = 'a member was erased since'
+         WHERE tenant = $1 AND kind = 'report' AND state <> 'failed' AND (result IS NULL OR result ->> 'report' = 'access')
+        RETURNING id
+    )
+    DELETE FROM job_part WHERE tenant = $1 AND job_id IN (SELECT id FROM ended)
+"""
+
 
 class PartStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
@@ -23,6 +33,10 @@ class PartStore:
     async def put(self, tenant: str, job_id: UUID, number: int, body: bytes) -> None:
         """Keep a part; numbers begin at 0 and leave none out. Raises GuardError(CONFLICT) for a job that is gone."""
         await self._db.row(PUT, tenant, job_id, number, body)
+
+    async def drop_names(self, tenant: str) -> None:
+        """Let go of every file that names members; to be called when one of them is erased."""
+        await self._db.row(DROP_NAMES, tenant)
 
     async def get(self, tenant: str, job_id: UUID, number: int) -> bytes | None:
         """One part; None after the last."""

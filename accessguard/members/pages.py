@@ -65,7 +65,7 @@ REBUILD: Final = """
                                  WHERE tenant = d.tenant AND member_id = d.member_id ORDER BY at DESC, session_id LIMIT $3) a
                          WHERE resource IS NOT NULL
                          ORDER BY resource, at DESC) p)
-          FROM due d JOIN member m ON m.tenant = d.tenant AND m.id = d.member_id
+          FROM due d
             ON CONFLICT (tenant, member_id) DO UPDATE SET pages = excluded.pages
     ), marked AS (
         INSERT INTO page_mark (tenant, at, member_id)

@@ -120,7 +120,9 @@ async def test_a_comment_is_written_once_and_can_be_neither_changed_nor_taken_aw
 
     made = [await tenant.call("POST", path, {"text": text}, role="supervisor", headers=key) for _ in range(2)]
     other = await tenant.call("POST", path, {"text": "Another"}, role="supervisor", subject="bob")
-    wrong = [await tenant.call("POST", path, {"text": each}, role="supervisor") for each in ("", "x" * 10_001, "a\0b")]
+    wrong = [
+        await tenant.call("POST", path, {"text": each}, role="supervisor") for each in ("", " \n", "x" * 10_001, "a\0b")
+    ]
     changed = [await tenant.call(each, path, {"text": "no"}, role="root") for each in ("PUT", "PATCH", "DELETE")]
     listed = list(items(await tenant.see(path)))
 
@@ -129,7 +131,7 @@ async def test_a_comment_is_written_once_and_can_be_neither_changed_nor_taken_aw
     assert [each["text"] for each in listed] == ["Another", text]
     assert [each["author"] for each in listed] == ["bob", f"supervisor@{tenant.name}"]
     assert other["id"] == listed[0]["id"]
-    assert [each.status for each in wrong] == [400] * 3
+    assert [each.status for each in wrong] == [400] * 4
     assert {each.status for each in changed} == {405}
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -206,6 +207,24 @@ async def test_a_report_is_written_as_a_job_and_fetched_as_a_file(tenant: Tenant
     parsed = list(csv.DictReader(io.StringIO(file.body.decode(), newline="")))
     assert [each["member_id"] for each in parsed] == ["'=cmd", "ana", "zoë 🦉"]
     assert [other.status, expired.status, *(each.status for each in refused)] == [404, 404, 403, 404]
+
+
+async def test_files_that_name_members_go_when_one_is_erased(tenant: Tenant):
+    """Its job says why; a report of days, which names nobody, stays."""
+    await tenant.login("ana")
+    begun = [
+        await tenant.call("POST", "/v1/reports", {"report": each}, role="supervisor") for each in ("access", "logins")
+    ]
+    named, counted = [await done(tenant, each["id"]) for each in begun]
+
+    await tenant.service.context.parts.drop_names(tenant.name)
+    gone = await tenant.see(f"/v1/jobs/{named['id']}")
+    file = await tenant.see(f"/v1/jobs/{named['id']}/result")
+    stays = await tenant.see(f"/v1/jobs/{counted['id']}/result")
+    left = await tenant.service.context.parts.get(tenant.name, UUID(named["id"]), 0)
+
+    assert (gone["state"], gone["error"]) == ("failed", "a member was erased since")
+    assert (file.status, stays.status, left) == (409, 200, None)
 
 
 @pytest.mark.parametrize("report", ["activity", "logins", "devices", "refusals"])
