@@ -26,11 +26,13 @@ HOLD: Final = "SELECT id FROM member WHERE tenant = $1 AND id = ANY($2::text[]) 
 # What a line does not say stays as it is. A corrected e-mail keeps the old one as an alias that search still finds. The ids come
 # beside the lines: without statistics, the planner would rather read all members of the tenant than look each up for a join.
 ALIASES: Final = """
+    WITH asked AS MATERIALIZED (
+        SELECT b ->> 'member_id' AS id, b ->> 'email' AS email FROM jsonb_array_elements($2) AS a(b) WHERE b ? 'email'
+    ), here AS MATERIALIZED (
+        SELECT id, email FROM member WHERE tenant = $1 AND id = ANY($4::text[]) AND email IS NOT NULL
+    )
     INSERT INTO member_alias (tenant, member_id, email, at)
-    SELECT m.tenant, m.id, m.email, $3
-      FROM member m JOIN jsonb_array_elements($2) AS a(b) ON m.id = a.b ->> 'member_id'
-     WHERE m.tenant = $1 AND m.id = ANY($4::text[])
-       AND a.b ? 'email' AND m.email IS NOT NULL AND m.email IS DISTINCT FROM a.b ->> 'email'
+    SELECT $1, h.id, h.email, $3 FROM here h JOIN asked a ON a.id = h.id WHERE h.email IS DISTINCT FROM a.email
         ON CONFLICT DO NOTHING
 """
 

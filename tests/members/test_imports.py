@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from aiohttp import ClientError
 
 from accessguard.database import Database
+from accessguard.jobs.model import JobKind, Portion
+from accessguard.jobs.portions import PortionStore
 from tests.service import Answer, Tenant
 
 START = "2026-01-01T00:00:00.000Z"
@@ -223,3 +227,35 @@ async def test_the_same_call_is_carried_out_once(tenant):
     assert first["id"] == again["id"]
     assert other.status == 422
     assert "bea" not in {each["member_id"] for each in members}
+
+
+async def test_another_worker_goes_on_where_one_died(tenant, database_url):
+    """With the first portion that is left, each of which is applied once; what never came to its end is given up."""
+    context, clock = tenant.service.context, tenant.service.clock
+    await tenant.login("x")
+    db = await Database.connect(database_url, size=1)
+    store, at = PortionStore(db), datetime.fromtimestamp(clock() / 1000, UTC)
+    left, cut = uuid4(), uuid4()
+    for job_id in (left, cut):
+        await store.begin(
+            tenant.name, job_id, JobKind.IMPORT, actor="p", role="platform", asked={"form": "ndjson"}, at=at
+        )
+        for number in range(3):
+            body = ndjson(member(f"{job_id}-{number}"))
+            await store.put(
+                tenant.name, job_id, Portion(number=number, first_line=number + 1, lines=1, body=body), at=at
+            )
+    await store.ready(tenant.name, left, at=at)
+
+    clock.forward(301_000)
+    await context.imports._runner.look()
+    await context.imports._runner.wait(left)
+
+    jobs = [await context.jobs.one(tenant.name, job_id, now=at) for job_id in (left, cut)]
+    waiting = await db.value("SELECT count(*) FROM job_portion WHERE tenant = $1", tenant.name)
+    await db.close()
+    members = {each["member_id"] for each in (await tenant.see("/v1/members"))["items"]}
+    assert [(job.state, job.progress, job.error) for job in jobs] == [("done", 3, None), ("failed", 0, "interrupted")]
+    assert jobs[0].result["members_new"] == 3
+    assert waiting == 0
+    assert members == {"x", *(f"{left}-{number}" for number in range(3))}
