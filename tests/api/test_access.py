@@ -67,6 +67,12 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/tenants", ROOT),
     ("POST", "/v1/tenants", ROOT),
     ("GET", "/v1/tenants/{tenant}", ROOT),
+    ("PATCH", "/v1/tenants/{tenant}", ROOT),
+    ("DELETE", "/v1/tenants/{tenant}", ROOT),
+    ("DELETE", "/v1/members/{member_id}", ADMIN),
+    ("GET", "/v1/members/{member_id}/export", ADMIN),
+    ("PUT", "/v1/members/{member_id}/notice", P),
+    ("GET", "/v1/members/{member_id}/notices", S),
 ]
 
 
