@@ -317,6 +317,8 @@ WHOLE: Final[Mapping[str, Any]] = {
         "last": [{"member_id": "stu-1", "last_at": AT}],
         "rules": [],
     },
+    "NoticeRequest": {"version": "2026-02", "shown_at": AT},
+    "Notice": {"version": "2026-02", "shown_at": AT},
     "Job": {
         "id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
         "kind": "import",

@@ -12,6 +12,7 @@ import pytest
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.guard.folds import Folds
+from accessguard.members.erasure import ErasureStore
 from accessguard.metrics import FOLDS_DROPPED
 from accessguard.rules.model import Code, Effect, Mode
 from accessguard.violations.model import Found, ViolationFilter
@@ -54,6 +55,21 @@ async def db(service, database_url):
 def store(db) -> ViolationStore:
     """The run's violations."""
     return ViolationStore(db)
+
+
+@pytest.fixture
+async def tenant(service):
+    """A tenant that no other test knows, with the members that these tests refuse something."""
+    return await peopled(service)
+
+
+async def peopled(service):
+    """A fresh tenant with "ana" and "m0" to "m29"; of nobody else a case is kept."""
+    made = service.tenant()
+    await service.context.tenancy.provision(made.name, now_ms=service.clock())
+    for member in ("ana", *(f"m{each}" for each in range(30))):
+        await service.context.members.ensure(made.name, member, at=NOW)
+    return made
 
 
 async def listed(service, tenant):
@@ -107,7 +123,7 @@ async def test_two_workers_fold_into_one_case(service, store, tenant):
 
 async def test_hits_that_cannot_be_written_are_kept_for_all_tenants(service, database_url, tenant):
     """A flush that fails at the first tenant loses nothing of the others, nor what came meanwhile."""
-    closed, other = await Database.connect(database_url, size=1), service.tenant()
+    closed, other = await Database.connect(database_url, size=1), await peopled(service)
     store = ViolationStore(closed)
     folds = Folds(store)
     for each in (tenant, other):
@@ -149,6 +165,23 @@ async def test_after_a_day_of_silence_a_new_case_begins(service, store, tenant):
 
     assert [case.hits for case in cases] == [1, 3]
     assert cases[0].first_at == NOW + timedelta(days=3, seconds=1)
+
+
+async def test_of_a_member_that_was_erased_no_hit_is_written(service, store, tenant):
+    """Neither one that a worker still had in hand, nor one that it is about to note; it is forgotten at the push."""
+    folds = Folds(store)
+    await folds.record(tenant.name, [found()])
+    folds.again(tenant.name, found(after_s=1))
+    await ErasureStore(store._db).gone(tenant.name, "ana")
+    before = await listed(service, tenant.name)
+
+    ids = await Folds(store).record(tenant.name, [found(after_s=2), found("m1")])
+    await folds.flush()
+    folds.forget(tenant.name, "ana")
+
+    assert (ids[0], ids[1] is not None) == (None, True)
+    assert {(case.member_id, case.hits) for case in await listed(service, tenant.name)} == {("ana", 1), ("m1", 1)}
+    assert (len(before), folds._known, folds._pending) == (1, {}, {})
 
 
 async def test_what_is_known_is_bounded(store, tenant, monkeypatch):

@@ -70,6 +70,8 @@ async def case(tenant: Tenant, member: str, code: Code, **more: Any) -> str:
         hits=1,
         details={},
     )
+    await context.tenancy.provision(tenant.name, now_ms=context.now_ms())
+    await context.members.ensure(tenant.name, member, at=found.at)
     (violation_id,) = await context.violations.record(tenant.name, [found])
     return str(violation_id)
 
