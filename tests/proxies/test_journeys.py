@@ -151,7 +151,7 @@ async def test_http_2_passes_like_any_other(proxy, login):
     """With a browser's cookies in lines of their own, as HTTP/2 sends them."""
     version = "--http2-prior-knowledge" if proxy.url.startswith("http:") else "--http2"
     first, *rest = cookies(login).split("; ")
-    command = [found("curl"), "-sk", version, "-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
+    command = [found("curl") or "curl", "-sk", version, "-o", "/dev/null", "-w", "%{http_version} %{http_code}"]
     pairs = [argument for pair in (first, *rest) for argument in ("-H", f"Cookie: {pair}")]
 
     process = await asyncio.create_subprocess_exec(*command, *pairs, proxy.url, stdout=asyncio.subprocess.PIPE)
