@@ -2,7 +2,7 @@
 -- Whatever goes wrong is 503: could not decide.
 
 local url = (os.getenv("ACCESSGUARD_URL") or "http://127.0.0.1:8080") .. "/auth/nginx"
-local token = os.getenv("ACCESSGUARD_PROXY_TOKEN") or ""
+local token = os.getenv("ACCESSGUARD_TOKEN") or ""
 
 -- What is passed on of the browser's headers, as it came.
 local passed = { "cookie", "user-agent", "accept", "accept-language", "authorization" }

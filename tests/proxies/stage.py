@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import socket
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -290,8 +291,8 @@ async def proxied(name: str, program: str, tenant: Tenant, platform_port: int, f
     async with wired(tenant) as wire:
         ground = Ground(folder, free_port(), wire.port, platform_port, token(tenant.name, "platform"))
         with (folder / "out").open("w") as out:
-            process = await asyncio.create_subprocess_exec(
-                *STARTS[name](ground, program),
+            process = subprocess.Popen(
+                STARTS[name](ground, program),
                 stdout=out,
                 stderr=out,
                 env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "PATH": PLACES},
@@ -303,14 +304,13 @@ async def proxied(name: str, program: str, tenant: Tenant, platform_port: int, f
             async with ClientSession(connector=TCPConnector(ssl=secure), timeout=ClientTimeout(total=30)) as http:
                 yield Proxy(name, f"{scheme}://localhost:{ground.port}", wire, http)
         finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
+            process.terminate()
+            await asyncio.to_thread(process.wait)
 
 
-async def _listening(process: asyncio.subprocess.Process, port: int, folder: Path) -> None:
+async def _listening(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
     for _ in range(600):
-        if process.returncode is not None:
+        if process.poll() is not None:
             break
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
