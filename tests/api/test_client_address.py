@@ -211,8 +211,12 @@ def names(source: Path) -> set[str]:
     ("words", "rooms"),
     [
         pytest.param({"ip_address", "ip_network", "inet_pton", "inet_aton"}, set(), id="another parser"),
-        pytest.param({"remote", "x-forwarded-for"}, {"api/context.py"}, id="the peer and its headers"),
-        pytest.param({"client_address"}, {"api/context.py"}, id="the resolver"),
+        pytest.param(
+            {"remote", "x-forwarded-for"},
+            {"api/context.py", "api/forwarded.py", "api/proxy.py", "api/authzen.py"},
+            id="the peer and its headers",
+        ),
+        pytest.param({"client_address"}, {"api/context.py", "api/forwarded.py"}, id="the resolver"),
         pytest.param({"x-real-ip", "true-client-ip", "cf-connecting-ip"}, set(), id="headers of others"),
     ],
 )

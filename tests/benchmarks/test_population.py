@@ -167,11 +167,11 @@ def note(patch: pytest.MonkeyPatch, sent: dict[Sent, str], name: str) -> None:
     fetch, row = Database.fetch, Database.row
 
     async def fetched(self: Database, statement: str, *values: object, **more: float) -> Any:
-        sent[statement, values] = name
+        sent[statement, tuple(tuple(each) if isinstance(each, list) else each for each in values)] = name
         return await fetch(self, statement, *values, **more)
 
     async def rowed(self: Database, statement: str, *values: object, **more: float) -> Any:
-        sent[statement, values] = name
+        sent[statement, tuple(tuple(each) if isinstance(each, list) else each for each in values)] = name
         return await row(self, statement, *values, **more)
 
     patch.setattr(Database, "fetch", fetched)
