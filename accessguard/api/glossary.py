@@ -526,6 +526,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "ImportedMember.kind": "`member`.",
     "ImportedMember.name": "The student's name.",
     "ImportedMember.time_zone": "Where the student lives (IANA).",
+    "ImportedMember.country": "The country that the profile names (ISO 3166-1).",
+    "ImportedMember.city": "The city that the profile names.",
     "ImportedEnrolment.kind": "`enrolment`.",
     "ImportedEnrolment.reason": "Why, for the history of the enrolment.",
     "line": "The number of the line in the file, from 1; of a CSV row that has line breaks, the first.",
