@@ -117,7 +117,9 @@ MOVED: Final = {
 }
 
 PLACES: Final = frozenset({"sharing_mark", "page_mark", "tally_past"})
-LEFT: Final = frozenset({"enrolment", "login_attempt", "activity", "violation"}) | {"sharing_day", "member_search"} | PLACES
+LEFT: Final = (
+    frozenset({"enrolment", "login_attempt", "activity", "violation"}) | {"sharing_day", "member_search"} | PLACES
+)
 """Moved by a statement of its own, or made anew of what is moved, or a mere place in an order."""
 
 # Of two enrolments in one product the one that lasts longer: active before frozen before deactivated, then the later end.

@@ -263,7 +263,9 @@ async def test_another_worker_goes_on_where_one_died(tenant, database_url):
 
 async def test_the_list_of_members_as_csv_may_come_back_and_a_line_is_found_at_once(tenant):
     """Every column of the list is known, none changes anything; nobody waits for upkeep to be found."""
-    result = await imported(tenant, member("=stu/%-\u0639\U0001f989", name="Zo\u00eb", country="BR", city="Recife", tags=["a;b"]))
+    result = await imported(
+        tenant, member("=stu/%-\u0639\U0001f989", name="Zo\u00eb", country="BR", city="Recife", tags=["a;b"])
+    )
 
     found = (await tenant.see("/v1/members?q=zoe"))["items"]
     card = await tenant.see("/v1/members/%3Dstu%2F%25-\u0639\U0001f989")

@@ -288,8 +288,8 @@ async def test_a_member_with_very_many_attempts_is_erased_in_portions(tenant: Te
     """None of five thousand is left, over several months, and none of anybody else is taken."""
     await tenant.login("busy")
     await tenant.login("other")
-    for member in ("busy", "other"):
-        await db.row(PAST, tenant.name, datetime.now(UTC), member, 5_000 if member == "busy" else 3)
+    for each in ("busy", "other"):
+        await db.row(PAST, tenant.name, datetime.now(UTC), each, 5_000 if each == "busy" else 3)
 
     erased = await tenant.call("DELETE", "/v1/members/busy?mode=erase", role="administrator")
     left = await db.fetch("SELECT member_id, count(*) FROM login_attempt WHERE tenant = $1 GROUP BY 1", tenant.name)
