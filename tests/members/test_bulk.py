@@ -164,7 +164,8 @@ async def test_many_are_erased_when_it_is_asked_twice_and_the_reason_names_none_
     said = {"ids": ["erasable-1", "erasable-2/%", "nobody"], "reason": "letter of erasable-1 and erasable-2/%"}
 
     async def erase(role: str = "administrator", **more: Any) -> Answer:
-        return await tenant.call("POST", "/v1/members/erase", said | more, role=role)
+        answer: Answer = await tenant.call("POST", "/v1/members/erase", said | more, role=role)
+        return answer
 
     refused = await erase("supervisor")
     preview = await erase()

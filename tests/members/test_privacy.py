@@ -266,6 +266,8 @@ async def test_an_archive_holds_all_that_is_stored_and_no_secret(tenant: Tenant,
     assert {each["email"] for each in lists["member_alias.json"]} == {f"{MARK}@old.example"}
     assert {each["version"] for each in lists["member_notice.json"]} == {f"{MARK}-v3"}
     assert {each["ip"] for each in lists["login_attempt.json"]} == {IP, "192.0.2.200"}
+    assert {each["target_kind"] for each in lists["audit.json"]} >= {"member", "device", "pass"}
+    assert not {"tally_past.json", "member_search.json"} & set(lists)
     rows = list(csv.DictReader(io.StringIO(files.read("login_attempt.csv").decode())))
     assert len(rows) == len(lists["login_attempt.json"])
     assert all("hash" not in name and "seed" not in name for each in lists.values() for row in each for name in row)
