@@ -107,6 +107,7 @@ class Erasure:
         """The same for some at once: how many there were (`guard/bulk.py`). Why it is done says nobody's name afterwards."""
         mode, reason, done = batch.order.mode or ErasureMode.ERASE, batch.order.reason, list[str]()
         for each in batch.member_ids:
+            await self._store.alive(batch.tenant, batch.job_id)
             names = await self._store.names(batch.tenant, each)
             if await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at) is not None:
                 done.append(each)

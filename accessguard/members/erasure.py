@@ -98,6 +98,9 @@ REWORD: Final = """
     UPDATE job SET asked = jsonb_set(asked, '{reason}', to_jsonb($3::text)) WHERE tenant = $1 AND id = $2
 """
 
+# Two hundred members with long logs take minutes, and nobody is to think that they were left alone.
+ALIVE: Final = "UPDATE job SET updated_at = greatest(updated_at, now()) WHERE tenant = $1 AND id = $2"
+
 # Whose past has been counted goes on from the member before: a place in the same order, and nobody's name.
 STEP_BACK: Final = """
     UPDATE tally_past SET member_id = coalesce((SELECT max(id) FROM member WHERE tenant = $1 AND id < $2), '')
@@ -269,6 +272,10 @@ class ErasureStore:
     async def reword(self, tenant: str, job_id: UUID, reason: str) -> None:
         """Have a job say another reason for what is left of it, and in the audit log."""
         await self._db.row(REWORD, tenant, job_id, reason)
+
+    async def alive(self, tenant: str, job_id: UUID) -> None:
+        """Say that somebody works on a job."""
+        await self._db.row(ALIVE, tenant, job_id)
 
     async def step_back(self, tenant: str, member_id: str) -> None:
         """Have nothing stand at the member's place in the order of ids."""
