@@ -23,7 +23,7 @@ SILENCE_S: Final = 60
 PAGE: Final = 200
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
-FIELDS: Final = ("member_id", "name", "email", "phone", "tags", "locale", "time_zone", "staff")
+FIELDS: Final = ("member_id", "name", "email", "phone", "tags", "locale", "time_zone", "staff", "country", "city")
 """What a line of a member says; all else is AccessGuard's own."""
 
 

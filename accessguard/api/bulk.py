@@ -11,7 +11,7 @@ from accessguard.api.idempotency import new_id
 from accessguard.api.keys import Role
 from accessguard.api.read import body
 from accessguard.api.reply import reply
-from accessguard.api.wire import BulkRequest
+from accessguard.api.wire import BulkRequest, ErasureRequest
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.bulk import BulkAction, ErasureMode, Order
 from accessguard.guard.selecting import Preview, Selection
@@ -39,7 +39,23 @@ async def bulk(request: web.Request) -> web.Response:
     minutes, does it to exactly those. Deactivating and erasing is the
     administrators'. At most 100,000 members. Raises CONFLICT (409) when four jobs are going on already.
     """
-    asked = await body(request, BulkRequest)
+    return await _answered(request, await body(request, BulkRequest))
+
+
+async def erase(request: web.Request) -> web.Response:
+    """Erase many members for good, or keep their counts without a name.
+
+    Asked twice: the first call changes nothing, and answers how many there are
+    and a `confirmation`; the same call with it erases exactly those, as a job.
+    The same as the action `erase` of `POST /v1/members/bulk`. Raises CONFLICT
+    (409) when four jobs are going on already.
+    """
+    asked = await body(request, ErasureRequest)
+    said = {name: getattr(asked, name) for name in ErasureRequest.__struct_fields__}
+    return await _answered(request, BulkRequest(action=BulkAction.ERASE, **said))
+
+
+async def _answered(request: web.Request, asked: BulkRequest) -> web.Response:
     ctx, who = context(request), asking(request)
     if asked.action in OF_ADMINISTRATORS and who.caller.role not in ADMINISTRATORS:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this action.")

@@ -208,6 +208,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "tags": ["2026"],
     },
     "ImportedEnrolment": {"kind": "enrolment", "member_id": "stu-1", "product_id": "course-42", "starts_at": EARLIER},
+    "ErasureRequest": {"filter": {"tag": "left-2023"}, "mode": "anonymise", "reason": "Left three years ago"},
     "BulkRequest": {"action": "end_sessions", "filter": {"tag": "2025"}, "reason": "The course is over"},
     "Preview": {
         "action": "end_sessions",

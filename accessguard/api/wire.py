@@ -243,6 +243,16 @@ class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     confirmation: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
 
 
+class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom to erase: either `ids` or a `filter`."""
+
+    ids: Annotated[tuple[Opaque, ...], msgspec.Meta(min_length=1, max_length=10_000)] | None = None
+    filter: BulkFilter | None = None
+    mode: ErasureMode = ErasureMode.ERASE
+    reason: Reason | None = None
+    confirmation: Annotated[str, msgspec.Meta(max_length=2000)] | None = None
+
+
 class ListQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paging of a list that has one order, by time."""
 

@@ -26,9 +26,11 @@ from accessguard.guard.bulk import Batch, ErasureMode
 from accessguard.guard.changes import Changes
 from accessguard.guard.model import Actor
 from accessguard.guard.spooling import Spooling
+from accessguard.jobs.parts import PartStore
 from accessguard.members.erasure import KEPT, MOST, ErasureStore, Pseudonym, Subjects
 from accessguard.members.redaction import Names
 from accessguard.members.store import MemberStore
+from accessguard.sessions.bars import BarStore, lines_of
 from accessguard.sessions.live import Change, Live
 
 ECHO_S: Final = 0.3
@@ -38,8 +40,8 @@ AGAIN_S: Final = 0.1
 EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP: Final = timedelta(minutes=5)
 """What was written to the audit log since is looked at again, by clocks that may differ by as much."""
-LEFT_ALONE: Final = frozenset({"member", "erasure", "retention_mark"})
-"""Not rows of one member: itself, which goes last, and what names nobody."""
+LEFT_ALONE: Final = frozenset({"member", "erasure", "retention_mark", "tally_past"})
+"""Not rows of one member: itself, which goes last, what names nobody, and a place in the order of ids."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,7 @@ class Erasure:
         self._key = key.encode()
         self._new_id = new_id
         self._store = ErasureStore(db)
+        self._bars = BarStore(live)
 
     async def erase(
         self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
@@ -101,13 +104,16 @@ class Erasure:
         return receipt
 
     async def batch(self, batch: Batch) -> int:
-        """The same for some at once: how many there were (`guard/bulk.py`)."""
-        mode, order = batch.order.mode or ErasureMode.ERASE, batch.order
-        done = [
-            each
-            for each in batch.member_ids
-            if await self._done(batch.tenant, each, mode, batch.actor, reason=order.reason, at=batch.at) is not None
-        ]
+        """The same for some at once: how many there were (`guard/bulk.py`). Why it is done says nobody's name afterwards."""
+        mode, reason, done = batch.order.mode or ErasureMode.ERASE, batch.order.reason, list[str]()
+        for each in batch.member_ids:
+            await self._store.alive(batch.tenant, batch.job_id)
+            names = await self._store.names(batch.tenant, each)
+            if await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at) is not None:
+                done.append(each)
+            reason = names.out_of(reason)
+        if reason is not None and reason != batch.order.reason:
+            await self._store.reword(batch.tenant, batch.job_id, reason)
         if done:
             await asyncio.sleep(ECHO_S)
         for each in done:
@@ -149,6 +155,8 @@ class Erasure:
         names = await self._store.names(task.tenant, task.member_id)
         of = await self._store.subjects(task.tenant, task.member_id)
         await self._texts(self._store, task, names, of, since=EVER, rows=rows)
+        await PartStore(self._db).drop_names(task.tenant)
+        await self._bars.drop(lines_of(task.tenant, of.targets))
         if task.mode is ErasureMode.ANONYMISE:
             await self._store.stand_in(task.tenant, task.member_id, task.nobody)
         for table in await self._of_members():
@@ -186,11 +194,11 @@ class Erasure:
             kind="member_erased",
             member_id=task.member_id,
             session_ids=sessions,
-            blocked=False,
             erasure=erasure_id,
         )
         await self._changes.announce(change)
         await self._live.erase(task.tenant, task.member_id)
+        await self._bars.drop(lines_of(task.tenant, of.targets))
         return receipt
 
     async def _receipt(self, tx: Database, task: Task, receipt: Receipt, names: Names) -> None:
@@ -211,6 +219,8 @@ class Erasure:
         """What others wrote about the member, and what is kept for whoever asks again."""
         rows["audit"] += await store.redact(task.tenant, task.member_id, of, names, as_=task.subject, since=since)
         rows["job"] += await store.forget_jobs(task.tenant, names)
+        await store.forget_preferences(task.tenant, names)
+        await store.step_back(task.tenant, task.member_id)
         await store.forget_retries(task.tenant, of, names)
 
     async def _of_members(self) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 from accessguard.errors import ErrorCode, GuardError, Problem, problem_of
 from accessguard.guard.grants import check_enrolment
 from accessguard.guard.model import Opaque
-from accessguard.members.model import Enrolment
+from accessguard.members.model import Enrolment, Member
 from accessguard.policies.params import Short
 from accessguard.rules.model import EnrolmentStatus
 
@@ -47,6 +47,8 @@ class ImportedMember(
     locale: Annotated[str, msgspec.Meta(max_length=35)] | msgspec.UnsetType | None = msgspec.UNSET
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
     staff: bool | msgspec.UnsetType = msgspec.UNSET
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | msgspec.UnsetType | None = msgspec.UNSET
+    city: Short | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ImportedEnrolment(
@@ -68,28 +70,12 @@ Line: TypeAlias = ImportedMember | ImportedEnrolment
 DECODER: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 
 NULLABLE: Final = frozenset(
-    {"email", "phone", "locale", "time_zone", "ends_at", "purchased_at", "reopens_at", "reason"}
+    {"email", "phone", "locale", "time_zone", "country", "city", "ends_at", "purchased_at", "reopens_at", "reason"}
 )
 COLUMNS: Final = frozenset({"kind", *ImportedMember.__struct_fields__, *ImportedEnrolment.__struct_fields__})
 
 # What the list of members as CSV has besides: a file that comes from there may go back.
-PASSED_OVER: Final = frozenset(
-    {
-        "note",
-        "status_reason",
-        "checks_enabled",
-        "checks_disabled_until",
-        "checks_reason",
-        "first_access_at",
-        "last_access_at",
-        "last_activity",
-        "active_sessions",
-        "devices",
-        "unread_violations",
-        "latest_violation",
-        "created_at",
-    }
-)
+PASSED_OVER: Final = frozenset(Member.__struct_fields__) - COLUMNS
 DEFUSED: Final = re.compile("'[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 WORD: Final = re.compile(r" '[^']*'|(?<=unknown field) `.*`", re.DOTALL)
 

@@ -165,7 +165,8 @@ class Union:
             staff=_kept(mine=folded.staff, other=folded.other_staff),
         )
         await store.note(tenant, old, new, report, at=act.at)
-        await log(tx, act, {"member_id": old}, report, entry_id=self._new_id())
+        of_both = msgspec.structs.replace(act, member_id=new)
+        await log(tx, of_both, {"member_id": old}, report, entry_id=self._new_id())
         into = msgspec.structs.replace(act, target=new)
         await log(tx, into, {"member_id": new}, _without_ids(report, folded), entry_id=self._new_id())
         return report, sessions

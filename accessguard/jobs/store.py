@@ -25,8 +25,9 @@ ADVANCE: Final = """
      WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running') RETURNING id
 """
 
+# What was asked for has been told to the audit log by then, and may name somebody.
 FINISH: Final = """
-    UPDATE job SET state = $3, result = $4, error = $5, updated_at = greatest(updated_at, $6), expires_at = $7
+    UPDATE job SET state = $3, result = $4, error = $5, asked = NULL, updated_at = greatest(updated_at, $6), expires_at = $7
      WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running') RETURNING id
 """
 

@@ -61,10 +61,11 @@ NOBODYS: Final = PAGES["login_attempt"].replace("member_id = $2", "member_id IS 
 SMALL: Final = "SELECT * FROM member_rows($1, $2, $3, $4) AS row"
 ABOUT: Final = """
     SELECT to_jsonb(x) AS row FROM audit x
-     WHERE tenant = $1 AND target_kind IN ('member', 'sessions') AND target_id = $2 ORDER BY at DESC, id LIMIT $3
+     WHERE tenant = $1 AND coalesce(member_id, target_id) = $2 AND (member_id IS NOT NULL OR target_kind IN ('member', 'sessions'))
+     ORDER BY at DESC, id LIMIT $3
 """
 
-LEFT_OUT: Final = frozenset({"violation_case", "challenge", "member_page"})
+LEFT_OUT: Final = frozenset({"violation_case", "challenge", "member_page", "member_search", "tally_past"})
 """What is kept twice, or holds what a login needs to be finished."""
 
 

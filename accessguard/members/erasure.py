@@ -78,6 +78,35 @@ REDACT: Final = """
 
 JOBS: Final = "SELECT erase_jobs($1, $2)"
 
+# What was prepared and never confirmed; a confirmation of it leads nowhere. What is going on is over in minutes, and each
+# portion goes when it is done.
+PREPARED: Final = """
+    DELETE FROM job j WHERE j.tenant = $1 AND j.kind = 'bulk' AND j.state = 'waiting'
+       AND EXISTS (SELECT FROM job_portion p, unnest($2::text[]) n
+                    WHERE p.tenant = $1 AND p.job_id = j.id AND position(convert_to(n, 'UTF8') IN p.body) > 0)
+"""
+
+# Filters that an operator keeps may look for somebody.
+PREFERRED: Final = """
+    SELECT operator, name, value FROM preference
+     WHERE tenant = $1 AND EXISTS (SELECT FROM unnest($2::text[]) n WHERE position(lower(n) IN lower(value::text)) > 0)
+"""
+PREFER: Final = "UPDATE preference SET value = $4 WHERE tenant = $1 AND operator = $2 AND name = $3"
+
+# Why many are erased at once, without those who have been.
+REWORD: Final = """
+    UPDATE job SET asked = jsonb_set(asked, '{reason}', to_jsonb($3::text)) WHERE tenant = $1 AND id = $2
+"""
+
+# Two hundred members with long logs take minutes, and nobody is to think that they were left alone.
+ALIVE: Final = "UPDATE job SET updated_at = greatest(updated_at, now()) WHERE tenant = $1 AND id = $2"
+
+# Whose past has been counted goes on from the member before: a place in the same order, and nobody's name.
+STEP_BACK: Final = """
+    UPDATE tally_past SET member_id = coalesce((SELECT max(id) FROM member WHERE tenant = $1 AND id < $2), '')
+     WHERE tenant = $1 AND member_id = $2
+"""
+
 GONE: Final = "DELETE FROM member WHERE tenant = $1 AND id = $2 RETURNING id"
 NOTE: Final = "INSERT INTO erasure (tenant, id, at) VALUES ($1, $2, $3)"
 EXPIRE: Final = """
@@ -230,8 +259,27 @@ class ErasureStore:
         return changed
 
     async def forget_jobs(self, tenant: str, names: Names) -> int:
-        """Results that name the member; how many jobs went."""
-        return int(await self._db.value(JOBS, tenant, names.written))
+        """Results, and what waits to be confirmed, that name the member; how many jobs with a result went."""
+        await self._db.row(PREPARED, tenant, names.quoted)
+        return int(await self._db.value(JOBS, tenant, names.quoted))
+
+    async def forget_preferences(self, tenant: str, names: Names) -> None:
+        """Take the member's names out of what operators keep."""
+        for row in await self._db.fetch(PREFERRED, tenant, names.quoted):
+            value = names.out_of(msgspec.json.decode(row["value"]))
+            await self._db.row(PREFER, tenant, row["operator"], row["name"], value)
+
+    async def reword(self, tenant: str, job_id: UUID, reason: str) -> None:
+        """Have a job say another reason for what is left of it, and in the audit log."""
+        await self._db.row(REWORD, tenant, job_id, reason)
+
+    async def alive(self, tenant: str, job_id: UUID) -> None:
+        """Say that somebody works on a job."""
+        await self._db.row(ALIVE, tenant, job_id)
+
+    async def step_back(self, tenant: str, member_id: str) -> None:
+        """Have nothing stand at the member's place in the order of ids."""
+        await self._db.row(STEP_BACK, tenant, member_id)
 
     async def stand_in(self, tenant: str, member_id: str, nobody: Pseudonym) -> None:
         """Make, or bring up to date, whoever the counts belong to from now on."""

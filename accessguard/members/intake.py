@@ -11,10 +11,11 @@ from accessguard.database import Database
 # Rows are made, and then held, in the order of their ids, as everywhere: imports, logins and flushes wait for each other, and
 # none for one that waits for it.
 MAKE: Final = """
-    INSERT INTO member (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at, phone_e164)
+    INSERT INTO member (tenant, id, name, email, phone, tags, locale, time_zone, staff, created_at, phone_e164, country, city)
     SELECT $1, a.b ->> 'member_id', coalesce(a.b ->> 'name', ''), a.b ->> 'email', a.b ->> 'phone',
            CASE WHEN a.b ? 'tags' THEN ARRAY(SELECT jsonb_array_elements_text(a.b -> 'tags')) ELSE '{}' END,
-           a.b ->> 'locale', a.b ->> 'time_zone', coalesce((a.b ->> 'staff')::boolean, false), $3, a.b ->> 'phone_e164'
+           a.b ->> 'locale', a.b ->> 'time_zone', coalesce((a.b ->> 'staff')::boolean, false), $3, a.b ->> 'phone_e164',
+           a.b ->> 'country', a.b ->> 'city'
       FROM jsonb_array_elements($2) AS a(b)
      ORDER BY a.b ->> 'member_id'
         ON CONFLICT (tenant, id) DO NOTHING
@@ -50,6 +51,8 @@ CHANGE: Final = """
            locale = CASE WHEN b ? 'locale' THEN b ->> 'locale' ELSE m.locale END,
            time_zone = CASE WHEN b ? 'time_zone' THEN b ->> 'time_zone' ELSE m.time_zone END,
            staff = CASE WHEN b ? 'staff' THEN (b ->> 'staff')::boolean ELSE m.staff END,
+           country = CASE WHEN b ? 'country' THEN b ->> 'country' ELSE m.country END,
+           city = CASE WHEN b ? 'city' THEN b ->> 'city' ELSE m.city END,
            generation = nextval('generation')
       FROM asked a
      WHERE m.tenant = $1 AND m.id = ANY($3::text[]) AND m.id = a.id
@@ -59,6 +62,8 @@ CHANGE: Final = """
             OR b ? 'tags' AND m.tags <> a.tags
             OR b ? 'locale' AND m.locale IS DISTINCT FROM b ->> 'locale'
             OR b ? 'time_zone' AND m.time_zone IS DISTINCT FROM b ->> 'time_zone'
+            OR b ? 'country' AND m.country IS DISTINCT FROM b ->> 'country'
+            OR b ? 'city' AND m.city IS DISTINCT FROM b ->> 'city'
             OR b ? 'staff' AND m.staff <> (b ->> 'staff')::boolean)
     RETURNING m.id
 """

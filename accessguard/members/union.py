@@ -62,6 +62,46 @@ MOVED: Final = {
                admitted_at = least(n.admitted_at, excluded.admitted_at)
         RETURNING 1
     """,
+    "product_access": """
+        INSERT INTO product_access AS p (tenant, member_id, product_id, first_at, last_at)
+        SELECT tenant, $3, product_id, first_at, last_at FROM product_access WHERE tenant = $1 AND member_id = $2
+            ON CONFLICT (tenant, member_id, product_id) DO UPDATE
+           SET first_at = least(p.first_at, excluded.first_at), last_at = greatest(p.last_at, excluded.last_at)
+        RETURNING 1
+    """,
+    "run_access": """
+        INSERT INTO run_access AS r (tenant, member_id, resource, run, product_id, first_at)
+        SELECT tenant, $3, resource, run, product_id, first_at FROM run_access WHERE tenant = $1 AND member_id = $2
+            ON CONFLICT (tenant, member_id, resource, run) DO UPDATE
+           SET first_at = least(r.first_at, excluded.first_at), product_id = coalesce(r.product_id, excluded.product_id)
+        RETURNING 1
+    """,
+    # What neither list has yet is younger than what pages were last made of, and makes the survivor's come up again.
+    "member_page": """
+        INSERT INTO member_page (tenant, member_id, pages)
+        SELECT $1, $3, jsonb_agg(page ORDER BY page ->> 'at' DESC)
+          FROM (SELECT DISTINCT ON (page ->> 'resource') page
+                  FROM member_page m, jsonb_array_elements(m.pages) page
+                 WHERE m.tenant = $1 AND m.member_id IN ($2, $3)
+                 ORDER BY page ->> 'resource', page ->> 'at' DESC) both_of_them
+        HAVING count(*) > 0
+            ON CONFLICT (tenant, member_id) DO UPDATE SET pages = excluded.pages
+        RETURNING 1
+    """,
+    "comment": "UPDATE comment SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
+    "member_notice": """
+        INSERT INTO member_notice AS n (tenant, member_id, version, shown_at)
+        SELECT tenant, $3, version, shown_at FROM member_notice WHERE tenant = $1 AND member_id = $2
+            ON CONFLICT (tenant, member_id, version) DO UPDATE SET shown_at = least(n.shown_at, excluded.shown_at)
+        RETURNING 1
+    """,
+    # In the form of its index; what a line says stays as it was said.
+    "audit": """
+        UPDATE audit SET member_id = $3
+         WHERE tenant = $1 AND coalesce(member_id, target_id) = $2
+           AND (member_id IS NOT NULL OR target_kind IN ('member', 'sessions'))
+        RETURNING 1
+    """,
     # Of two open cases of one cause the later one goes on; the other is over, and stays in the log.
     "violation_case": """
         WITH gone AS (
@@ -76,8 +116,11 @@ MOVED: Final = {
     """,
 }
 
-LEFT: Final = frozenset({"sharing_day", "sharing_mark", "enrolment", "login_attempt", "activity", "violation"})
-"""Gathered anew, a mere place in an order, or moved by a statement of its own."""
+PLACES: Final = frozenset({"sharing_mark", "page_mark", "tally_past"})
+LEFT: Final = (
+    frozenset({"enrolment", "login_attempt", "activity", "violation"}) | {"sharing_day", "member_search"} | PLACES
+)
+"""Moved by a statement of its own, or made anew of what is moved, or a mere place in an order."""
 
 # Of two enrolments in one product the one that lasts longer: active before frozen before deactivated, then the later end.
 ENROLMENTS: Final = """
@@ -103,6 +146,7 @@ ENROLMENTS: Final = """
     SELECT product_id FROM kept
 """
 
+# `filed_as`: the directory is to take it in anew, also where nothing but its aliases is new.
 # What operators and the platform said of the survivor holds; the other's is taken where there is none. An exemption is an
 # operator's word on one of them, and lets nobody else in.
 FOLD: Final = """
@@ -111,6 +155,8 @@ FOLD: Final = """
            phone = coalesce(m.phone, o.phone), phone_e164 = CASE WHEN m.phone IS NULL THEN o.phone_e164 ELSE m.phone_e164 END,
            tags = m.tags || ARRAY(SELECT t FROM unnest(o.tags) t WHERE NOT t = ANY(m.tags)),
            locale = coalesce(m.locale, o.locale), time_zone = coalesce(m.time_zone, o.time_zone),
+           country = CASE WHEN coalesce(m.country, m.city) IS NULL THEN o.country ELSE m.country END,
+           city = CASE WHEN coalesce(m.country, m.city) IS NULL THEN o.city ELSE m.city END, filed_as = NULL,
            note = left(concat_ws(chr(10), nullif(m.note, ''), nullif(o.note, '')), 10000),
            first_access_at = least(m.first_access_at, o.first_access_at),
            last_access_at = greatest(m.last_access_at, o.last_access_at),

@@ -4,11 +4,14 @@ Each line is a device, a session of one, or a session that was ended, with a
 mark: twice the number of the change (the member's generation), and one more
 when it was lifted. The greatest mark counts, so it does not matter who writes
 first. PostgreSQL is the truth; a flush costs a line until it is told again.
+What is written is a hash, so that whoever is erased is not named by a worker
+that had heard of them and writes anew what it knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -18,23 +21,38 @@ from accessguard.sessions.spool import place
 BARS: Final = "ag:{spool}:bars"
 ERA: Final = "ag:{spool}:era"
 MOST: Final = 50_000
-"""Lines: some 8 MB in Valkey; the ones of the oldest changes go first."""
+"""Lines: some 6 MB in Valkey; the ones of the oldest changes go first."""
 AT_ONCE: Final = 500
 
 
 def of_device(tenant: str, device_id: UUID | str) -> str:
     """The line of a blocked device."""
-    return f"d{place(tenant, str(device_id))}"
+    return _line("d", tenant, str(device_id))
 
 
 def of_session(tenant: str, session_id: str) -> str:
     """The line of a session whose device is blocked."""
-    return f"s{place(tenant, session_id)}"
+    return _line("s", tenant, session_id)
 
 
 def of_end(tenant: str, session_id: str) -> str:
     """The line of a session that was ended for good."""
-    return f"e{place(tenant, session_id)}"
+    return _line("e", tenant, session_id)
+
+
+def lines_of(tenant: str, targets: Iterable[str]) -> Sequence[str]:
+    """Every line that there may be of things called `session:ID` and `device:ID`; others have none."""
+    lines = list[str]()
+    for kind, _, each in (target.partition(":") for target in targets):
+        if kind == "device":
+            lines.append(of_device(tenant, each))
+        elif kind == "session":
+            lines += (of_session(tenant, each), of_end(tenant, each))
+    return lines
+
+
+def _line(kind: str, tenant: str, name: str) -> str:
+    return kind + hashlib.blake2b(place(tenant, name).encode(), digest_size=16).hexdigest()
 
 
 def mark_of(generation: int, *, stands: bool) -> int:
@@ -65,6 +83,11 @@ class BarStore:
         """The mark of each line, None where there is none."""
         found = await self._live.ask("ZMSCORE", BARS, *lines)
         return [None if mark is None else int(float(mark)) for mark in found]
+
+    async def drop(self, lines: Sequence[str]) -> None:
+        """Let go of lines, whatever they say."""
+        for begin in range(0, len(lines), AT_ONCE):
+            await self._live.ask("ZREM", BARS, *lines[begin : begin + AT_ONCE])
 
     async def era(self) -> str:
         """A name that is another one after each flush, so that everybody knows when to write anew what they know."""

@@ -51,6 +51,7 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/addresses/{ip}", S),
     ("GET", "/v1/jobs/{job_id}", P | S),
     ("POST", "/v1/members/bulk", S),
+    ("POST", "/v1/members/erase", ADMIN),
     ("GET", "/v1/members/{member_id}/bundle", S),
     ("GET", "/v1/members/{member_id}/comments", S),
     ("POST", "/v1/members/{member_id}/comments", S),

@@ -9,6 +9,7 @@ import pytest
 
 from accessguard.database import Database
 from accessguard.guard.upkeep import Job, Upkeep
+from accessguard.tallies.past import PastStore
 from tests.service import Tenant, items
 
 NOW = datetime.now(UTC)
@@ -106,6 +107,31 @@ async def test_what_is_older_than_its_tenant_keeps_goes_and_first_and_last_acces
     assert [len(await held(db, other.name, at)) for at in ages.values()] == [6] * 4
     assert (await tenant.see("/v1/members/ana"))["first_access_at"] == access
     assert (await tenant.call("GET", "/v1/audit", role="administrator")).status == 200
+
+
+async def test_reports_say_the_same_when_the_months_they_were_counted_from_are_dropped(tenant: Tenant, db: Database):
+    """First and last access by product, and the days, were counted before and are not counted again afterwards."""
+    await tenant.login("ana")
+    at = datetime(NOW.year - 5, 3, 15, tzinfo=UTC)
+    names = [f"{table}_{at:%Y%m}" for table in ("login_attempt", "activity", "violation")]
+    for table in ("login_attempt", "activity", "violation"):
+        await db.row("SELECT ensure_partition($1, $2::date)", table, at.replace(day=1).date())
+    await db.row(AT, tenant.name, at, "203.0.113.9")
+    await db.row("UPDATE activity SET product_id = 'course', resource = 'w?run=1' WHERE tenant = $1", tenant.name)
+    await db.row("INSERT INTO tally_past (tenant, before) VALUES ($1, $2)", tenant.name, at + timedelta(days=1))
+    async with db.transaction() as tx:
+        while await PastStore(tx).count(most=200):
+            pass
+    period = f"?from={at:%Y-%m-%d}&to={at + timedelta(days=1):%Y-%m-%d}"
+    paths = [*(f"/v1/reports/{each}{period}" for each in ("activity", "logins", "refusals")), "/v1/reports/access"]
+    before = [list(items(await tenant.see(path))) for path in paths]
+
+    await upkept(db, *LEDGERS)
+
+    assert [await db.value("SELECT to_regclass($1)::text", name) for name in names] == [None] * 3
+    assert [list(items(await tenant.see(path))) for path in paths] == before
+    assert [len(each) for each in before] == [1, 1, 1, 1]
+    assert before[-1][0]["first_access_at"].startswith(f"{at:%Y-%m-%d}")
 
 
 async def test_a_month_that_is_too_old_for_every_tenant_is_dropped_whole(tenant: Tenant, db: Database):

@@ -156,3 +156,25 @@ async def test_a_selection_of_nobody_or_of_two_kinds_is_refused(tenant):
         (400, "/tags"),
         (400, "/ids"),
     ]
+
+
+async def test_many_are_erased_when_it_is_asked_twice_and_the_reason_names_none_of_them(tenant):
+    """The first call changes nothing; the same with its confirmation erases those alone, for administrators."""
+    await imported(tenant, member("erasable-1"), member("erasable-2/%"), member("stays"))
+    said = {"ids": ["erasable-1", "erasable-2/%", "nobody"], "reason": "letter of erasable-1 and erasable-2/%"}
+
+    async def erase(role: str = "administrator", **more: Any) -> Answer:
+        answer: Answer = await tenant.call("POST", "/v1/members/erase", said | more, role=role)
+        return answer
+
+    refused = await erase("supervisor")
+    preview = await erase()
+    before = [each["member_id"] for each in (await tenant.see("/v1/members"))["items"]]
+    result = await done(tenant, await erase(confirmation=preview["confirmation"]))
+
+    audit = (await tenant.call("GET", "/v1/audit", role="administrator"))["items"]
+    assert (refused.status, preview.status, preview["members"], len(before)) == (403, 200, 2, 3)
+    assert result == {"members": 2, "changed": 2}
+    assert [each["member_id"] for each in (await tenant.see("/v1/members"))["items"]] == ["stays"]
+    assert {each["action"] for each in audit} >= {"member.erase", "bulk.erase"}
+    assert "erasable-" not in str(audit)

@@ -259,3 +259,19 @@ async def test_another_worker_goes_on_where_one_died(tenant, database_url):
     assert jobs[0].result["members_new"] == 3
     assert waiting == 0
     assert members == {"x", *(f"{left}-{number}" for number in range(3))}
+
+
+async def test_the_list_of_members_as_csv_may_come_back_and_a_line_is_found_at_once(tenant):
+    """Every column of the list is known, none changes anything; nobody waits for upkeep to be found."""
+    result = await imported(
+        tenant, member("=stu/%-\u0639\U0001f989", name="Zo\u00eb", country="BR", city="Recife", tags=["a;b"])
+    )
+
+    found = (await tenant.see("/v1/members?q=zoe"))["items"]
+    card = await tenant.see("/v1/members/%3Dstu%2F%25-\u0639\U0001f989")
+    file = (await tenant.see("/v1/members", headers={"Accept": "text/csv"})).body
+    again = (await done(tenant, await sent(tenant, file, "text/csv")))["result"]
+
+    assert result["members_new"] == len(found) == 1
+    assert (card["whereabouts"]["profile_country"], card["whereabouts"]["profile_city"]) == ("BR", "Recife")
+    assert (again["lines"], again["members_new"], again["members_changed"], again["refused"]) == (1, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -17,8 +18,11 @@ import redis.asyncio
 from accessguard.database import Database
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login, LoginOutcome
+from accessguard.sessions.bars import BarStore, lines_of, mark_of
 from accessguard.sessions.spool import DEAD
-from tests.service import Tenant, items
+from tests.journeys.test_card import rebuilt
+from tests.members.test_imports import enrolment, imported, member
+from tests.service import Answer, Tenant, items
 
 MARK = "zqxmark"
 MEMBER = f"{MARK}-member/ñ%"
@@ -70,6 +74,7 @@ async def in_valkey(client: Any, *marks: str) -> list[str]:
             "hash": client.hgetall,
             "list": lambda k: client.lrange(k, 0, -1),
             "stream": client.xrange,
+            "zset": lambda k: client.zrange(k, 0, -1, withscores=True),
         }[kind]
         held = key.decode() + repr(await read(key))
         if any(mark in held for mark in marks):
@@ -77,7 +82,7 @@ async def in_valkey(client: Any, *marks: str) -> list[str]:
     return found
 
 
-async def filled(tenant: Tenant, valkey: Any) -> dict[str, Any]:
+async def filled(tenant: Tenant, valkey: Any, *, wholly: bool = False) -> dict[str, Any]:
     """A member of whom there is something everywhere, all of it with the mark; what its sessions are called."""
     profile = {"name": f"{MARK} Ána \u202eعربي", "email": f"{MARK}@old.example", "phone": "+39 06 6982 0001"}
     for email in (f"{MARK}@old.example", f"{MARK}@new.example"):
@@ -92,7 +97,7 @@ async def filled(tenant: Tenant, valkey: Any) -> dict[str, Any]:
     await tenant.login(**said, headers={"Idempotency-Key": f"{MARK}-key"})
     await tenant.login(**said, outcome="failure", failure_reason=f"{MARK} forgot")
     other = await tenant.login(**said | {"user_agent": AGENT.replace("Linux", "Windows")}, app=f"{MARK}-app")
-    checked = {"activity": "lesson_open", "resource": f"{MARK}/lesson:7", "product_id": "course-1"}
+    checked = {"activity": "lesson_open", "resource": f"{MARK}/lesson:7?run={MARK}", "product_id": "course-1"}
     await tenant.check(first, ip=IP, user_agent=AGENT, device_token=first["device"]["token"], **checked)
     note = {"note": f"{MARK} owes a book", "tags": [f"{MARK}-tag"], "reason": f"{MARK} called"}
     assert (await tenant.call("PATCH", PATH, note, role="supervisor")).status == 200
@@ -114,11 +119,38 @@ async def filled(tenant: Tenant, valkey: Any) -> dict[str, Any]:
     await tenant.login("bystander")
     about = {"note": "sits beside", "reason": f"told by {MARK}@new.example, {MEMBER}"}
     await tenant.call("PATCH", "/v1/members/bystander", about, role="supervisor")
+    if wholly:
+        await worked_on(tenant)
     await waiting(tenant)
     await valkey.rpush(
         DEAD, json.dumps({"unreadable": MEMBER, "tenant": tenant.name}, ensure_ascii=False, separators=(",", ":"))
     )
     return {"session": first, "case": case, "said": said}
+
+
+async def over(tenant: Tenant, job: Answer) -> None:
+    """Until an operator's job has come to its end."""
+    while (await tenant.see(f"/v1/jobs/{job['id']}"))["state"] != "done":
+        await asyncio.sleep(0.01)
+
+
+async def worked_on(tenant: Tenant) -> None:
+    """What imports, bulk actions, reports, merges and operators leave behind of a member."""
+    other = member(f"{MARK}-former", email=f"{MARK}@former.example")
+    await imported(tenant, member(MEMBER, city=f"{MARK} city", tags=[f"{MARK}-tag"]), enrolment(MEMBER), other)
+    comment = {"text": f"{MARK} rang"}
+    assert (await tenant.call("POST", PATH + "/comments", comment, role="supervisor")).status == 201
+    kept = {"value": {"q": f"{MARK}@new.example"}}
+    assert (await tenant.call("PUT", "/v1/preferences/members", kept, role="supervisor")).status == 200
+    tagged = {"action": "tag", "ids": [MEMBER], "tags": [f"{MARK}-tag2"], "reason": f"for {MARK}@new.example"}
+    await over(tenant, await tenant.call("POST", "/v1/members/bulk", tagged, role="supervisor"))
+    asked = {"action": "end_sessions", "ids": [MEMBER, "bystander"]}
+    assert (await tenant.call("POST", "/v1/members/bulk", asked, role="supervisor"))["members"] == 2
+    await over(tenant, await tenant.call("POST", "/v1/reports", {"report": "access"}, role="supervisor"))
+    merged = await tenant.call("POST", f"/v1/members/{MARK}-former/merge", {"into": MEMBER}, role="supervisor")
+    assert merged.status == 200, merged.body
+    await tenant.see(f"/v1/members?q={MARK}")
+    await rebuilt(tenant)
 
 
 async def waiting(tenant: Tenant) -> None:
@@ -135,14 +167,21 @@ async def test_of_an_erased_member_nothing_is_left_anywhere(
     tenant: Tenant, db: Database, valkey: Any, capfd: pytest.CaptureFixture[str]
 ):
     """Every column of every table, every key of Valkey and the log are searched for what only this member had."""
-    made = await filled(tenant, valkey)
+    made = await filled(tenant, valkey, wholly=True)
     marks = (MARK, "66982000", IP, made["session"]["session"]["id"], made["session"]["device"]["id"], made["case"])
     held = await in_tables(db, "", *marks)
+    bars = BarStore(tenant.service.context.erasure._live)
+    lines = lines_of(tenant.name, [f"session:{MARK}-session", f"device:{made['session']['device']['id']}"])
+    await bars.keep(dict.fromkeys(lines, mark_of(1, stands=True)))
 
     erased = await tenant.call("DELETE", f"{PATH}?mode=erase&reason=asked+by+{MARK}@new.example", role="administrator")
 
     assert erased.status == 200, erased.body
+    tables = {each.partition(".")[0] for each in held}
     assert len(held) > 40, held  # what was searched for was there
+    assert tables >= {"comment", "preference", "job_part", "job_portion", "member_merge", "member_page"}
+    assert tables >= {"member_search", "member_notice", "product_access", "run_access", "enrolment_change", "audit"}
+    assert await bars.marks(lines) == [None] * len(lines)
     assert await in_tables(db, "", *marks) == set()
     assert await in_valkey(valkey, MARK, IP) == []
     assert MARK not in "".join(capfd.readouterr())
@@ -169,7 +208,7 @@ async def test_after_an_erasure_sessions_are_unknown_and_a_login_is_somebody_new
 
 async def test_an_anonymised_member_leaves_its_counts_and_no_name(tenant: Tenant, db: Database, valkey: Any):
     """As many attempts, interactions, cases and enrolments as before, all of nobody; no value leads back."""
-    made = await filled(tenant, valkey)
+    made = await filled(tenant, valkey, wholly=True)
     await tenant.see(PATH + "/activity")  # what is pending is written
     counts = """
         SELECT (SELECT count(*) FROM activity WHERE tenant = $1) AS activity, (SELECT sum(hits) FROM violation WHERE tenant = $1) AS hits,
@@ -227,6 +266,8 @@ async def test_an_archive_holds_all_that_is_stored_and_no_secret(tenant: Tenant,
     assert {each["email"] for each in lists["member_alias.json"]} == {f"{MARK}@old.example"}
     assert {each["version"] for each in lists["member_notice.json"]} == {f"{MARK}-v3"}
     assert {each["ip"] for each in lists["login_attempt.json"]} == {IP, "192.0.2.200"}
+    assert {each["target_kind"] for each in lists["audit.json"]} >= {"member", "device", "pass"}
+    assert not {"tally_past.json", "member_search.json"} & set(lists)
     rows = list(csv.DictReader(io.StringIO(files.read("login_attempt.csv").decode())))
     assert len(rows) == len(lists["login_attempt.json"])
     assert all("hash" not in name and "seed" not in name for each in lists.values() for row in each for name in row)
@@ -249,8 +290,8 @@ async def test_a_member_with_very_many_attempts_is_erased_in_portions(tenant: Te
     """None of five thousand is left, over several months, and none of anybody else is taken."""
     await tenant.login("busy")
     await tenant.login("other")
-    for member in ("busy", "other"):
-        await db.row(PAST, tenant.name, datetime.now(UTC), member, 5_000 if member == "busy" else 3)
+    for each in ("busy", "other"):
+        await db.row(PAST, tenant.name, datetime.now(UTC), each, 5_000 if each == "busy" else 3)
 
     erased = await tenant.call("DELETE", "/v1/members/busy?mode=erase", role="administrator")
     left = await db.fetch("SELECT member_id, count(*) FROM login_attempt WHERE tenant = $1 GROUP BY 1", tenant.name)

@@ -6,8 +6,9 @@ import asyncio
 
 from accessguard.database import Database
 from accessguard.members.union import LEFT, MOVED
+from tests.journeys.test_card import opened, rebuilt
 from tests.members.test_imports import enrolment, imported, member
-from tests.service import CHROME, FIREFOX, Answer, Tenant
+from tests.service import CHROME, FIREFOX, Answer, Tenant, items
 
 OWNED = """
     SELECT c.table_name FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
@@ -69,6 +70,53 @@ async def test_everything_of_the_one_is_the_other_s(tenant):
     assert (await tenant.see("/v1/members/old")).status == 404
     assert (await tenant.check(own))["decision"] == "allow"
     assert (await merge(tenant, "old", "ana")).body == report.body
+
+
+async def test_what_was_written_and_opened_comes_over_too(tenant):
+    """Comments, notices, history, pages, runs and access of both are the survivor's: of two times the first and the last."""
+    await imported(tenant, member("old", email="only@old.example", country="BR", city="Recife"), member("ana"))
+    for each, day in (("ana", "02"), ("old", "01")):
+        notice = {"version": "v1", "shown_at": f"2026-11-{day}T10:00:00.000Z"}
+        await tenant.call("PUT", f"/v1/members/{each}/notice", notice)
+        await tenant.call("POST", f"/v1/members/{each}/comments", {"text": f"of {each}"}, role="supervisor")
+        await tenant.call("PATCH", f"/v1/members/{each}", {"note": f"n {each}"}, role="supervisor")
+    ana, old = await tenant.login("ana"), await tenant.login("old", user_agent=FIREFOX)
+    for session in (old, ana, old):
+        await opened(tenant, session, "webinar:7?run=1", product_id="course")
+    await opened(tenant, old, "lesson:1", product_id="other")
+    await rebuilt(tenant)
+    lines = [
+        line for each in ("old", "ana") for line in items(await tenant.see(f"/v1/reports/access?member_id={each}"))
+    ]
+    runs = [(await tenant.see(f"/v1/members/{each}"))["runs"][0]["first_at"] for each in ("old", "ana")]
+
+    await merge(tenant, "old", "ana")
+
+    card = await tenant.see("/v1/members/ana")
+    access = {each["product_id"]: each for each in items(await tenant.see("/v1/reports/access?member_id=ana"))}
+    history = [each["target_id"] for each in items(await tenant.see("/v1/members/ana/history?kind=member.change"))]
+    notices = (await tenant.see("/v1/members/ana/notices"))["items"]
+    found = list(items(await tenant.see("/v1/members?q=only@old")))
+    course = [each for each in lines if each["product_id"] == "course"]
+    assert {each["text"] for each in card["comments"]} == {"of old", "of ana"}
+    assert [(each["version"], each["shown_at"]) for each in notices] == [("v1", "2026-11-01T10:00:00.000Z")]
+    assert {"old", "ana"} <= set(history)
+    assert [each["resource"] for each in card["last_pages"]["items"]] == ["lesson:1", "webinar:7?run=1"]
+    assert [each["first_at"] for each in card["runs"]] == [min(runs)]
+    assert set(access) == {"course", "other"}
+    assert access["course"]["first_access_at"] == min(each["first_access_at"] for each in course)
+    assert access["course"]["last_access_at"] == max(each["last_access_at"] for each in course)
+    assert (card["whereabouts"]["profile_city"], [each["member_id"] for each in found]) == ("Recife", ["ana"])
+
+
+async def test_a_survivor_of_whom_nothing_else_changed_is_found_by_the_other_id(tenant):
+    """The directory takes it in anew for its aliases alone."""
+    await imported(tenant, member("former-id"), member("ana", email="a@example.com"))
+    assert len((await tenant.see("/v1/members?q=former"))["items"]) == 1
+
+    await merge(tenant, "former-id", "ana")
+
+    assert [each["member_id"] for each in items(await tenant.see("/v1/members?q=former"))] == ["ana"]
 
 
 async def test_what_exceeds_a_limit_is_ended(tenant):
