@@ -33,7 +33,8 @@ NGINX_ASKS = """
         location = /_guard {{
             internal; proxy_pass http://guard/auth/nginx; proxy_pass_request_body off;
             proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Content-Length "";
-            proxy_set_header X-Original-URI $request_uri; proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Original-URI $request_uri; proxy_set_header X-Forwarded-For $http_x_forwarded_for;
+            proxy_set_header Authorization "Bearer {token}";
         }}
     }}
 """
@@ -79,14 +80,18 @@ async def nginx_return(processes: Processes, folder: Path, core: int | None) -> 
     return await _nginx(processes, folder / "nginx-return", core, port=port, servers=NGINX_RETURN.format(port=port))
 
 
-async def nginx_asking(processes: Processes, folder: Path, core: int | None, guard: int) -> Proxy:
-    """Start an nginx that serves a small file after asking `guard`, a port, with `auth_request`."""
+async def nginx_asking(processes: Processes, folder: Path, core: int | None, guard: int, token: str) -> Proxy:
+    """Start an nginx that serves a small file after asking `guard`, a port, with `auth_request` and a platform's token.
+
+    It stands behind a balancer that it believes: the generator says which address a request came from, so that what is
+    asked here and by checks is one question with one verdict.
+    """
     port = free_port()
     room = folder / "nginx-asking"
     site = room / "site"
     site.mkdir(parents=True, exist_ok=True)
     (site / "index.html").write_text('{"allow":true}')
-    servers = NGINX_ASKS.format(port=port, guard=guard, folder=room)
+    servers = NGINX_ASKS.format(port=port, guard=guard, folder=room, token=token)
     return await _nginx(processes, room, core, port=port, servers=servers)
 
 

@@ -108,38 +108,42 @@ async def _batches(bench: Bench, size: int) -> Target:
 
 
 async def forward_auth(bench: Bench) -> Target:
-    """What nginx asks with `auth_request`, sent directly."""
+    """What nginx asks with `auth_request`, sent directly, with the token of a platform: else nobody believes its addresses."""
     await _probe_forward_auth(bench)
-    return await _guarded(bench, "forward-auth", (_proxied(person) for person in await bench.people()), expect="204:")
+    asks = bench.caller()
+    records = (_proxied(person, asks) for person in await bench.people())
+    return await _guarded(bench, "forward-auth", records, expect="204:")
 
 
 async def forward_auth_nginx(bench: Bench) -> Target:
     """A small file behind an nginx that asks first; proxy and service share the core."""
     await _probe_forward_auth(bench)
     service = await bench.service()
-    proxy = await nginx_asking(bench.processes, bench.folder, bench.cores.server, service.port)
+    token = bench.secrets.token("platform")
+    proxy = await nginx_asking(bench.processes, bench.folder, bench.cores.server, service.port, token)
     requests = bench.requests(
-        "forward-auth-nginx", (_proxied(person, "/index.html") for person in await bench.people())
+        "forward-auth-nginx", (_proxied(person, {}, "/index.html") for person in await bench.people())
     )
     watch = (proxy.process.pid, service.process.pid)
     return Target(
         name="forward-auth-nginx",
         load=Load(address=proxy.address, requests=requests, expects=('200:"allow":true',), watch=watch),
+        settle=True,
     )
 
 
 async def _probe_forward_auth(bench: Bench) -> None:
     service, people = await bench.service(), await bench.people()
     async with bench.operator(service, "platform") as operator:
-        status = await operator.status("/auth/nginx", _browser(people[0]))
+        status = await operator.status("/auth/nginx", {**bench.caller(), **_browser(people[0])})
     if status == 404:
         raise Skipped("the service has no GET /auth/nginx")
     if status != 204:
         raise BenchError(f"GET /auth/nginx was answered {status}")
 
 
-def _proxied(person: Person, path: str = "/auth/nginx") -> Record:
-    return Record(data=request("GET", path, headers=_browser(person)))
+def _proxied(person: Person, proxy: Mapping[str, str], path: str = "/auth/nginx") -> Record:
+    return Record(data=request("GET", path, headers={**proxy, **_browser(person)}))
 
 
 def _browser(person: Person) -> Mapping[str, str]:
