@@ -64,7 +64,7 @@ ABOUT: Final = """
      WHERE tenant = $1 AND target_kind IN ('member', 'sessions') AND target_id = $2 ORDER BY at DESC, id LIMIT $3
 """
 
-LEFT_OUT: Final = frozenset({"violation_case", "challenge", "member_page"})
+LEFT_OUT: Final = frozenset({"violation_case", "challenge", "member_page", "unread_member", "unread_moved"})
 """What is kept twice, or holds what a login needs to be finished."""
 
 

@@ -74,9 +74,20 @@ MOVED: Final = {
          WHERE c.last_at < excluded.last_at
         RETURNING 1
     """,
+    # Counted anew for everybody who reads.
+    "unread_member": """
+        WITH gone AS (
+            DELETE FROM unread_member WHERE tenant = $1 AND member_id = $2
+        )
+        INSERT INTO unread_moved AS m (tenant, member_id) SELECT $1, id FROM unnest(ARRAY[$2, $3]) AS id ORDER BY id
+            ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved, at = excluded.at
+        RETURNING 1
+    """,
 }
 
-LEFT: Final = frozenset({"sharing_day", "sharing_mark", "enrolment", "login_attempt", "activity", "violation"})
+LEFT: Final = frozenset(
+    {"sharing_day", "sharing_mark", "enrolment", "login_attempt", "activity", "violation", "unread_moved"}
+)
 """Gathered anew, a mere place in an order, or moved by a statement of its own."""
 
 # Of two enrolments in one product the one that lasts longer: active before frozen before deactivated, then the later end.
