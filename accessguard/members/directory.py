@@ -55,8 +55,9 @@ FITS: Final = {
     "product": " AND EXISTS (SELECT FROM enrolment p WHERE p.tenant = $1 AND p.member_id = m.id AND p.product_id = $10)",
     "tag": " AND $9 = ANY(m.tags)",
     "restricted": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <restricted>)",
-    "unread": " AND EXISTS (SELECT FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11)",
-    "read": " AND NOT EXISTS (SELECT FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11)",
+    # A probe for each member, whatever the planner thinks: joined with a whole sheet, it would read that first.
+    "unread": " AND (SELECT u.unread FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11) > 0",
+    "read": " AND (SELECT u.unread FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11) IS NULL",
     "few": " AND m.id = ANY($7::text[])",
     "active": " AND EXISTS (<enrolled>)",
     "inactive": " AND NOT EXISTS (<enrolled>)",
