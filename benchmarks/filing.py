@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -47,24 +47,28 @@ async def file_all(database_url: str, tenant: str, *, workers: int, told: Told =
     finally:
         await connection.close()
     portions = [ids[at : at + PORTION] for at in range(0, len(ids), PORTION)]
+    if workers:
+        await _in_processes(database_url, tenant, portions, workers, told)
+        return
     async with _late(database_url, worth=len(ids) >= WORTH):
-        if workers:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, _in_processes, database_url, tenant, portions, workers, told)
-        else:
-            for each in portions:
-                await _file(database_url, tenant, each)
-            await _count(database_url)
+        for each in portions:
+            await _file(database_url, tenant, each)
+    await _count(database_url)
 
 
-def _in_processes(database_url: str, tenant: str, portions: Sequence[Sequence[str]], workers: int, told: Told) -> None:
+async def _in_processes(
+    database_url: str, tenant: str, portions: Sequence[Sequence[str]], workers: int, told: Told
+) -> None:
+    """The past is counted beside the filing, and beside the building of indexes after it."""
+    loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        past = pool.submit(count, database_url)
-        tasks = {pool.submit(file, database_url, tenant, each): len(each) for each in portions}
-        for each in as_completed(tasks):
-            each.result()
-            told(tasks[each])
-        past.result()
+        past = loop.run_in_executor(pool, count, database_url)
+        async with _late(database_url, worth=len(portions) * PORTION >= WORTH):
+            tasks = [loop.run_in_executor(pool, file, database_url, tenant, each) for each in portions]
+            for number, each in enumerate(tasks):
+                await each
+                told(len(portions[number]))
+        await past
 
 
 def file(database_url: str, tenant: str, ids: Sequence[str]) -> None:
