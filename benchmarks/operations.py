@@ -61,6 +61,8 @@ MORE: Final[Mapping[str, Sequence[str]]] = {
     ),
     "/v1/reports/sharing": ("sort=last_at", "sort=last_at&order=asc"),
 }
+OWN: Final = frozenset({"/v1/preferences/{name}"})
+"""What an operator has only after writing it."""
 CARRIER: Final = "100.64.0.7"
 """An address that thousands of members of a generated population were seen at."""
 
@@ -81,7 +83,7 @@ def asks(subject: Mapping[str, str]) -> Iterator[Ask]:
     """
     for route in ROUTES:
         role = next((each for each in ASKERS if each in route.roles), None)
-        if route.method == "GET" and role is not None:
+        if route.method == "GET" and role is not None and route.path not in OWN:
             yield from _of_route(route, role, subject)
     yield Ask(name="GET /v1/addresses/{ip} of a carrier", path=f"/v1/addresses/{CARRIER}", role=Role.SUPERVISOR)
 
