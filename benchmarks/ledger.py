@@ -58,6 +58,7 @@ COLUMNS: Final = {
     "sharing_day": ("tenant member_id day parallel_activity parallel_devices far_places new_devices last_at"),
     "audit": "tenant id at actor role action target_kind target_id before after reason",
     "pass": "tenant id member_id kind until reason own created_at created_by",
+    "comment": "tenant member_id id at author role body",
 }
 """The columns that are filled, in the order of a row; the others take their defaults."""
 

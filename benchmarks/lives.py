@@ -362,6 +362,11 @@ class Life:
             f"{self.wanted.tenant}\t{identifier(at, chance)}\t{stamp(at)}\t{actor}\tsupervisor\tmember.change\tmember\t{self.key_id}"
             f'\t{{"note": ""}}\t{{"note": "Called"}}\tasked by phone\n'
         )
+        for place in range(int(4 * chance.random())):
+            written = min(until, at + place * DAY)
+            self.rows["comment"].append(
+                f"{self.key}\t{identifier(written, chance)}\t{stamp(written)}\t{actor}\tsupervisor\tCalled: {place + 1}. אבג 🦊\n"
+            )
         if chance.random() < 0.3:
             self.rows["pass"].append(
                 f"{self.wanted.tenant}\t{identifier(at, chance)}\t{self.key_id}\textra_device\t{stamp(until + int((chance.random() - 0.8) * 30 * DAY))}"

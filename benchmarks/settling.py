@@ -17,6 +17,7 @@ import msgspec
 
 from accessguard.guard.facts import from_ms
 from accessguard.sessions.store import PARTITIONED
+from benchmarks.filing import file_all
 from benchmarks.inhabitants import COUNTRY
 from benchmarks.ledger import COLUMNS, RULES, YEAR, Population, rule_id
 from benchmarks.lives import chunk
@@ -62,6 +63,8 @@ BUILT: Final = """
      WHERE t.relname = ANY($1) AND (c.oid IS NULL OR t.relname <> 'member') ORDER BY name
 """
 SORTING: Final = ("SET maintenance_work_mem = '512MB'", "SET max_parallel_maintenance_workers = 2")
+FILED: Final = ("member", "enrolment", "member_search", "product_access", "run_access")
+"""What filing a population writes."""
 RETENTION_DAYS: Final = 400
 """Longer than the histories, so that nothing of them is over its age on the day after."""
 
@@ -71,7 +74,7 @@ Progress = Callable[[int, int], None]
 async def settle(
     database_url: str, wanted: Population, *, workers: int = 0, progress: Progress = lambda done, rows: None
 ) -> int:
-    """Write the population into a migrated database; the number of its rows.
+    """Write the population into a migrated database, and take it into the directory; the number of its rows.
 
     `workers` processes make it, 0: this one. `progress` is told how many
     members and rows more there are. Raises BenchError when the tenant is there
@@ -80,7 +83,9 @@ async def settle(
     async with _bare(database_url, wanted):
         await _prepare(database_url, wanted)
         rows = await _write(database_url, wanted, workers, progress)
-    await _finish(database_url)
+    await _analyse(database_url, tuple(COLUMNS))
+    await file_all(database_url, wanted.tenant, workers=workers)
+    await _analyse(database_url, FILED)
     return rows
 
 
@@ -193,11 +198,11 @@ def months(until: datetime) -> Iterator[datetime]:
         month = (month + timedelta(days=32)).replace(day=1)
 
 
-async def _finish(database_url: str) -> None:
+async def _analyse(database_url: str, tables: tuple[str, ...]) -> None:
     """What autovacuum would do in its own time: statistics, and which pages everybody sees."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(f"VACUUM (ANALYZE) {', '.join(COLUMNS)}", timeout=3_600)
+        await connection.execute(f"VACUUM (ANALYZE) {', '.join(tables)}", timeout=3_600)
     finally:
         await connection.close()
 

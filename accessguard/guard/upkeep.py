@@ -29,6 +29,7 @@ from accessguard.members.erasure import ErasureStore
 from accessguard.members.filing import Filing
 from accessguard.members.pages import PageStore
 from accessguard.members.retention import CUTS, RetentionStore
+from accessguard.members.sheets import SheetStore
 from accessguard.metrics import UPKEEP_DONE, UPKEEP_ROWS, UPKEEP_RUNS, UPKEEP_SECONDS
 from accessguard.policies.model import Retention
 from accessguard.sessions.logins import LoginStore
@@ -87,6 +88,7 @@ class Job(StrEnum):
     VIOLATIONS = "violations"
     ADDRESSES = "addresses"
     ERASURES = "erasures"
+    SHEETS = "sheets"
     TENANTS = "tenants"
 
 
@@ -211,6 +213,7 @@ class Upkeep:
             Chore(job=Job.VIOLATIONS, every=daily, step=_violations, most=1),
             Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
             Chore(job=Job.ERASURES, every=hourly, step=_erasures),
+            Chore(job=Job.SHEETS, every=hourly, step=_sheets),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -273,6 +276,10 @@ async def _addresses(tx: Database, now: datetime) -> int:
 
 async def _erasures(tx: Database, now: datetime) -> int:
     return await ErasureStore(tx).expire(now, MOST)
+
+
+async def _sheets(tx: Database, now: datetime) -> int:
+    return await SheetStore(tx).expire(now, MOST)
 
 
 async def _networks(tx: Database, now: datetime) -> int:

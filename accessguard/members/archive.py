@@ -65,7 +65,9 @@ ABOUT: Final = """
      ORDER BY at DESC, id LIMIT $3
 """
 
-LEFT_OUT: Final = frozenset({"violation_case", "challenge", "member_page", "member_search", "tally_past"})
+LEFT_OUT: Final = frozenset(
+    {"violation_case", "challenge", "member_page", "member_search", "tally_past", "unread_member", "unread_moved"}
+)
 """What is kept twice, or holds what a login needs to be finished."""
 
 

@@ -37,14 +37,11 @@ UNFILED: Final = 500
 ASKED: Final = """
     WITH asked AS (
         SELECT $1::text AS tenant, $2::text AS reader, $3::timestamptz AS now, $4::text AS after_key, $5::text AS after_id,
-               $6::bigint AS most, $7::text[] AS pieces, $8::text AS exact, $9::text AS tag, $10::text AS product
+               $6::bigint AS most, $7::text[] AS pieces, $8::text AS exact, $9::text AS tag, $10::text AS product,
+               $11::text AS sheet
     )
 """
 
-UNREAD: Final = """
-    v.effect <> 'exempt' AND NOT EXISTS (
-        SELECT FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)
-"""
 RESTRICTED: Final = "v.effect IN ('denied', 'evicted')"
 
 # Whether a member `m` fits, told from that member alone.
@@ -58,8 +55,10 @@ FITS: Final = {
     "product": " AND EXISTS (SELECT FROM enrolment p WHERE p.tenant = $1 AND p.member_id = m.id AND p.product_id = $10)",
     "tag": " AND $9 = ANY(m.tags)",
     "restricted": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <restricted>)",
-    "unread": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <unread>)",
-    "read": " AND NOT EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <unread>)",
+    # A probe for each member, whatever the planner thinks: joined with a whole sheet, it would read that first.
+    "unread": " AND (SELECT u.unread FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11) > 0",
+    "read": " AND (SELECT u.unread FROM unread_member u WHERE u.tenant = $1 AND u.member_id = m.id AND u.reader = $11) IS NULL",
+    "few": " AND m.id = ANY($7::text[])",
     "active": " AND EXISTS (<enrolled>)",
     "inactive": " AND NOT EXISTS (<enrolled>)",
 }
@@ -85,11 +84,11 @@ OWN: Final = {
         SELECT member_id AS id FROM member_search k
          WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, '', ARRAY[$9::text])""",
     "restricted": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <restricted>",
-    "unread": "SELECT DISTINCT member_id AS id FROM violation v WHERE v.tenant = $1 AND <unread>",
+    "unread": "SELECT member_id AS id FROM unread_member WHERE tenant = $1 AND reader = $11",
     "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 0",
     "active": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 1",
 }
-COMMON: Final = {"<unread>": UNREAD, "<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
+COMMON: Final = {"<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
 
 # By what a list is ordered, before the id; and the type of that. Members without an unread case have only the id.
 KEYS: Final = {
@@ -114,13 +113,15 @@ SORTED: Final = """
 
 # Those with unread cases, by their number.
 COUNTED: Final = """
-    , counted AS MATERIALIZED (
-        SELECT v.member_id AS id, count(*) AS unread FROM violation v WHERE v.tenant = $1 AND <unread> GROUP BY v.member_id
-    )
-    SELECT m.id, c.unread::text AS sort_key FROM counted c JOIN member m ON m.tenant = $1 AND m.id = c.id
-     WHERE ($5 IS NULL OR (c.unread, c.id) <sign> ($4::text::bigint, $5)) <fits>
-     ORDER BY c.unread <way>, c.id <way> LIMIT $6
+    SELECT m.id, u.unread::text AS sort_key FROM unread_member u JOIN member m ON m.tenant = $1 AND m.id = u.member_id
+     WHERE u.tenant = $1 AND u.reader = $11 <after> <fits> ORDER BY u.unread <way>, u.member_id <way> LIMIT $6
 """
+CAUGHT_UP: Final = "SELECT unread_catch_up($1, $2, $3)"
+"""Bring what a reader has not read up to date; the name that it is found by."""
+MOVED: Final = 5_000
+"""So many members are counted one by one, some 200 ms; with more of them, a tenant's cases are gone through once."""
+COUNTING_S: Final = 60.0
+"""How long whoever asks for the first time in a day may wait for that."""
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
 OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
@@ -156,6 +157,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     descending: bool
     after: Place | None
     limit: int
+    sheet: str | None = None
+    """Whose unread cases they are told by; None where nobody asks for that."""
 
     @property
     def way(self) -> Way:
@@ -175,6 +178,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             self.exact,
             self.tag,
             self.product_id,
+            self.sheet,
         )
 
 
@@ -182,6 +186,7 @@ class Directory:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
 
     def __init__(self, db: Database, lists: Database | None = None) -> None:
+        self._db = db
         self._filing = Filing(db)
         self._lists = lists or db
 
@@ -219,7 +224,17 @@ class Directory:
         if asked.after is None and {"q", "tag", "active", "inactive"} & set(asked.filters):
             await self._filing.catch_up(tenant, now=now, most=UNFILED)
         standing = await self._standing(asked)
-        return [] if standing is None else await self._shown(standing, await self._places(standing))
+        if standing is None:
+            return []
+        caught = await self._caught_up(standing)
+        return await self._shown(caught, await self._places(caught))
+
+    async def _caught_up(self, asked: Asked) -> Asked:
+        """The same, and by which sheet unread cases are told, if they matter."""
+        if asked.sort is not MemberSort.UNREAD and "unread" not in asked.filters:
+            return asked
+        sheet = await self._db.value(CAUGHT_UP, asked.tenant, asked.reader, MOVED, timeout_s=COUNTING_S)
+        return msgspec.structs.replace(asked, sheet=sheet)
 
     async def _standing(self, asked: Asked) -> Asked | None:
         """The same without a question for who is active where everybody is; None where nobody can fit."""
@@ -236,17 +251,20 @@ class Directory:
         if asked.filters in ((), ("read",)):
             return await self._read(_along(asked.way), asked)
         if asked.filters[0] == "q":
-            few = await self._lists.fetch(_few(), *asked.values(FEW + 2))
-            if len(few) <= FEW:
-                return await self._among(asked, [row["id"] for row in few])
+            few = await self._few(asked)
+            if few is not None:
+                return await self._read(_sorted(few.way), few)
         walk = max(WALK, 20 * asked.limit)
         rows = await self._read(_along(asked.way, walk), asked)
         return rows if len(rows) == asked.limit else await self._read(_sorted(asked.way), asked)
 
-    async def _among(self, asked: Asked, ids: Sequence[str]) -> Sequence[Place]:
-        """The page of those that a search has found."""
-        left = msgspec.structs.replace(asked, filters=("few", *asked.filters[1:]), pieces=tuple(ids))
-        return await self._read(_sorted(left.way), left)
+    async def _few(self, asked: Asked) -> Asked | None:
+        """The same, asked of those alone that a search has found; None where they are many."""
+        found = await self._lists.fetch(_few(), *asked.values(FEW + 2))
+        ids = tuple(row["id"] for row in found)
+        if len(ids) > FEW:
+            return None
+        return msgspec.structs.replace(asked, filters=("few", *asked.filters[1:]), pieces=ids)
 
     async def _by_unread(self, asked: Asked) -> Sequence[Place]:
         """Those with unread cases by their number, and those without by their ids; which come first is the order's."""
@@ -262,7 +280,8 @@ class Directory:
 
     async def _counted(self, asked: Asked) -> Sequence[Place]:
         """Members with unread cases, by how many."""
-        return await self._read(_counting(asked.filters, down=asked.descending), asked)
+        few = await self._few(asked) if "q" in asked.filters else None
+        return await self._read(_counting((few or asked).way), few or asked)
 
     async def _without(self, asked: Asked) -> Sequence[Place]:
         """Members without an unread case, by id."""
@@ -271,7 +290,9 @@ class Directory:
         return await self._by_key(msgspec.structs.replace(asked, filters=(*asked.filters, "read")))
 
     async def _read(self, statement: str, asked: Asked) -> list[Place]:
-        return [(row["sort_key"], row["id"]) for row in await self._lists.fetch(statement, *asked.values())]
+        # A replica may not have what has just been counted.
+        db = self._lists if asked.sheet is None else self._db
+        return [(row["sort_key"], row["id"]) for row in await db.fetch(statement, *asked.values())]
 
     async def _shown(self, asked: Asked, places: Sequence[Place]) -> Sequence[tuple[Member, Place]]:
         """What the page shows of each; one that has gone meanwhile is left out."""
@@ -317,9 +338,10 @@ def _sorted(way: Way) -> str:
 
 
 @cache
-def _counting(filters: tuple[str, ...], *, down: bool) -> str:
-    words = {"<fits>": _fits(filters), "<sign>": "<" if down else ">", "<way>": "DESC" if down else "ASC"}
-    return ASKED + _filled(COUNTED, words)
+def _counting(way: Way) -> str:
+    sign, order = ("<", "DESC") if way.descending else (">", "ASC")
+    after = f"AND (u.unread, u.member_id) {sign} ($4::text::bigint, $5)" if way.placed else ""
+    return ASKED + _filled(COUNTED, {"<fits>": _fits(way.filters), "<after>": after, "<way>": order})
 
 
 def _words(way: Way) -> dict[str, str]:

@@ -165,12 +165,18 @@ OF_THESE: Final = """
      WHERE tenant = $1 AND member_id = $2 AND ctid = ANY(ARRAY(SELECT ctid FROM <table> WHERE tenant = $1 AND member_id = $2 LIMIT $5))
     RETURNING 1
 """
+# Of whoever reads cases: these are somebody else's now.
+NOTED: Final = """, noted AS (
+        INSERT INTO unread_moved AS m (tenant, member_id) SELECT $1, $3 WHERE EXISTS (SELECT FROM moved)
+            ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved, at = excluded.at
+    )"""
 
 
 def _kept(table: str) -> str:
     salted = "$4" in KEPT[table]
     moved = KEPT[table] + OF_THESE.replace("<table>", table)
-    counted = f"WITH moved AS ({moved}) SELECT count(*) FROM moved"  # noqa: S608 - all parts are constants
+    noted = NOTED if table == "violation" else ""
+    counted = f"WITH moved AS ({moved}) {noted} SELECT count(*) FROM moved"  # noqa: S608 - all parts are constants
     return counted if salted else counted + " WHERE $4::text IS NOT NULL"
 
 

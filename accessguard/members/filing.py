@@ -95,11 +95,12 @@ class Filing:
         """Take in at most so many members that wait, of one tenant or (None) of all; how many there were."""
         waiting = await self._db.fetch(OF_ALL if tenant is None else OF_TENANT, tenant, now, most)
         if waiting:
-            await self._file(waiting, now)
+            await self.file([(row["tenant"], row["id"]) for row in waiting], now=now)
         return len(waiting)
 
-    async def _file(self, waiting: Sequence[Row], now: datetime) -> None:
-        found = await self._db.fetch(READ, [row["tenant"] for row in waiting], [row["id"] for row in waiting])
+    async def file(self, members: Sequence[tuple[str, str]], *, now: datetime) -> None:
+        """Take these members (tenant, id) in, whether they wait or not."""
+        found = await self._db.fetch(READ, [tenant for tenant, _ in members], [member_id for _, member_id in members])
         await self._db.row(FILE, [_entry(row) for row in found], now)
 
 

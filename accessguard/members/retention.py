@@ -35,6 +35,10 @@ MARKS_TOO: Final = """, marks AS (
     ), cases AS (
         DELETE FROM violation_case c USING gone g
          WHERE c.tenant = g.tenant AND c.member_id = g.member_id AND c.violation_id = g.id
+    ), noted AS (
+        INSERT INTO unread_moved AS m (tenant, member_id)
+        SELECT DISTINCT tenant, member_id FROM gone ORDER BY tenant, member_id
+            ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved, at = excluded.at
     )"""
 
 

@@ -114,11 +114,22 @@ MOVED: Final = {
          WHERE c.last_at < excluded.last_at
         RETURNING 1
     """,
+    # Counted anew for everybody who reads.
+    "unread_member": """
+        WITH gone AS (
+            DELETE FROM unread_member WHERE tenant = $1 AND member_id = $2
+        )
+        INSERT INTO unread_moved AS m (tenant, member_id) SELECT $1, id FROM unnest(ARRAY[$2, $3]) AS id ORDER BY id
+            ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved, at = excluded.at
+        RETURNING 1
+    """,
 }
 
 PLACES: Final = frozenset({"sharing_mark", "page_mark", "tally_past"})
 LEFT: Final = (
-    frozenset({"enrolment", "login_attempt", "activity", "violation"}) | {"sharing_day", "member_search"} | PLACES
+    frozenset({"enrolment", "login_attempt", "activity", "violation"})
+    | {"sharing_day", "member_search", "unread_moved"}
+    | PLACES
 )
 """Moved by a statement of its own, or made anew of what is moved, or a mere place in an order."""
 

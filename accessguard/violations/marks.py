@@ -14,39 +14,54 @@ PORTION: Final = 2_000
 
 _READ: Final = """
     INSERT INTO read_mark (tenant, violation_id, reader, hits, read_at)
-    SELECT $1, v.id, $2, v.hits, $3 FROM <which> v ORDER BY v.id
+    SELECT $1, v.id, $2, v.hits, $3 FROM portion v ORDER BY v.id
         ON CONFLICT (tenant, violation_id, reader) DO UPDATE
        SET hits = excluded.hits, read_at = excluded.read_at
      WHERE read_mark.hits < excluded.hits
     RETURNING violation_id
 """
-READ: Final = _READ.replace("<which>", "(SELECT * FROM violation WHERE tenant = $1 AND id = ANY($4::uuid[]))")
-READ_MEMBER: Final = _READ.replace("<which>", "(SELECT * FROM violation WHERE tenant = $1 AND member_id = $4)")
-
 _UNREAD: Final = """
-    DELETE FROM read_mark r USING <which> v
+    DELETE FROM read_mark r USING portion v
      WHERE r.tenant = $1 AND r.reader = $2 AND r.violation_id = v.id <more> RETURNING violation_id
 """
-UNREAD: Final = _UNREAD.replace("<more>", "").replace("<which>", "(SELECT unnest($3::uuid[]) AS id)")
-UNREAD_MEMBER: Final = _UNREAD.replace("<more>", "").replace(
-    "<which>", "(SELECT id FROM violation WHERE tenant = $1 AND member_id = $3)"
-)
+# Whose cases these are waits to be counted anew for this reader (migrations/versions/0012_unread.py).
+_NOTED: Final = """, noted AS (
+        INSERT INTO unread_moved AS m (tenant, member_id, reader)
+        SELECT DISTINCT $1::text, p.member_id, $2::text FROM changed c JOIN portion p ON p.id = c.violation_id ORDER BY 2
+            ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved, at = excluded.at
+    )"""
+_SOME: Final = """
+    WITH portion AS MATERIALIZED (SELECT id, hits, member_id FROM violation WHERE tenant = $1 AND <which>),
+         changed AS (<change>) <noted>
+    SELECT violation_id FROM changed
+"""
 
 # In portions by the last hit, so that no statement grows with the log; `place` is where the next one goes on.
 _PORTION: Final = """
     WITH portion AS MATERIALIZED (
-        SELECT id, hits, last_at FROM violation
+        SELECT id, hits, last_at, member_id FROM violation
          WHERE tenant = $1 AND last_at <= $4::timestamptz AND (last_at, id) > ($5::timestamptz, $6::uuid)
          ORDER BY last_at, id LIMIT $7
-    ), changed AS (<change>)
+    ), changed AS (<change>) <noted>
     SELECT (SELECT count(*) FROM changed) AS changed, count(*) AS seen,
            (array_agg(last_at ORDER BY last_at DESC, id DESC))[1] AS at, (array_agg(id ORDER BY last_at DESC, id DESC))[1] AS id
       FROM portion
 """
-READ_UP_TO: Final = _PORTION.replace("<change>", _READ.replace("<which>", "portion"))
-UNREAD_UP_TO: Final = _PORTION.replace(
-    "<change>", _UNREAD.replace("<which>", "portion").replace("<more>", "AND r.read_at <= $3")
-)
+
+
+def _made(statement: str, change: str, which: str = "", more: str = "") -> str:
+    words = {"<change>": change, "<which>": which, "<more>": more, "<noted>": _NOTED}
+    for word, text in words.items():
+        statement = statement.replace(word, text)
+    return statement
+
+
+READ: Final = _made(_SOME, _READ, "id = ANY($4::uuid[])")
+READ_MEMBER: Final = _made(_SOME, _READ, "member_id = $4")
+UNREAD: Final = _made(_SOME, _UNREAD, "id = ANY($3::uuid[])")
+UNREAD_MEMBER: Final = _made(_SOME, _UNREAD, "member_id = $3")
+READ_UP_TO: Final = _made(_PORTION, _READ)
+UNREAD_UP_TO: Final = _made(_PORTION, _UNREAD, more="AND r.read_at <= $3")
 
 BEGIN: Final = (datetime.fromisoformat("0001-01-01T00:00:00+00:00"), UUID(int=0))
 

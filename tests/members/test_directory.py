@@ -143,7 +143,7 @@ async def test_no_question_reads_a_big_table_from_end_to_end(service: Service, t
     db = service.context.members._db
     heard = Listening(db)
     for found, sort in questions():
-        await ask(Directory(db, heard), town, found, sort=sort)
+        await ask(Directory(heard), town, found, sort=sort)
     statements = heard.heard
 
     scans = []
