@@ -192,13 +192,12 @@ class Reckoning:
         most = len(self._stage.hosts) * WORKERS * POOL
         if connections > most or states.get("idle in transaction", 0):
             self._ledger.breach("nothing leaks", f"connections to PostgreSQL at rest: {states}, at most {most}")
-        clients = await self._stage.stores.valkey_says("CLIENT", "LIST")
         workers = [each for host in self._stage.hosts for each in host.workers()]
         return Rest(
             memory_mb=round(max(each.memory_info().rss for each in workers) / 1e6, 1),
             descriptors=max(each.num_fds() - _connections(each) for each in workers),
             postgres=connections,
-            valkey=len(clients.splitlines()) - 1,
+            valkey=await self._stage.stores.valkey.clients(),
         )
 
     def _logs(self) -> None:
