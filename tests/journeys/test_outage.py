@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard import changes
 from tests.journeys.outage import Outage, outage, until
 from tests.service import CHROME, FIREFOX, Tenant, items, running
 
@@ -288,6 +289,29 @@ async def test_with_both_stores_out_a_login_is_told_to_come_back(there, tenant):
 
     assert (refused.status, "Retry-After" in refused.headers) == (503, True)
     assert going["decision"] == "allow"
+
+
+async def test_with_both_stores_out_what_is_old_is_left_to_the_tenant(there, tenant, monkeypatch):
+    """A session in memory goes on while the worker may have heard of every block; then the tenant's choice decides. What is known to be blocked stays out."""
+    monkeypatch.setattr(changes, "AFTER_LOOK_S", 0.0)
+    await tenant.call("PUT", "/v1/settings", {"failure_mode": "closed"}, role="administrator")
+    login, blocked = await tenant.login("ana"), await tenant.login("ben")
+    await tenant.device("ben", blocked["device"]["id"], access="blocked")
+    for each in (login, blocked):
+        await tenant.check(each)
+    await known(there, tenant)
+    bars, memory = there.worker.context.changes.bars, there.worker.context.checks.memory
+    await there.freeze_valkey()
+    await out(there, tenant)
+    during = await tenant.check(login) if memory.trusted or bars.current else None
+    await until(lambda: not memory.trusted and not bars.current)
+    afterwards = [await tenant.check(each) for each in (login, blocked)]
+    await there.thaw_valkey()
+    await back(there)
+
+    assert during is None or during["decision"] == "allow"
+    assert [each["reason"]["code"] for each in afterwards] == ["undecided", "device_blocked"]
+    assert (await tenant.check(login))["decision"] == "allow"
 
 
 async def test_what_can_never_be_written_is_set_aside_and_holds_up_nobody(there, tenant):
