@@ -30,7 +30,7 @@ class Bars:
         self._sessions = sessions
         self._barred = barred
         self._told = ""
-        self._read = ""
+        self._read = False
         self._current_until = 0.0
 
     @property
@@ -44,7 +44,7 @@ class Bars:
 
     def missed(self) -> None:
         """Read anew what is blocked at the next look: it may not have been told."""
-        self._read = ""
+        self._read = False
 
     def hear(self, change: Change) -> None:
         """Take note of a change, by whomever."""
@@ -63,16 +63,18 @@ class Bars:
             self._told = ""
 
     async def look(self) -> None:
-        """After a start and a flush, read what is blocked, and write what is known. Raises GuardError(UNAVAILABLE)."""
+        """After a start, a flush, and whatever may have been missed, read what is blocked, and write what is known.
+
+        Raises GuardError(UNAVAILABLE) when Valkey is out; what PostgreSQL says is known here all the same.
+        """
+        if not self._read:
+            with contextlib.suppress(GuardError):
+                self._barred.tell(_of_blocks(await self._sessions.blocks()))
+                self._read, self._told = True, ""
         era = await self._store.era()
         if self._told != era:
             await self._store.keep(self._barred.all())
             self._told = era
-        if self._read != era:
-            marks = _of_blocks(await self._sessions.blocks())
-            self._barred.tell(marks)
-            await self._store.keep(marks)
-            self._read = era
 
     async def on(self, tenant: str, session_id: str) -> Code | None:
         """Why a session may not go on, when nothing else is known of it; None when nothing bars it.

@@ -139,8 +139,8 @@ class Changes:
         if self._memory.trusted and not up:
             self.bars.have_all(time.monotonic() + AFTER_CHANNEL_S)
         self._back = up and not self._memory.trusted
+        self.bars.missed()
         if not up:
-            self.bars.missed()
             self._memory.trusted = False
         elif self._back and not self._sessions.out:
             self._begin_anew()
@@ -173,6 +173,8 @@ class Changes:
         while True:
             with contextlib.suppress(GuardError):
                 await self.look()
+            if not self._memory.trusted:
+                self.bars.missed()
             with contextlib.suppress(GuardError):
                 await self.bars.look()
             await asyncio.sleep(POLL_S)

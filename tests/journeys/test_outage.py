@@ -13,6 +13,7 @@ import pytest
 
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard import changes
+from accessguard.guard.crowds import LINGER_S
 from tests.journeys.outage import Outage, outage, until
 from tests.service import CHROME, FIREFOX, Tenant, items, running
 
@@ -231,6 +232,34 @@ async def test_a_known_device_stays_the_same_through_an_outage(there, tenant):
     assert device["id"] == again["device"]["id"] == login["device"]["id"]
     assert again["device"]["new"] is False
     assert old["reason"]["code"] == "session_ended"
+
+
+async def test_first_logins_at_once_are_one_device_in_an_outage_too(there, tenant):
+    """Of one browser, at two workers: one device, one token, and sessions that go on, afterwards as well. A window opened later is another one."""
+    async with running(there.stores.database_url, there.stores.redis_url) as second:
+        elsewhere = Tenant(second, tenant.name)
+        await elsewhere.check("nobody")
+        await out(there, tenant)
+        while not second.context.ready._db.breaker.open:
+            await elsewhere.check(str(uuid4()))
+        burst = await asyncio.gather(*(each.login("ana") for each in (tenant, elsewhere) * 3))
+        other = await tenant.login("ana", user_agent=FIREFOX)
+        await asyncio.sleep(LINGER_S)
+        later = await tenant.login("ana")
+        during = [await tenant.check(each) for each in burst]
+        await there.start_postgres()
+        await there.drained(there.worker, second)
+
+    devices = list(items(await tenant.see("/v1/members/ana/devices")))
+    made = burst[0]["device"]["id"]
+    assert {each["device"]["id"] for each in burst} == {made}
+    assert len({each["device"]["token"] for each in burst}) == 1
+    assert {each["id"] for each in devices} == {made, other["device"]["id"], later["device"]["id"]}
+    assert len(devices) == 3
+    assert {each["decision"] for each in during} == {"allow"}
+    assert {(await tenant.check(each))["decision"] for each in burst} == {"allow"}
+    again = await tenant.login("ana", device_token=burst[-1]["device"]["token"])
+    assert again["device"]["id"] == made
 
 
 async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(there, tenant):
