@@ -14,6 +14,7 @@ import pytest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard import changes
 from accessguard.guard.crowds import LINGER_S
+from accessguard.metrics import POOL_REFUSED
 from tests.journeys.outage import Outage, outage, until
 from tests.service import CHROME, FIREFOX, Tenant, items, running
 
@@ -242,8 +243,9 @@ async def test_first_logins_at_once_are_one_device_in_an_outage_too(there, tenan
         await out(there, tenant)
         while not second.context.ready._db.breaker.open:
             await elsewhere.check(str(uuid4()))
-        burst = await asyncio.gather(*(each.login("ana") for each in (tenant, elsewhere) * 3))
-        other = await tenant.login("ana", user_agent=FIREFOX)
+        *burst, other = await asyncio.gather(
+            *(each.login("ana") for each in (tenant, elsewhere) * 3), tenant.login("ana", user_agent=FIREFOX)
+        )
         await asyncio.sleep(LINGER_S)
         later = await tenant.login("ana")
         during = [await tenant.check(each) for each in burst]
@@ -642,6 +644,28 @@ async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
     assert (note.status, "Retry-After" in note.headers) == (503, True)
     assert (waiting.status, waiting["degraded"]) == (200, True)
     assert there.worker.context.ready._db.breaker.open is False
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+
+
+async def test_an_exhausted_pool_lets_checks_go_on_and_logins_wait(there, tenant):
+    """Every connection is in use: a check is answered in its deadline, a login is kept, an operator is told to come back; nothing is lost."""
+    db, login = there.worker.context.ready._db, await tenant.login("ana")
+    await tenant.check(login)
+    waits = POOL_REFUSED.labels("wait")._value.get()
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(db._pool.get_max_size()):
+            await held.enter_async_context(db._pool.acquire())
+        check, unknown, waiting, page = await asyncio.gather(
+            tenant.check(login), tenant.check("s"), tenant.login("ben"), tenant.see("/v1/members")
+        )
+        healthy = await tenant.call("GET", "/healthz")
+    await there.drained()
+
+    assert [each["decision"] for each in (check, unknown)] == ["allow", "allow"]
+    assert unknown["degraded"]
+    assert (waiting.status, waiting["degraded"], healthy.status) == (200, True, 200)
+    assert (page.status, "Retry-After" in page.headers) == (503, True)
+    assert POOL_REFUSED.labels("wait")._value.get() > waits
     assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
 
 
