@@ -279,15 +279,25 @@ class Spooling:
             free = [each.login for each in entries if each.login is not None and not self._is_held(each)]
             held = await _write_all(tx, free)
         self._held |= held
-        for entry in (each for each in entries if each.login is not None and not self._is_held(each)):
-            SPOOLED.labels("drained").inc()
-            await self._spool.let_go(entry)
-            if entry.login is not None:
-                await self._tell(entry.login.rows)
+        await self._let_go([each for each in entries if each.login is not None and not self._is_held(each)])
         for entry in entries:
             if entry.login is None:
                 await self._dead(entry, "unreadable")
         return True
+
+    async def _let_go(self, entries: Sequence[Entry]) -> None:
+        """Forget those that are written, all at once: one after the other they would take longer than the writing.
+
+        Raises GuardError(UNAVAILABLE) when one could not be forgotten; it is passed over when it is seen again.
+        """
+        left = await asyncio.gather(*map(self._spool.let_go, entries), return_exceptions=True)
+        for entry, error in zip(entries, left, strict=True):
+            if error is None and entry.login is not None:
+                SPOOLED.labels("drained").inc()
+                await self._tell(entry.login.rows)
+        for error in left:
+            if error is not None:
+                raise error
 
     def _is_held(self, entry: Entry) -> bool:
         """Whether it is somebody's who was found held since this drain began."""
