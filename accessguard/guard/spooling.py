@@ -31,7 +31,7 @@ from accessguard.metrics import SPOOL_AGE, SPOOL_LENGTH, SPOOLED
 from accessguard.policies.model import Policy
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
-from accessguard.sessions.model import Knock, LoginRows, Replay, Snapshot
+from accessguard.sessions.model import Knock, LoginRows, Replay, SessionRow, Snapshot
 from accessguard.sessions.spool import Entry, Kept, Place, Spool, Spooled, began_ms, full
 from accessguard.violations.model import QUIET
 
@@ -291,13 +291,38 @@ class Spooling:
         Raises GuardError(UNAVAILABLE) when one could not be forgotten; it is passed over when it is seen again.
         """
         left = await asyncio.gather(*map(self._spool.let_go, entries), return_exceptions=True)
-        for entry, error in zip(entries, left, strict=True):
-            if error is None and entry.login is not None:
-                SPOOLED.labels("drained").inc()
-                await self._tell(entry.login.rows)
+        gone = [each.login.rows for each, error in zip(entries, left, strict=True) if error is None and each.login]
+        blocked = await self._blocked(gone)
+        for rows in gone:
+            SPOOLED.labels("drained").inc()
+            await self._tell(rows)
+            if rows.session is not None and (rows.tenant, rows.session.device_id) in blocked:
+                await self._tell_blocked(rows, rows.session)
         for error in left:
             if error is not None:
                 raise error
+
+    async def _blocked(self, logins: Sequence[LoginRows]) -> frozenset[tuple[str, UUID]]:
+        """The devices of some logins that were blocked while these waited, by their tenant."""
+        found = set[tuple[str, UUID]]()
+        for tenant in {rows.tenant for rows in logins}:
+            ids = {rows.device.id for rows in logins if rows.tenant == tenant and rows.device is not None}
+            found |= {(tenant, each) for each in await self._changes.bars.blocked(tenant, sorted(ids))}
+        return frozenset(found)
+
+    async def _tell_blocked(self, rows: LoginRows, session: SessionRow) -> None:
+        """Tell everybody of a session that the block of its device could not name, as it was not there yet."""
+        await self._changes.announce(
+            Change(
+                tenant=rows.tenant,
+                kind="device_changed",
+                member_id=rows.member_id,
+                session_ids=(session.id,),
+                blocked=True,
+                device_id=session.device_id,
+                generation=rows.generation or 0,
+            )
+        )
 
     def _is_held(self, entry: Entry) -> bool:
         """Whether it is somebody's who was found held since this drain began."""

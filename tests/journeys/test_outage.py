@@ -197,7 +197,7 @@ async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, 
 
 
 async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there, tenant, monkeypatch):
-    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name."""
+    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name; all hear of it with the drain."""
     first = await tenant.login("ana")
     async with ignorant(there, tenant) as (elsewhere, forget):
         await out(there, tenant)
@@ -210,9 +210,11 @@ async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there,
         await out(there, tenant)
         forget()
         without = [await tenant.check(waiting), await elsewhere.check(waiting)]
+        forget()
         monkeypatch.undo()
         await back(there)
-        await there.drained()
+        bars, session_id = elsewhere.service.context.changes.bars, waiting["session"]["id"]
+        await until(lambda: bars.here(tenant.name, session_id) is not None)
         after = await tenant.check(waiting)
 
     assert (waiting["decision"], block.status) == ("allow", 200)
