@@ -186,8 +186,12 @@ class Reckoning:
         return [{"decision": "deny", "degraded": True}] * len(sessions)
 
     async def _at_rest(self) -> Rest:
+        until = seconds() + REST_S  # a job of upkeep may be in the middle of a transaction just now; none stays
         async with self._stage.stores.connected() as db:
             states = {row[0]: row[1] for row in await db.fetch(CONNECTIONS)}
+            while states.get("idle in transaction", 0) and seconds() < until:
+                await asyncio.sleep(0.1)
+                states = {row[0]: row[1] for row in await db.fetch(CONNECTIONS)}
         connections = sum(states.values())
         most = len(self._stage.hosts) * WORKERS * POOL
         if connections > most or states.get("idle in transaction", 0):
