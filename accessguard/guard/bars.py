@@ -7,6 +7,7 @@ there to hear it), and whoever comes later, from the newest blocks in PostgreSQL
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
@@ -29,7 +30,21 @@ class Bars:
         self._sessions = sessions
         self._barred = barred
         self._told = ""
-        self._read = ""
+        self._read = False
+        self._current_until = 0.0
+
+    @property
+    def current(self) -> bool:
+        """Whether what this worker was told may be taken for all there is, though it can ask nobody just now."""
+        return time.monotonic() < self._current_until
+
+    def have_all(self, until: float) -> None:
+        """Take what was told for all there is until then (a monotonic clock's s)."""
+        self._current_until = max(self._current_until, until)
+
+    def missed(self) -> None:
+        """Read anew what is blocked at the next look: it may not have been told."""
+        self._read = False
 
     def hear(self, change: Change) -> None:
         """Take note of a change, by whomever."""
@@ -48,20 +63,26 @@ class Bars:
             self._told = ""
 
     async def look(self) -> None:
-        """After a start and a flush, read what is blocked, and write what is known. Raises GuardError(UNAVAILABLE)."""
+        """After a start, a flush, and whatever may have been missed, read what is blocked, and write what is known.
+
+        Raises GuardError(UNAVAILABLE) when Valkey is out; what PostgreSQL says is known here all the same.
+        """
+        if not self._read:
+            with contextlib.suppress(GuardError):
+                self._barred.tell(_of_blocks(await self._sessions.blocks()))
+                self._read, self._told = True, ""
         era = await self._store.era()
         if self._told != era:
             await self._store.keep(self._barred.all())
             self._told = era
-        if self._read != era:
-            marks = _of_blocks(await self._sessions.blocks())
-            self._barred.tell(marks)
-            await self._store.keep(marks)
-            self._read = era
 
     async def on(self, tenant: str, session_id: str) -> Code | None:
-        """Why a session may not go on, when nothing else is known of it; None when nothing bars it."""
-        return _why(*await self._marks(_lines(tenant, session_id)))
+        """Why a session may not go on, when nothing else is known of it; None when nothing bars it.
+
+        Raises GuardError(UNAVAILABLE) when Valkey cannot be asked.
+        """
+        lines = _lines(tenant, session_id)
+        return _why(*self._latest(lines, await self._store.marks(lines)))
 
     def here(self, tenant: str, session_id: str) -> Code | None:
         """The same by what this worker itself was told."""
@@ -91,11 +112,13 @@ class Bars:
 
     async def _marks(self, lines: Sequence[str]) -> list[int | None]:
         """The latest that this worker or Valkey knows of each line."""
-        here = [self._barred.mark(line) for line in lines]
         try:
-            there = await self._store.marks(lines)
+            return self._latest(lines, await self._store.marks(lines))
         except GuardError:
-            return here
+            return [self._barred.mark(line) for line in lines]
+
+    def _latest(self, lines: Sequence[str], there: Sequence[int | None]) -> list[int | None]:
+        here = [self._barred.mark(line) for line in lines]
         return [max((m for m in both if m is not None), default=None) for both in zip(here, there, strict=True)]
 
 

@@ -37,6 +37,11 @@ STILL_S: Final = 3.0
 """A worker that has done nothing for so long may be asked before it hears what happened meanwhile; with the look at the
 numbers that follows, a change is still honoured within 5 s of its own waking hours."""
 
+AFTER_LOOK_S: Final = 4.0
+AFTER_CHANNEL_S: Final = 0.5
+"""So long what this worker knows of blocks is taken for all there is, with nobody to ask: after a look at the numbers
+began, and after the channel was lost, which may have said nothing for 4 s before that was noticed. Together with the check itself under 5 s."""
+
 SPOOLED: Final = "login_spooled"
 """A login that PostgreSQL does not have yet: what was known of the member before it is still worth knowing."""
 MOST_ASIDE: Final = 10_000
@@ -130,7 +135,11 @@ class Changes:
         When they arrive again, what was held is forgotten, but not before
         PostgreSQL can be asked anew: until then it is all that is known of blocks.
         """
+        self.awake(time.monotonic())
+        if self._memory.trusted and not up:
+            self.bars.have_all(time.monotonic() + AFTER_CHANNEL_S)
         self._back = up and not self._memory.trusted
+        self.bars.missed()
         if not up:
             self._memory.trusted = False
         elif self._back and not self._sessions.out:
@@ -164,17 +173,21 @@ class Changes:
         while True:
             with contextlib.suppress(GuardError):
                 await self.look()
+            if not self._memory.trusted:
+                self.bars.missed()
             with contextlib.suppress(GuardError):
                 await self.bars.look()
             await asyncio.sleep(POLL_S)
 
     async def look(self) -> None:
         """Read once which members and tenants have changed since a few looks ago; one that fails is none."""
+        began = time.monotonic()
         newest = await self._sessions.newest_generation()
         if self._back:
             self._begin_anew()
         since = self._marks[0] if self._marks else newest
         await self._members_since(since)
+        self.bars.have_all(began + AFTER_LOOK_S)
         await self._erased_since(since)
         for tenant, generation in await self._policies.changed(since):
             held = self._book.held(tenant)

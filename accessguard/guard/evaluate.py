@@ -117,19 +117,25 @@ class Evaluation:
 
     async def _under(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
         """Decide by these rules."""
-        tenant = policy.tenant
         try:
             found = await self._known(policy, asked, now_ms, deadline)
         except GuardError:
-            code = await self._barred(tenant, asked, deadline)
-            stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
-            if code is not None and (stale is None or not kept_out(stale, asked.session_id)):
-                return barred(asked.session_id, policy, code)
-            if stale is None:
-                return undecided(asked.session_id, policy)
-            found = (stale, self._memory.moment())
+            return await self._in_outage(policy, asked, now_ms, deadline)
         question = self._question(policy, found, asked, now_ms, deadline)
         return unknown(asked.session_id) if question is None else await self._verdict(question)
+
+    async def _in_outage(self, policy: Policy, asked: Check, now_ms: int, deadline: Deadline) -> Verdict:
+        """Decide with PostgreSQL out: on what was last known and on Valkey; with that out as well an allow stands while memory is fresh."""
+        tenant = policy.tenant
+        code, sure = await self._barred(tenant, asked, deadline)
+        stale = self._memory.stale(tenant, asked.session_id) or await self._waiting(tenant, asked, deadline)
+        if code is not None and (stale is None or not kept_out(stale, asked.session_id)):
+            return barred(asked.session_id, policy, code)
+        if stale is None:
+            return undecided(asked.session_id, policy)
+        question = self._question(policy, (stale, self._memory.moment()), asked, now_ms, deadline)
+        verdict = unknown(asked.session_id) if question is None else await self._verdict(question)
+        return verdict if sure or verdict.outcome is not Outcome.ALLOW else undecided(asked.session_id, policy)
 
     def _question(
         self, policy: Policy, found: Read | None, asked: Check, now_ms: int, deadline: Deadline
@@ -146,11 +152,14 @@ class Evaluation:
             self._shown.note(policy.tenant, *question.first_shown)
         return question
 
-    async def _barred(self, tenant: str, asked: Check, deadline: Deadline) -> Code | None:
-        """Why an operator keeps the session out, with PostgreSQL out; by what this worker knows when Valkey takes too long."""
+    async def _barred(self, tenant: str, asked: Check, deadline: Deadline) -> tuple[Code | None, bool]:
+        """Why an operator keeps the session out, with PostgreSQL out, and whether there can be no other reason.
+
+        By what this worker knows when Valkey takes too long, which is all there is only while it is fresh.
+        """
         with contextlib.suppress(GuardError):
-            return await deadline.within(self._bars.on(tenant, asked.session_id), share=LIVE_SHARE)
-        return self._bars.here(tenant, asked.session_id)
+            return await deadline.within(self._bars.on(tenant, asked.session_id), share=LIVE_SHARE), True
+        return self._bars.here(tenant, asked.session_id), self._memory.trusted or self._bars.current
 
     async def _waiting(self, tenant: str, asked: Check, deadline: Deadline) -> Snapshot | None:
         """The member of a session whose login PostgreSQL does not have yet."""

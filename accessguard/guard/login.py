@@ -31,6 +31,8 @@ from accessguard.guard.kin import may_offer, offering
 from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict, Method
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
+from accessguard.guard.provisional import alike
+from accessguard.guard.provisional import beside as beside_waiting
 from accessguard.guard.seal import Seal, key_row, seed, unsealed
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tokens import GRACE
@@ -158,19 +160,23 @@ class Logins:
             waits = await self._spooling.waits(tenant, said.member_id, asked.visit.attempt_id)
             with self._crowds.joined(browser_of(asked)) as crowd:
                 asked = msgspec.structs.replace(asked, crowd=crowd)
-                done = await (self._kept(asked) if waits else self._done(asked))
+                done = await (self._kept(asked) if waits else self._done_or_kept(asked))
         except GuardError as error:
-            if isinstance(error, BusyError):
-                raise  # PostgreSQL is there: what the others left has to be counted
-            if error.code is ErrorCode.UNAVAILABLE:
-                done = await self._kept(asked, error)
-            else:
-                return self._again(asked, await self._overtaken(asked, error))
+            return self._again(asked, await self._overtaken(asked, error))
         if isinstance(done, Replay):
             return self._again(asked, done)
         LOGIN_SECONDS.observe(self._seconds() - began)
         self.count(done.answer, done.planned.rows.violations, failed=said.outcome is LoginOutcome.FAILURE)
         return self.seal.answered(tenant, policy, done.answer, done.secret)
+
+    async def _done_or_kept(self, asked: Asked) -> Done | Replay:
+        """Written; or kept, when PostgreSQL is out."""
+        try:
+            return await self._done(asked)
+        except GuardError as error:
+            if isinstance(error, BusyError) or error.code is not ErrorCode.UNAVAILABLE:
+                raise  # of the first, PostgreSQL is there: what the others left has to be counted
+            return await self._kept(asked, error)
 
     async def _kept(self, asked: Asked, error: GuardError | None = None) -> Done | Replay:
         """Kept for PostgreSQL, which is out, in Valkey. Raises GuardError(UNAVAILABLE) when that is out as well."""
@@ -182,10 +188,12 @@ class Logins:
             asked.salt,
             unwritten.planned if unwritten else None,
             unwritten.snapshot if unwritten else None,
+            met=lambda visit, known: self._met_waiting(msgspec.structs.replace(asked, visit=visit), known),
         )
         if isinstance(taken, Replay):
             return taken
-        planned, answer = taken
+        planned, answer, visit = taken
+        _made(asked, planned)
         if visit.asked.member_id is not None:
             touched = (*(each.id for each in planned.rows.ended), visit.session_id)
             self._live.forget(asked.tenant, visit.asked.member_id, touched)
@@ -232,9 +240,18 @@ class Logins:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             raise UnwrittenError(asked, planned, reading.opening) from error
-        if done is not None and asked.crowd is not None and asked.crowd.device_id is None:
-            asked.crowd.device_id = done.planned.device_id
+        if done is not None:
+            _made(asked, done.planned)
         return done
+
+    def _met_waiting(self, asked: Asked, known: Snapshot) -> Visit:
+        """The login as `met` says, where others of its browser that came at once wait for PostgreSQL."""
+        visit, crowd, claimed = asked.visit, asked.crowd, beside_waiting(known)
+        if crowd is None or claimed is None or visit.twin or not alike(known, visit):
+            return visit
+        if crowd.device_id != claimed.id and abs(visit.now - claimed.rotated_at) > AT_ONCE:
+            return visit
+        return self.met(asked, Opening(snapshot=known, claimed=claimed)).visit
 
     def met(self, asked: Asked, opening: Opening | None) -> Asked:
         """The same login, with the token that its device has just been given where others of its browser came at once."""
@@ -412,6 +429,12 @@ def knock_of(asked: Asked) -> Knock:
         browser_version=browser.version,
         os=browser.os,
     )
+
+
+def _made(asked: Asked, planned: Plan) -> None:
+    """Tell the others of a crowd which device the first of them made."""
+    if asked.crowd is not None and asked.crowd.device_id is None:
+        asked.crowd.device_id = planned.device_id
 
 
 def browser_of(asked: Asked) -> tuple[str, ...] | None:

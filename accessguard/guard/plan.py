@@ -63,17 +63,19 @@ def plan(
     *,
     live_ms: Mapping[str, int] | None = None,
     failures: Failures | None = None,
+    keeps: bool = False,
 ) -> Plan:
     """Decide on a successful login and put together everything it leaves behind.
 
     `live_ms` is last activity (ms) by session where it is newer than in the
-    snapshot, `failures` are there when a rule counts them.
+    snapshot, `failures` are there when a rule counts them. `keeps`: first
+    logins at once leave each other's sessions open.
     """
     snapshot, asked = opening.snapshot, visit.asked
     impersonated = asked.method is Method.IMPERSONATION
     device = None if impersonated else recognised(opening, visit)
     device_id = None if impersonated else device.id if device else visit.device_id
-    replaced = () if visit.twin and _limited(policy) else _replaced(snapshot, device, visit.session_id)
+    replaced = () if visit.twin and (keeps or _limited(policy)) else _replaced(snapshot, device, visit.session_id)
     fact = None if impersonated else device_of(device, visit)
     before = failures or Failures()
     begins = begins_at(snapshot, visit.now)

@@ -12,7 +12,7 @@ from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.facts import counts
 from accessguard.guard.failed import failure, nobody
 from accessguard.guard.model import LoginOutcome, Method
-from accessguard.guard.plan import REPLACED, Plan, plan
+from accessguard.guard.plan import AT_ONCE, REPLACED, Plan, plan
 from accessguard.guard.tokens import TokenState, hashed_state, shown_state, trusted
 from accessguard.guard.verdicts import verdict_of
 from accessguard.guard.visit import Visit, attempt
@@ -59,7 +59,7 @@ def provisional(policy: Policy, visit: Visit, before: Snapshot | None, *, barred
         return belief(failure(policy.tenant, opening, policy, visit))
     blind = before is None and visit.asked.method is not Method.IMPERSONATION
     opening = _opening(visit, before or nobody(policy.tenant, visit.asked.member_id or ""), barred=barred)
-    planned = belief(plan(opening, policy, visit))
+    planned = belief(plan(opening, policy, visit, keeps=True))
     if (
         blind
         and planned.decision.outcome is Outcome.ALLOW
@@ -86,6 +86,7 @@ def merged(stored: Snapshot | None, waiting: Snapshot | None) -> Snapshot | None
             msgspec.structs.replace(each, access=Access.BLOCKED) if each.id in blocked else each
             for each in devices.values()
         ),
+        fresh=waiting.fresh,
     )
 
 
@@ -104,16 +105,18 @@ def after(before: Snapshot | None, planned: Plan, policy: Policy) -> Snapshot:
         parts=known.parts | WAITING,
         sessions=(*sessions, *_session(rows)),
         devices=_with_device(known, rows),
+        fresh=_fresh(known, rows),
     )
 
 
-def settled(rows: LoginRows, opening: Opening) -> LoginRows:
+def settled(rows: LoginRows, opening: Opening, *, twin: bool = False) -> LoginRows:
     """The rows of a login as they fit the member that PostgreSQL has now.
 
     Session and secret stay as they were answered. The device is another only
     where the token's word was not the whole truth: it was an old one, of a
     device that was forgotten or became part of another, or of a browser that
-    serves several members. `opening` was asked for by `asked_by`.
+    serves several members. `opening` was asked for by `asked_by`. A `twin`
+    leaves the sessions open that began beside its own.
     """
     snapshot, device, claimed = opening.snapshot, rows.device, opening.claimed
     rows = msgspec.structs.replace(rows, generation=snapshot.generation)
@@ -130,7 +133,7 @@ def settled(rows: LoginRows, opening: Opening) -> LoginRows:
             device, browser_id=stored.browser_id, admitted_at=stored.admitted_at or device.admitted_at
         )
     rows = msgspec.structs.replace(rows, device=device)
-    return _replacing(_on_device(rows, device.id), snapshot, device.id)
+    return _replacing(_on_device(rows, device.id), snapshot, device.id, until=rows.at - AT_ONCE if twin else rows.at)
 
 
 def asked_by(rows: LoginRows) -> UUID | None:
@@ -139,7 +142,7 @@ def asked_by(rows: LoginRows) -> UUID | None:
 
 
 def _state(shown: str, claimed: ClaimedDevice, at: datetime) -> TokenState:
-    return hashed_state(claimed, bytes.fromhex(shown.removeprefix("\\x")), at)
+    return hashed_state(claimed, _bytes(shown), at)
 
 
 def _holds(claimed: ClaimedDevice, state: TokenState | None, opening: Opening) -> bool:
@@ -190,7 +193,7 @@ def _opening(visit: Visit, known: Snapshot, *, barred: bool) -> Opening:
     """What the login is decided on; a genuine token of a device that nobody here knows is taken at its word."""
     claim = visit.claim
     if claim is None:
-        return Opening(snapshot=known)
+        return Opening(snapshot=known, claimed=beside(known) if visit.twin else None)
     device = known.device(claim.device_id)
     if device is None:
         browser = visit.browser
@@ -207,6 +210,45 @@ def _opening(visit: Visit, known: Snapshot, *, barred: bool) -> Opening:
         )
         known = msgspec.structs.replace(known, devices=(*known.devices, device))
     return Opening(snapshot=known, claimed=_claimed(known.member_id, device, claim, visit.now))
+
+
+def beside(known: Snapshot) -> ClaimedDevice | None:
+    """What PostgreSQL would say of the device of the newest first login that waits; None when there is none."""
+    row = known.fresh
+    if row is None or row.secret_seed is None:
+        return None
+    return ClaimedDevice(
+        id=row.id,
+        member_id=known.member_id,
+        browser_id=row.browser_id,
+        forgotten=False,
+        secret_hash=_bytes(row.secret_hash),
+        previous_hash=None,
+        rotated_at=row.rotated_at,
+        seed=_bytes(row.secret_seed),
+    )
+
+
+def alike(known: Snapshot, visit: Visit) -> bool:
+    """Whether the newest first login that waits came from where this one comes from, by the same browser."""
+    row, browser = known.fresh, visit.browser
+    if row is None or visit.address is None:
+        return False
+    seen = (row.last_ip, row.browser, row.browser_version, row.os)
+    return seen == (visit.address.text, browser.family, browser.version, browser.os)
+
+
+def _fresh(known: Snapshot, rows: LoginRows) -> DeviceRow | None:
+    """The device of a login that showed no token; that of the one before until its token is shown."""
+    row, before = rows.device, known.fresh
+    if row is not None and row.previous_hash is None and rows.attempt.device_token is TokenState.NONE:
+        return row
+    return None if row is not None and before is not None and row.id == before.id else before
+
+
+def _bytes(text: str) -> bytes:
+    """PostgreSQL's text form of bytea."""
+    return bytes.fromhex(text.removeprefix("\\x"))
 
 
 def _claimed(member_id: str, device: Device, claim: Claim, now: datetime) -> ClaimedDevice:
@@ -301,8 +343,8 @@ def _on_device(rows: LoginRows, device_id: UUID) -> LoginRows:
     )
 
 
-def _replacing(rows: LoginRows, snapshot: Snapshot, device_id: UUID) -> LoginRows:
-    """Logging in again from the same device replaces its session, also one that was not known then."""
+def _replacing(rows: LoginRows, snapshot: Snapshot, device_id: UUID, *, until: datetime) -> LoginRows:
+    """Logging in again from the same device replaces its session, also one that was not known then, if it began before `until`."""
     session = rows.session
     if session is None:
         return rows
@@ -310,10 +352,6 @@ def _replacing(rows: LoginRows, snapshot: Snapshot, device_id: UUID) -> LoginRow
     here = (
         s.id
         for s in snapshot.sessions
-        if s.device_id == device_id
-        and s.id not in named
-        and s.id != session.id
-        and counts(s)
-        and s.started_at <= rows.at
+        if s.device_id == device_id and s.id not in named and s.id != session.id and counts(s) and s.started_at <= until
     )
     return msgspec.structs.replace(rows, ended=(*rows.ended, *(Ended(id=each, reason="replaced") for each in here)))

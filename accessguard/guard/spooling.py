@@ -31,7 +31,7 @@ from accessguard.metrics import SPOOL_AGE, SPOOL_LENGTH, SPOOLED
 from accessguard.policies.model import Policy
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.logins import LoginStore
-from accessguard.sessions.model import Knock, LoginRows, Replay, Snapshot
+from accessguard.sessions.model import Knock, LoginRows, Replay, SessionRow, Snapshot
 from accessguard.sessions.spool import Entry, Kept, Place, Spool, Spooled, began_ms, full
 from accessguard.violations.model import QUIET
 
@@ -40,8 +40,8 @@ PATIENCE_S: Final = 1.0
 """So long a login waits for the drain of those before it, once PostgreSQL answers: kept as well, it would only put off
 the end, and who logs in again and again would never be out of the spool."""
 AGAIN_S: Final = 0.05
-TRIES: Final = 5
-"""How often a login is decided again because another one of its member was kept meanwhile."""
+TRIES: Final = 20
+"""How often a login is decided again because another one of its member was kept meanwhile: of so many at once each gets through, as each time one does."""
 AT_ONCE: Final = 50
 """Logins of one transaction: some 50 ms, in which nobody else can drain. Half as many after one that came to nothing,
 because PostgreSQL may be too slow for so many in the 5 s of a transaction."""
@@ -113,20 +113,29 @@ class Spooling:
         return await self._spool.answered(tenant, attempt_id)
 
     async def take(
-        self, policy: Policy, visit: Visit, salt: bytes, planned: Plan | None, known: Snapshot | None
-    ) -> tuple[Plan, LoginVerdict] | Replay:
+        self,
+        policy: Policy,
+        visit: Visit,
+        salt: bytes,
+        planned: Plan | None,
+        known: Snapshot | None,
+        *,
+        met: Callable[[Visit, Snapshot], Visit] = lambda visit, _: visit,
+    ) -> tuple[Plan, LoginVerdict, Visit] | Replay:
         """Decide on a login, and keep it; the answer without its secrets, or the one that was given before.
 
         `planned` is what was about to be written when PostgreSQL fell silent:
-        whether it was or not, it is what is answered. Raises
+        whether it was or not, it is what is answered. `met` gives a first login
+        the device of another one at once that waits. Raises
         GuardError(UNAVAILABLE) when Valkey does not answer, or too many wait.
         """
         self._trouble = time.monotonic()
-        tenant, member_id = policy.tenant, visit.asked.member_id
+        tenant, member_id, said = policy.tenant, visit.asked.member_id, visit
         for _ in range(TRIES):
             version, waiting = (0, None) if member_id is None else await self._spool.member(tenant, member_id)
             before = merged(known or self._changes.last_known(tenant, member_id or ""), waiting)
             before = before and await self._changes.bars.over(before)
+            visit = said if before is None or planned is not None else met(said, before)
             barred = await self._changes.bars.blocked(tenant, [visit.claim.device_id] if visit.claim else [])
             plan = belief(planned) if planned is not None else provisional(policy, visit, before, barred=bool(barred))
             answer = unsealed(plan, visit)
@@ -136,26 +145,24 @@ class Spooling:
                 fingerprint=fingerprint(visit.asked), salt=visit.seed, answer=msgspec.Raw(msgspec.json.encode(answer))
             )
             claimed = visit.claim.device_id if visit.claim and not _knows(before, visit.claim.device_id) else None
-            kept, earlier = await self._spool.keep(Spooled(rows=rows, claimed=claimed), replay, version, left)
+            login = Spooled(rows=rows, claimed=claimed, twin=visit.twin and planned is None)
+            kept, earlier = await self._spool.keep(login, replay, version, left)
             if kept is Kept.MOVED:
                 continue
-            return await self._kept(kept, earlier, plan, answer)
+            again = await self._kept(kept, earlier)
+            return again or (plan, answer, visit)
         raise GuardError(ErrorCode.UNAVAILABLE, "Another login of this member is under way; try again.")
 
-    async def _kept(
-        self, kept: Kept, earlier: Replay | None, plan: Plan, answer: LoginVerdict
-    ) -> tuple[Plan, LoginVerdict] | Replay:
+    async def _kept(self, kept: Kept, earlier: Replay | None) -> Replay | None:
+        """Wait until it is on the disk; what was answered before, if the attempt was known. Raises GuardError(UNAVAILABLE)."""
         if kept is Kept.FULL:
             SPOOLED.labels("full").inc()
             raise full()
         self.pending = max(1, self.pending)
         durable = await self._spool.synced()
-        if earlier is not None:
-            SPOOLED.labels("again").inc()
-            return earlier
-        SPOOLED.labels("kept").inc()
-        SPOOLED.labels("unsynced").inc(0 if durable else 1)
-        return plan, answer
+        SPOOLED.labels("kept" if earlier is None else "again").inc()
+        SPOOLED.labels("unsynced").inc(0 if durable or earlier is not None else 1)
+        return earlier
 
     async def run(self) -> None:
         """Look once a second, and when somebody waits for it, until cancelled; drain when there is something and PostgreSQL answers."""
@@ -272,15 +279,50 @@ class Spooling:
             free = [each.login for each in entries if each.login is not None and not self._is_held(each)]
             held = await _write_all(tx, free)
         self._held |= held
-        for entry in (each for each in entries if each.login is not None and not self._is_held(each)):
-            SPOOLED.labels("drained").inc()
-            await self._spool.let_go(entry)
-            if entry.login is not None:
-                await self._tell(entry.login.rows)
+        await self._let_go([each for each in entries if each.login is not None and not self._is_held(each)])
         for entry in entries:
             if entry.login is None:
                 await self._dead(entry, "unreadable")
         return True
+
+    async def _let_go(self, entries: Sequence[Entry]) -> None:
+        """Forget those that are written, all at once: one after the other they would take longer than the writing.
+
+        Raises GuardError(UNAVAILABLE) when one could not be forgotten; it is passed over when it is seen again.
+        """
+        left = await asyncio.gather(*map(self._spool.let_go, entries), return_exceptions=True)
+        gone = [each.login.rows for each, error in zip(entries, left, strict=True) if error is None and each.login]
+        blocked = await self._blocked(gone)
+        for rows in gone:
+            SPOOLED.labels("drained").inc()
+            await self._tell(rows)
+            if rows.session is not None and (rows.tenant, rows.session.device_id) in blocked:
+                await self._tell_blocked(rows, rows.session)
+        for error in left:
+            if error is not None:
+                raise error
+
+    async def _blocked(self, logins: Sequence[LoginRows]) -> frozenset[tuple[str, UUID]]:
+        """The devices of some logins that were blocked while these waited, by their tenant."""
+        found = set[tuple[str, UUID]]()
+        for tenant in {rows.tenant for rows in logins}:
+            ids = {rows.device.id for rows in logins if rows.tenant == tenant and rows.device is not None}
+            found |= {(tenant, each) for each in await self._changes.bars.blocked(tenant, sorted(ids))}
+        return frozenset(found)
+
+    async def _tell_blocked(self, rows: LoginRows, session: SessionRow) -> None:
+        """Tell everybody of a session that the block of its device could not name, as it was not there yet."""
+        await self._changes.announce(
+            Change(
+                tenant=rows.tenant,
+                kind="device_changed",
+                member_id=rows.member_id,
+                session_ids=(session.id,),
+                blocked=True,
+                device_id=session.device_id,
+                generation=rows.generation or 0,
+            )
+        )
 
     def _is_held(self, entry: Entry) -> bool:
         """Whether it is somebody's who was found held since this drain began."""
@@ -350,7 +392,7 @@ async def _write(tx: Database, login: Spooled) -> None:
         opening = (await store.read(knock)).opening
         if opening is None or opening.session_owner not in (None, rows.member_id):
             raise GuardError(ErrorCode.CONFLICT, "This session is another member's.")
-        rows = settled(rows, opening)
+        rows = settled(rows, opening, twin=login.twin)
     if await store.record(rows) is None:
         raise GuardError(ErrorCode.UNAVAILABLE, "The member changed under its lock.")
 

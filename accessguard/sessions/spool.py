@@ -51,11 +51,13 @@ class Kept(StrEnum):
 class Spooled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One login as it waits: the rows it writes, without a secret (the device's is there as its hash).
 
-    `claimed` is a device that nobody here knew, taken at the word of its token.
+    `claimed` is a device that nobody here knew, taken at the word of its token. `twin`: a first login at the same time
+    as another one of its browser, whose session goes on.
     """
 
     rows: LoginRows
     claimed: UUID | None = None
+    twin: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):

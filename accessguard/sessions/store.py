@@ -193,9 +193,13 @@ BLOCKED: Final = "SELECT id FROM device WHERE tenant = $1 AND id = ANY($2::uuid[
 # The index `device_blocked` (migrations/indexes.py) has the same condition.
 BLOCKS: Final = """
     SELECT d.tenant, d.id, m.generation, ARRAY(
-               SELECT s.id FROM session s
-                WHERE s.tenant = d.tenant AND s.member_id = d.member_id AND s.device_id = d.id AND s.ended_at IS NULL
-                ORDER BY s.started_at DESC LIMIT 20) AS sessions
+               (SELECT s.id FROM session s
+                 WHERE s.tenant = d.tenant AND s.member_id = d.member_id AND s.device_id = d.id AND s.ended_at IS NULL
+                 ORDER BY s.started_at DESC LIMIT 20)
+                UNION
+               (SELECT s.id FROM (SELECT id, device_id FROM session WHERE tenant = d.tenant AND member_id = d.member_id
+                                   ORDER BY started_at DESC LIMIT 50) s
+                 WHERE s.device_id = d.id LIMIT 20)) AS sessions
       FROM (SELECT * FROM device WHERE access = 'blocked' AND forgotten_at IS NULL
              ORDER BY access_at DESC LIMIT $1) d
       JOIN member m ON m.tenant = d.tenant AND m.id = d.member_id

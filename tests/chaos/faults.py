@@ -14,18 +14,10 @@ from typing import Final, TypeAlias
 
 import psutil
 
-from accessguard.sessions.spool import STREAM
 from tests.chaos.relay import Line
 from tests.chaos.stage import Stage, family, gone, tell
 
 Played: TypeAlias = Callable[[Stage, random.Random], AbstractAsyncContextManager[None]]
-
-
-FLUSH: Final = f"""
-    if redis.call('XLEN', '{STREAM}') > 0 then return 0 end
-    redis.call('FLUSHALL')
-    return 1
-"""
 
 
 class Out(StrEnum):
@@ -52,7 +44,7 @@ def kill(store: str) -> Played:
     @contextlib.asynccontextmanager
     async def play(stage: Stage, _: random.Random) -> AsyncIterator[None]:
         everyone = stage.stores.processes(store)
-        tell(everyone[:1], signal.SIGKILL)
+        tell(stage.stores.servers(store), signal.SIGKILL)
         await gone(everyone)
         try:
             yield
@@ -67,9 +59,10 @@ def restart(store: str) -> Played:
 
     @contextlib.asynccontextmanager
     async def play(stage: Stage, _: random.Random) -> AsyncIterator[None]:
-        child = stage.stores.postgres if store == "postgres" else stage.stores.valkey
-        assert child is not None
-        await child.stop()
+        if store == "valkey":
+            await stage.stores.valkey.halt()
+        elif stage.stores.postgres is not None:
+            await stage.stores.postgres.stop()
         try:
             yield
         finally:
@@ -111,7 +104,7 @@ async def _start(stage: Stage, store: str) -> None:
     if store == "postgres":
         await stage.stores.start_postgres()
     else:
-        await stage.stores.start_valkey()
+        await stage.stores.valkey.start()
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +147,7 @@ async def postgres_disk_full(stage: Stage, _: random.Random) -> AsyncIterator[No
 async def valkey_flush(stage: Stage, _: random.Random) -> AsyncIterator[None]:
     """FLUSHALL while PostgreSQL is there and nothing waits: in one step, as a slow moment may have made a login wait."""
     async with asyncio.timeout(30):
-        while await stage.stores.valkey_says("EVAL", FLUSH, "0") != b":1\r\n":
+        while not await stage.stores.valkey.flush_unless_waiting():
             await asyncio.sleep(0.05)
     yield
 
@@ -162,11 +155,11 @@ async def valkey_flush(stage: Stage, _: random.Random) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def valkey_full(stage: Stage, _: random.Random) -> AsyncIterator[None]:
     """No memory for another byte, and nothing may be evicted."""
-    await stage.stores.valkey_says("CONFIG", "SET", "maxmemory", "1")
+    await stage.stores.valkey.limit(1)
     try:
         yield
     finally:
-        await stage.stores.valkey_says("CONFIG", "SET", "maxmemory", "0")
+        await stage.stores.valkey.limit(0)
 
 
 @contextlib.asynccontextmanager

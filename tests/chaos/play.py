@@ -13,6 +13,7 @@ import msgspec
 from tests.chaos.faults import FAULTS, FLUSHED_IN_OUTAGE, Fault, Out
 from tests.chaos.ledger import CALM, DEADLINE_MS, Breach, Ledger
 from tests.chaos.load import Load
+from tests.chaos.nodes import ON_A_CLUSTER
 from tests.chaos.platform import NOT_ANSWERED
 from tests.chaos.reckoning import Reckoning, Rest, quantile
 from tests.chaos.stage import Stage, gone, seconds, staged, tell
@@ -192,7 +193,7 @@ class Play:
             kept = len(self.ledger.entries)
             lost = [await self._load.login(person) for _ in range(3)]
             del self.ledger.entries[kept:]
-            await stores.valkey_says("FLUSHALL")
+            await stores.valkey.flush()
             await stores.start_postgres()
             person.tokens.clear()
             await self._settled()
@@ -251,10 +252,11 @@ async def play(
     *,
     lasting_s: float,
     only: Sequence[str] = (),
+    cluster: bool = False,
     strict: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
     """Set up a stage, play on it and clear it away. `only` names faults; none: all of them."""
-    faults = [each for each in FAULTS if not only or each.name in only]
-    async with staged() as stage:
+    faults = [each for each in (ON_A_CLUSTER if cluster else FAULTS) if not only or each.name in only]
+    async with staged(cluster=cluster) as stage:
         return await Play(stage, seed, strict=strict, say=say).run(faults, lasting_s)

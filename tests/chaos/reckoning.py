@@ -186,19 +186,22 @@ class Reckoning:
         return [{"decision": "deny", "degraded": True}] * len(sessions)
 
     async def _at_rest(self) -> Rest:
+        until = seconds() + REST_S  # a job of upkeep may be in the middle of a transaction just now; none stays
         async with self._stage.stores.connected() as db:
             states = {row[0]: row[1] for row in await db.fetch(CONNECTIONS)}
+            while states.get("idle in transaction", 0) and seconds() < until:
+                await asyncio.sleep(0.1)
+                states = {row[0]: row[1] for row in await db.fetch(CONNECTIONS)}
         connections = sum(states.values())
         most = len(self._stage.hosts) * WORKERS * POOL
         if connections > most or states.get("idle in transaction", 0):
             self._ledger.breach("nothing leaks", f"connections to PostgreSQL at rest: {states}, at most {most}")
-        clients = await self._stage.stores.valkey_says("CLIENT", "LIST")
         workers = [each for host in self._stage.hosts for each in host.workers()]
         return Rest(
             memory_mb=round(max(each.memory_info().rss for each in workers) / 1e6, 1),
             descriptors=max(each.num_fds() - _connections(each) for each in workers),
             postgres=connections,
-            valkey=len(clients.splitlines()) - 1,
+            valkey=await self._stage.stores.valkey.clients(),
         )
 
     def _logs(self) -> None:

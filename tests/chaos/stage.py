@@ -24,9 +24,8 @@ from accessguard.app import migrate
 from accessguard.embedded import Child
 from accessguard.embedded.postgres import database_url, start_postgres
 from accessguard.embedded.process import LAUNCH, server_user
-from accessguard.embedded.valkey import start_valkey
-from accessguard.sessions.spool import STREAM
 from tests.chaos.relay import Line, Relay
+from tests.chaos.valkeys import Alone, Nodes, Valkeys, clustered
 from tests.service import SECRET
 
 WORKERS = 2
@@ -84,6 +83,7 @@ class Host:
         self.folder = folder
         self.port, self.admin_port = free_port(), free_port()
         folder.mkdir()
+        self.stores = stores
         self.postgres = Relay(folder / ".s.PGSQL.5432", stores.runtime / ".s.PGSQL.5432")
         self.valkey = Relay(folder / "valkey.sock", stores.runtime / "valkey.sock")
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,7 +118,7 @@ class Host:
         values = KEYS | {
             "CONFIG": str(self.folder / "accessguard.toml"),
             "DATABASE_URL": database_url(self.folder),
-            "REDIS_URL": f"unix://{self.folder / 'valkey.sock'}",
+            "REDIS_URL": self.stores.valkey.url(self.folder),
             "PORT": str(self.port),
             "ADMIN_PORT": str(self.admin_port),
         }
@@ -171,9 +171,9 @@ class Host:
 
 
 class Stores:
-    """Both stores on their own sockets in `runtime`; PostgreSQL on a small disk of its own where that may be made."""
+    """PostgreSQL on its socket in `runtime`, on a small disk of its own where that may be made; and Valkey, there or in `nodes`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: Nodes | None) -> None:
         self.folder = folder
         self.runtime = folder / "run"
         self.disk = folder / "disk"
@@ -183,7 +183,8 @@ class Stores:
         for each in (self.runtime, self.disk):
             server_user(self.disk / "postgres").owns(each)
         self.postgres: Child | None = None
-        self.valkey: Child | None = None
+        self.nodes = nodes
+        self.valkey: Valkeys = nodes or Alone(folder, self.runtime)
 
     @property
     def database_url(self) -> str:
@@ -192,7 +193,7 @@ class Stores:
 
     async def start(self) -> None:
         """Start both, and bring the schema up to date."""
-        await self.start_valkey()
+        await self.valkey.start()
         await self.start_postgres()
         async with self.connected() as db:
             for each in SETTINGS:
@@ -205,15 +206,15 @@ class Stores:
         if self.postgres is None or not self.postgres.running:
             self.postgres = await start_postgres(self.disk / "postgres", self.runtime)
 
-    async def start_valkey(self) -> None:
-        """Start it, at first and after a kill."""
-        if self.valkey is None or not self.valkey.running:
-            self.valkey = await start_valkey(self.folder / "valkey", self.runtime)
+    def servers(self, store: str) -> list[psutil.Process]:
+        """The first process of each server."""
+        return self.processes(store)[:1] if store == "postgres" else self.valkey.servers()
 
     def processes(self, store: str) -> list[psutil.Process]:
-        """The server and each of its processes."""
-        child = self.postgres if store == "postgres" else self.valkey
-        return family(child.pid) if child is not None else []
+        """Each server and each of its processes."""
+        if store == "postgres":
+            return family(self.postgres.pid) if self.postgres is not None else []
+        return [process for each in self.valkey.servers() for process in family(each.pid)]
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[asyncpg.Connection[Any]]:
@@ -225,23 +226,13 @@ class Stores:
         finally:
             await db.close(timeout=5)
 
-    async def valkey_says(self, *words: str) -> bytes:
-        """The answer to one command, as it comes: a line, or a bulk string's content."""
-        reader, writer = await asyncio.open_unix_connection(str(self.runtime / "valkey.sock"), limit=1 << 22)
-        try:
-            writer.write(b"".join([b"*%d\r\n" % len(words), *(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words)]))
-            line = await reader.readline()
-            return await reader.readexactly(int(line[1:])) if line.startswith(b"$") else line
-        finally:
-            writer.close()
-
     async def stop(self) -> None:
         """End both, whatever state they are in."""
         for store, child in (("postgres", self.postgres), ("valkey", self.valkey)):
             everyone = self.processes(store)
             tell(everyone, signal.SIGCONT)
             if child is not None:
-                await child.stop(within_s=10)
+                await child.stop()
             tell(await gone(everyone, 10), signal.SIGKILL)
         if self.small:
             subprocess.run(("umount", "-l", str(self.disk)), check=False)
@@ -258,9 +249,9 @@ def _mounted(place: Path) -> bool:
 class Stage:
     """Everything together; built by `staged`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: Nodes | None) -> None:
         self.folder = folder
-        self.stores = Stores(folder)
+        self.stores = Stores(folder, nodes)
         self.hosts = (Host(folder / "h0", self.stores), Host(folder / "h1", self.stores))
 
     async def start(self) -> None:
@@ -294,8 +285,10 @@ class Stage:
                 missing = [f"worker_{i + 1}" for i in range(WORKERS) if f"worker_{i + 1}" not in parts]
                 if down or missing or len(each.workers()) != WORKERS:
                     ill[each.folder.name] = [*down, *missing, len(each.workers())]
-        waiting = await self.stores.valkey_says("XLEN", STREAM) if not ill else b":0"
-        return ill | ({"waiting": waiting.decode()} if waiting.strip() != b":0" else {})
+        if not ill and (told := await self.stores.valkey.ill()):
+            ill["valkey"] = told
+        waiting = await self.stores.valkey.waiting() if not ill else 0
+        return ill | ({"waiting": waiting} if waiting else {})
 
     async def metrics(self) -> dict[str, float]:
         """Every series of both hosts without labels, added up."""
@@ -320,10 +313,12 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def staged() -> AsyncIterator[Stage]:
+async def staged(*, cluster: bool = False) -> AsyncIterator[Stage]:
     """A stage in a folder of its own; nothing of it is left, whatever happens."""
-    with _folder() as folder:
-        stage = Stage(folder)
+    async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        nodes = await stack.enter_async_context(clustered(folder / "nodes")) if cluster else None
+        stage = Stage(folder, nodes)
         try:
             await stage.start()
             yield stage

@@ -12,6 +12,9 @@ import asyncpg
 import pytest
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard import changes
+from accessguard.guard.crowds import LINGER_S
+from accessguard.metrics import POOL_REFUSED
 from tests.journeys.outage import Outage, outage, until
 from tests.service import CHROME, FIREFOX, Tenant, items, running
 
@@ -194,7 +197,7 @@ async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, 
 
 
 async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there, tenant, monkeypatch):
-    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name."""
+    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name; all hear of it with the drain."""
     first = await tenant.login("ana")
     async with ignorant(there, tenant) as (elsewhere, forget):
         await out(there, tenant)
@@ -207,9 +210,11 @@ async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there,
         await out(there, tenant)
         forget()
         without = [await tenant.check(waiting), await elsewhere.check(waiting)]
+        forget()
         monkeypatch.undo()
         await back(there)
-        await there.drained()
+        bars, session_id = elsewhere.service.context.changes.bars, waiting["session"]["id"]
+        await until(lambda: bars.here(tenant.name, session_id) is not None)
         after = await tenant.check(waiting)
 
     assert (waiting["decision"], block.status) == ("allow", 200)
@@ -230,6 +235,35 @@ async def test_a_known_device_stays_the_same_through_an_outage(there, tenant):
     assert device["id"] == again["device"]["id"] == login["device"]["id"]
     assert again["device"]["new"] is False
     assert old["reason"]["code"] == "session_ended"
+
+
+async def test_first_logins_at_once_are_one_device_in_an_outage_too(there, tenant):
+    """Of one browser, at two workers: one device, one token, and sessions that go on, afterwards as well. A window opened later is another one."""
+    async with running(there.stores.database_url, there.stores.redis_url) as second:
+        elsewhere = Tenant(second, tenant.name)
+        await elsewhere.check("nobody")
+        await out(there, tenant)
+        while not second.context.ready._db.breaker.open:
+            await elsewhere.check(str(uuid4()))
+        *burst, other = await asyncio.gather(
+            *(each.login("ana") for each in (tenant, elsewhere) * 3), tenant.login("ana", user_agent=FIREFOX)
+        )
+        await asyncio.sleep(LINGER_S)
+        later = await tenant.login("ana")
+        during = [await tenant.check(each) for each in burst]
+        await there.start_postgres()
+        await there.drained(there.worker, second)
+
+    devices = list(items(await tenant.see("/v1/members/ana/devices")))
+    made = burst[0]["device"]["id"]
+    assert {each["device"]["id"] for each in burst} == {made}
+    assert len({each["device"]["token"] for each in burst}) == 1
+    assert {each["id"] for each in devices} == {made, other["device"]["id"], later["device"]["id"]}
+    assert len(devices) == 3
+    assert {each["decision"] for each in during} == {"allow"}
+    assert {(await tenant.check(each))["decision"] for each in burst} == {"allow"}
+    again = await tenant.login("ana", device_token=burst[-1]["device"]["token"])
+    assert again["device"]["id"] == made
 
 
 async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(there, tenant):
@@ -288,6 +322,29 @@ async def test_with_both_stores_out_a_login_is_told_to_come_back(there, tenant):
 
     assert (refused.status, "Retry-After" in refused.headers) == (503, True)
     assert going["decision"] == "allow"
+
+
+async def test_with_both_stores_out_what_is_old_is_left_to_the_tenant(there, tenant, monkeypatch):
+    """A session in memory goes on while the worker may have heard of every block; then the tenant's choice decides. What is known to be blocked stays out."""
+    monkeypatch.setattr(changes, "AFTER_LOOK_S", 0.0)
+    await tenant.call("PUT", "/v1/settings", {"failure_mode": "closed"}, role="administrator")
+    login, blocked = await tenant.login("ana"), await tenant.login("ben")
+    await tenant.device("ben", blocked["device"]["id"], access="blocked")
+    for each in (login, blocked):
+        await tenant.check(each)
+    await known(there, tenant)
+    bars, memory = there.worker.context.changes.bars, there.worker.context.checks.memory
+    await there.freeze_valkey()
+    await out(there, tenant)
+    during = await tenant.check(login) if memory.trusted or bars.current else None
+    await until(lambda: not memory.trusted and not bars.current)
+    afterwards = [await tenant.check(each) for each in (login, blocked)]
+    await there.thaw_valkey()
+    await back(there)
+
+    assert during is None or during["decision"] == "allow"
+    assert [each["reason"]["code"] for each in afterwards] == ["undecided", "device_blocked"]
+    assert (await tenant.check(login))["decision"] == "allow"
 
 
 async def test_what_can_never_be_written_is_set_aside_and_holds_up_nobody(there, tenant):
@@ -590,6 +647,28 @@ async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
     assert (note.status, "Retry-After" in note.headers) == (503, True)
     assert (waiting.status, waiting["degraded"]) == (200, True)
     assert there.worker.context.ready._db.breaker.open is False
+    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
+
+
+async def test_an_exhausted_pool_lets_checks_go_on_and_logins_wait(there, tenant):
+    """Every connection is in use: a check is answered in its deadline, a login is kept, an operator is told to come back; nothing is lost."""
+    db, login = there.worker.context.ready._db, await tenant.login("ana")
+    await tenant.check(login)
+    waits = POOL_REFUSED.labels("wait")._value.get()
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(db._pool.get_max_size()):
+            await held.enter_async_context(db._pool.acquire())
+        check, unknown, waiting, page = await asyncio.gather(
+            tenant.check(login), tenant.check("s"), tenant.login("ben"), tenant.see("/v1/members")
+        )
+        healthy = await tenant.call("GET", "/healthz")
+    await there.drained()
+
+    assert [each["decision"] for each in (check, unknown)] == ["allow", "allow"]
+    assert unknown["degraded"]
+    assert (waiting.status, waiting["degraded"], healthy.status) == (200, True, 200)
+    assert (page.status, "Retry-After" in page.headers) == (503, True)
+    assert POOL_REFUSED.labels("wait")._value.get() > waits
     assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
 
 

@@ -23,7 +23,7 @@ NODE_TIMEOUT_MS = 1_000
 """After which the others hold a node for lost; a replica takes over within about as long again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Server:
     """One process; `admin` is a client for the test itself."""
 
