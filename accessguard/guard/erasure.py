@@ -221,6 +221,7 @@ class Erasure:
         rows["job"] += await store.forget_jobs(task.tenant, names)
         await store.forget_preferences(task.tenant, names)
         await store.step_back(task.tenant, task.member_id)
+        await store.forget_former(task.tenant, task.member_id)
         await store.forget_retries(task.tenant, of, names)
 
     async def _of_members(self) -> list[str]:

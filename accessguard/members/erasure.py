@@ -107,6 +107,12 @@ STEP_BACK: Final = """
      WHERE tenant = $1 AND member_id = $2
 """
 
+# Notes for readers of cases, under ids that were merged into this one.
+FORMER: Final = """
+    DELETE FROM unread_moved n USING member_merge m
+     WHERE m.tenant = $1 AND m.member_id = $2 AND n.tenant = $1 AND n.member_id = m.id
+"""
+
 GONE: Final = "DELETE FROM member WHERE tenant = $1 AND id = $2 RETURNING id"
 NOTE: Final = "INSERT INTO erasure (tenant, id, at) VALUES ($1, $2, $3)"
 EXPIRE: Final = """
@@ -286,6 +292,10 @@ class ErasureStore:
     async def step_back(self, tenant: str, member_id: str) -> None:
         """Have nothing stand at the member's place in the order of ids."""
         await self._db.row(STEP_BACK, tenant, member_id)
+
+    async def forget_former(self, tenant: str, member_id: str) -> None:
+        """Take away what still names the member by an id that it had before."""
+        await self._db.row(FORMER, tenant, member_id)
 
     async def stand_in(self, tenant: str, member_id: str, nobody: Pseudonym) -> None:
         """Make, or bring up to date, whoever the counts belong to from now on."""
