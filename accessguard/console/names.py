@@ -28,10 +28,9 @@ EFFECTS: Final[Mapping[str, str]] = {
     "denied": "Refused",
     "challenged": "Challenged",
     "ended": "Session ended",
+    "evicted": "Older session ended",
     "logged": "Recorded",
-    "observed": "Observed",
     "exempt": "Exempt",
-    "skipped": "Passed over",
 }
 RESOLUTIONS: Final[Mapping[str, str]] = {
     "open": "Open",
