@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -23,13 +24,15 @@ from accessguard.rules.model import Code
 from accessguard.violations.model import Resolution, Violation, ViolationFilter
 from accessguard.words.operator import case_text
 
-ALL = "all"
+ALL: Final = "all"
+ROWS: Final = 30
+"""Cases of a page, each with its forms: some 70 KB."""
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """The cases that are unread, or with `show=all` every one."""
     everything = request.query.get("show") == ALL
-    wanted = asked(request, ViolationsQuery, read=None if everything else False)
+    wanted = asked(request, ViolationsQuery, read=None if everything else False, limit=ROWS)
     language = reader_of(request).language
     cases, further = await _found(request, wanted, language)
     ctx, who = context(request), asking(request)
@@ -111,7 +114,9 @@ def _marked(sent: Form) -> MarkRequest:
     """Which cases: a button of one case or of "up to here" says so before the selection does."""
     said: dict[str, object] = {"read": text(sent, "read") != "false"}
     one, up_to, member = text(sent, "one"), text(sent, "up_to"), text(sent, "member_id")
-    if one:
+    if not_read := text(sent, "not_read"):
+        said = {"read": False, "ids": [not_read]}
+    elif one:
         said |= {"ids": [one]}
     elif up_to:
         said |= {"up_to": up_to}
