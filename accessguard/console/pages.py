@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import card, contacts, door, restrictions
+from accessguard.console import card, contacts, door, restrictions, rules
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -23,6 +23,7 @@ SUMMARY: Final = "GET /v1/violations/summary"
 MEMBER: Final = "/v1/members/{member_id}"
 CONTACT: Final = "/console/contacts/~{member_id}"
 """The sign before the id keeps browsers from taking `..` for a step up."""
+RULE: Final = "/console/rules/{rule_id}"
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,15 @@ PAGES: Final[tuple[Page, ...]] = (
     _get("/console/restrictions", restrictions.listed, "GET /v1/violations"),
     _post("/console/restrictions/mark", restrictions.mark, "POST /v1/violations/mark"),
     _post("/console/restrictions/{violation_id}", restrictions.resolve, "PATCH /v1/violations/{violation_id}"),
+    _get("/console/rules", rules.listed, "GET /v1/rules"),
+    _get("/console/rules/new", rules.new, "POST /v1/rules"),
+    _post("/console/rules/new", rules.saved, "POST /v1/rules"),
+    _post("/console/rules/new/try", rules.tried, "POST /v1/rules/simulate"),
+    _get(RULE, rules.one, "GET /v1/rules/{rule_id}"),
+    _post(RULE, rules.saved, "PUT /v1/rules/{rule_id}"),
+    _post(RULE + "/try", rules.tried, "POST /v1/rules/simulate"),
+    _post(RULE + "/delete", rules.deleted, "DELETE /v1/rules/{rule_id}"),
+    _get(RULE + "/versions", rules.versions, "GET /v1/rules/{rule_id}/versions"),
 )
 
 
@@ -116,7 +126,7 @@ async def _answered(request: web.Request, asked: Page) -> web.StreamResponse:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
     if asked.method == "POST":
         await door.asked_here(request)
-    elif may(asking(request).caller.role, SUMMARY):
+    if may(asking(request).caller.role, SUMMARY):
         await _count_unread(request)
     return await asked.view(request)
 

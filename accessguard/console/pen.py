@@ -22,8 +22,8 @@ from markupsafe import Markup
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import time_text
+from accessguard.console import names
 from accessguard.console.files import address
-from accessguard.console.names import ACTIVITIES, DONE, EFFECTS, PASSES, RESOLUTIONS, STANDINGS
 from accessguard.console.rights import may
 from accessguard.events.console_sessions import ConsoleSession
 from accessguard.policies.model import Settings
@@ -34,14 +34,8 @@ from accessguard.words.moments import zone
 SESSION: Final = web.RequestKey("console_session", ConsoleSession)
 UNREAD: Final = web.RequestKey("console_unread", int)
 DOMAIN: Final = "console"
-NAMES: Final = {
-    "DONE": DONE,
-    "EFFECTS": EFFECTS,
-    "RESOLUTIONS": RESOLUTIONS,
-    "PASSES": PASSES,
-    "STANDINGS": STANDINGS,
-    "ACTIVITIES": ACTIVITIES,
-}
+NAMES: Final = {name: value for name, value in vars(names).items() if isinstance(value, dict) and name.isupper()}
+"""What the templates call things, by the names of `names.py`."""
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,11 @@ from html import unescape
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import msgspec
 import pytest
 
+from accessguard.policies.params import PARAMS
+from accessguard.rules.model import Kind
 from tests.service import Service, Tenant, items, token
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
@@ -126,6 +129,7 @@ async def test_a_session_ends_when_idle_and_at_the_latest_after_half_a_day(
     """30 minutes without a page, or 12 hours in all."""
     browser = await signed_in(tenant)
 
+    last = await browser.get("/console/account")
     for minutes in steps:
         tenant.service.clock.forward(minutes * 60_000)
         last = await browser.get("/console/account")
@@ -318,6 +322,56 @@ async def test_pages_are_found_by_search_turned_and_missed_politely(tenant: Tena
     assert "Student 50" in second.text
     assert [each.status for each in missing] == [404, 404, 400]
     assert all("<h1>" in each.text for each in missing)
+
+
+async def test_an_administrator_tries_a_rule_sees_who_would_be_stopped_and_saves_it(tenant: Tenant) -> None:
+    """Trying saves nothing; what is wrong is said beside what was typed; saving makes a version that a sentence tells."""
+    for agent in (142, 143):
+        await tenant.login(
+            "ana", user_agent=f"Mozilla/5.0 (X11; Linux x86_64; rv:{agent}.0) Gecko/20100101 Firefox/{agent}.0"
+        )
+    browser, supervisor = await signed_in(tenant, "administrator"), await signed_in(tenant)
+    empty = await browser.get("/console/rules/new?kind=device_limit")
+    said = {
+        "kind": "device_limit",
+        "max": "1",
+        "window_days": "30",
+        "per": "member",
+        "action": "deny_new",
+        "mode": "enforce",
+    }
+
+    wrong = await browser.post("/console/rules/new/try", said | {"max": "none", "name": HOSTILE})
+    tried = await browser.post("/console/rules/new/try", said)
+    before = list(items(await tenant.call("GET", "/v1/rules", role="administrator")))
+    saved = await browser.post("/console/rules/new", said)
+
+    assert (empty.status, wrong.status, tried.status, saved.status) == (200, 400, 200, 303)
+    assert "/params/max" in wrong.text
+    assert HOSTILE in unescape(wrong.text)
+    assert "1 of 1 contacts would have been stopped, 1 times." in tried.text
+    assert "<rect" in tried.text
+    assert before == []
+    (rule,) = items(await tenant.call("GET", "/v1/rules", role="administrator"))
+    assert (rule["params"]["max"], rule["mode"]) == (1, "enforce")
+    page = await browser.get(f"/console/rules/{rule['id']}")
+    await browser.post(f"/console/rules/{rule['id']}", said | {"max": "2", "reason": "a family"})
+    versions = await browser.get(f"/console/rules/{rule['id']}/versions")
+    assert "At most 1 device within 30 days" in page.text
+    assert all(each in versions.text for each in ("At most 1 device", "At most 2 devices", "a family"))
+    assert (await supervisor.get("/console/rules")).status == 403
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_every_kind_of_rule_has_a_form(tenant: Tenant, kind: Kind) -> None:
+    """Made from the struct that decodes its parameters, so that none is forgotten."""
+    browser = await signed_in(tenant, "administrator")
+
+    page = await browser.get(f"/console/rules/new?kind={kind}")
+
+    assert page.status == 200
+    for name in msgspec.structs.fields(PARAMS[kind]):
+        assert name.name in ("escalation", "swaps") or f'name="{name.name}"' in page.text
 
 
 @pytest.mark.parametrize("name", ["console.css", "console.js", "mark.svg"])
