@@ -69,7 +69,7 @@ def _field(told: inspect.Field) -> Field:
         optional = any(isinstance(each, inspect.NoneType) for each in kind.types)
         kind = next(each for each in kind.types if not isinstance(each, inspect.NoneType))
     shape, options, whole = _shape(kind)
-    standard = None if told.default is inspect.NODEFAULT else told.default
+    standard = None if told.default is msgspec.NODEFAULT else told.default
     return Field(name=told.name, shape=shape, options=options, optional=optional, whole=whole, standard=standard)
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import card, contacts, door, restrictions, rules
+from accessguard.console import card, contacts, door, overview, restrictions, rules
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -79,6 +79,7 @@ PAGES: Final[tuple[Page, ...]] = (
     _get("/console/restrictions", restrictions.listed, "GET /v1/violations"),
     _post("/console/restrictions/mark", restrictions.mark, "POST /v1/violations/mark"),
     _post("/console/restrictions/{violation_id}", restrictions.resolve, "PATCH /v1/violations/{violation_id}"),
+    _get("/console/overview", overview.shown, "GET /v1/reports/logins"),
     _get("/console/rules", rules.listed, "GET /v1/rules"),
     _get("/console/rules/new", rules.new, "POST /v1/rules"),
     _post("/console/rules/new", rules.saved, "POST /v1/rules"),

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -103,9 +104,9 @@ def page(request: web.Request, template: str, shown: Mapping[str, object], *, st
 
 
 def reader_of(request: web.Request) -> Reader:
-    """The reader: the language by what the browser accepts, the zone by the school."""
+    """The reader: the language by what the browser accepts and the console speaks, the zone by the school."""
     settings = settings_of(request)
-    language = chosen(accepted(request.headers.get("Accept-Language")))
+    language = chosen(accepted(request.headers.get("Accept-Language")), spoken())
     name = settings.time_zone
     return Reader(
         language=language,
@@ -127,9 +128,15 @@ def segment(text: object) -> str:
 
 
 @cache
+def spoken() -> tuple[str, ...]:
+    """The languages that the console speaks: English, and those with a catalogue of its own."""
+    return tuple(each for each in LANGUAGES if each == "en" or _catalogue(each).exists())
+
+
+@cache
 def words(language: str) -> NullTranslations:
     """The console's catalogue of one language; where it says nothing, English."""
-    path = FOLDER / language.replace("-", "_") / "LC_MESSAGES" / f"{DOMAIN}.po"
+    path = _catalogue(language)
     if not path.exists():
         return NullTranslations()
     compiled = BytesIO()
@@ -137,6 +144,10 @@ def words(language: str) -> NullTranslations:
         write_mo(compiled, read_po(file, locale=language.replace("-", "_")))
     compiled.seek(0)
     return GNUTranslations(compiled)
+
+
+def _catalogue(language: str) -> Path:
+    return FOLDER / language.replace("-", "_") / "LC_MESSAGES" / f"{DOMAIN}.po"
 
 
 def _of_session(request: web.Request) -> dict[str, object]:

@@ -38,7 +38,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
 
 async def new(request: web.Request) -> web.StreamResponse:
     """An empty form for a kind of rule."""
-    kind = taken(Kind, request.query.get("kind", Kind.SESSION_LIMIT))
+    kind = _kind(request.query.get("kind", Kind.SESSION_LIMIT))
     return _form(request, RuleBody(kind=kind, params={}), None)
 
 
@@ -121,7 +121,7 @@ async def _known(request: web.Request) -> RuleRecord | None:
 async def _said(request: web.Request, record: RuleRecord | None) -> RuleBody:
     """The rule that the form says, with what no form says as it was."""
     sent = await form(request)
-    kind = record.body.kind if record else taken(Kind, text(sent, "kind"))
+    kind = record.body.kind if record else _kind(text(sent, "kind"))
     before = record.body if record else RuleBody(kind=kind)
     said = {
         "kind": kind,
@@ -133,6 +133,13 @@ async def _said(request: web.Request, record: RuleRecord | None) -> RuleBody:
         "priority": before.priority,
     }
     return msgspec.structs.replace(taken(RuleRequest, said).body(), applies_to=before.applies_to)
+
+
+def _kind(said: str) -> Kind:
+    try:
+        return Kind(said)
+    except ValueError:
+        raise GuardError(ErrorCode.INVALID, "There is no such kind of rule.") from None
 
 
 def _form(

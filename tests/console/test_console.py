@@ -284,6 +284,7 @@ async def test_every_page_is_whole_with_hostile_names_and_runs_nothing_inline(te
             there,
             *(f"{there}/{tab}" for tab in ("sessions", "devices", "restrictions", "notes")),
             "/console/restrictions",
+            "/console/overview",
             "/console/account",
         )
     ]
@@ -349,7 +350,7 @@ async def test_an_administrator_tries_a_rule_sees_who_would_be_stopped_and_saves
     assert (empty.status, wrong.status, tried.status, saved.status) == (200, 400, 200, 303)
     assert "/params/max" in wrong.text
     assert HOSTILE in unescape(wrong.text)
-    assert "1 of 1 contacts would have been stopped, 1 times." in tried.text
+    assert "Would have been stopped: 1 of 1 contacts. Refusals: 1." in tried.text
     assert "<rect" in tried.text
     assert before == []
     (rule,) = items(await tenant.call("GET", "/v1/rules", role="administrator"))
@@ -360,6 +361,22 @@ async def test_an_administrator_tries_a_rule_sees_who_would_be_stopped_and_saves
     assert "At most 1 device within 30 days" in page.text
     assert all(each in versions.text for each in ("At most 1 device", "At most 2 devices", "a family"))
     assert (await supervisor.get("/console/rules")).status == 403
+
+
+async def test_the_overview_counts_what_was_let_in_and_what_was_refused(tenant: Tenant) -> None:
+    """One login that got in, one that a rule refused; each chart has its table for who sees no drawing."""
+    await school(tenant)
+    browser = await signed_in(tenant)
+
+    page = await browser.get("/console/overview")
+
+    assert re.findall(r'<h2>(.*?) <span class="count plain">(\d+)', page.text) == [
+        ("Logins that got in", "1"),
+        ("Logins that did not", "1"),
+        ("Refused by rules", "1"),
+    ]
+    assert page.text.count("<rect") == page.text.count("As a table") == 3
+    assert "Too many devices" in page.text
 
 
 @pytest.mark.parametrize("kind", list(Kind))
