@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -37,6 +37,7 @@ from accessguard.members.comments import Comment
 from accessguard.members.model import Pass
 from accessguard.sessions.history import LoginItem, SessionItem
 from accessguard.violations.model import Resolution, Violation, ViolationFilter
+from accessguard.words.operator import case_text
 
 ENDED: Final = "ended_by_operator"
 
@@ -57,7 +58,14 @@ async def history(request: web.Request) -> web.StreamResponse:
     logins, further = await rows(wanted, tuple[datetime, UUID], fetch)
     known = {each.id: each for each in card.known_devices}
     return _tab(
-        request, "card_history.html", further, card=card, logins=logins, known=known, sessions=card.live_sessions
+        request,
+        "card_history.html",
+        further,
+        card=card,
+        logins=logins,
+        known=known,
+        sessions=card.live_sessions,
+        said=_said(request),
     )
 
 
@@ -254,6 +262,12 @@ async def _changed(request: web.Request, sent: Form, said: Mapping[str, object],
         now_ms=ctx.now_ms(),
     )
     return _back(request, sent, done)
+
+
+def _said(request: web.Request) -> Callable[[str], str]:
+    """Why a login was refused, in words."""
+    language = reader_of(request).language
+    return lambda code: case_text(language, code, {})
 
 
 def _tab(request: web.Request, template: str, further: str | None, **shown: object) -> web.Response:

@@ -216,7 +216,8 @@ async def test_an_operator_looks_after_a_contact(tenant: Tenant) -> None:
     assert len(card["passes"]) == 1
     assert card["live_sessions"] == []
     assert "Kitchen" in [each["name"] for each in card["known_devices"]]
-    assert "Checks off" in (await browser.get(there)).text
+    history = (await browser.get(there)).text
+    assert all(each in history for each in ("Checks off", "Too many devices", "Firefox · Linux"))
 
 
 async def test_restrictions_are_marked_one_by_one_by_selection_and_up_to_here(tenant: Tenant) -> None:
