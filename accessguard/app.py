@@ -24,6 +24,7 @@ from accessguard.api.system import add_admin, add_system
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision, read_keys
+from accessguard.console.pages import add_console
 from accessguard.database import Database
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.devices.inquiry import Inquiry
@@ -48,6 +49,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.clock import Clock
 from accessguard.guard.confirmation import Confirmations
+from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
@@ -226,6 +228,7 @@ class Parts:
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
+            entrance=Entrance(db=db, keys=config.keys.session, new_id=uuid7),
             erasure=erasure,
             tenants=tenants,
             tenant_store=TenantStore(db),
@@ -377,6 +380,7 @@ def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     add_routes(app)
     add_docs(app)
     add_system(app)
+    add_console(app)
     return app
 
 

@@ -38,8 +38,7 @@ async def get(request: web.Request) -> web.Response:
     An attendant sees no address, device, session, case or comment. Where the
     member was seen is a hint by its address, which may be a proxy's.
     """
-    await _up_to_date(request)
-    return reply(await _card(request))
+    return reply(await shown(request))
 
 
 async def bundle(request: web.Request) -> web.Response:
@@ -110,7 +109,9 @@ async def _up_to_date(request: web.Request) -> None:
     await context(request).folds.flush()
 
 
-async def _card(request: web.Request) -> MemberCard:
+async def shown(request: web.Request) -> MemberCard:
+    """The card of the member that the path names, up to date, as far as the caller sees it. Raises GuardError(NOT_FOUND)."""
+    await _up_to_date(request)
     ctx, who = context(request), asking(request)
     card, settings = await card_of(request), await _settings(request)
     if who.caller.role is Role.ATTENDANT:

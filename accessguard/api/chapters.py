@@ -64,6 +64,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Settings": "What a tenant chose.",
     "Audit": "What operators changed.",
     "Jobs": "Work that takes longer than a call; its result is kept for seven days.",
+    "Console": "The operators' web pages, under `/console/`.",
     "Tenants": "The schools of this installation; nothing is shared between two of them.",
     "System": "For whoever keeps the service running. Needs no token.",
 }

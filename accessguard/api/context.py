@@ -23,6 +23,7 @@ from accessguard.guard.card import Cards
 from accessguard.guard.challenges import Challenges
 from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
+from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
@@ -73,6 +74,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     operators: Operators
     merging: Merging
     tenancy: Tenancy
+    entrance: Entrance
     erasure: Erasure
     tenants: Tenants
     tenant_store: TenantStore

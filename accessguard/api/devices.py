@@ -33,12 +33,12 @@ async def listed(request: web.Request) -> web.StreamResponse:
         now, descending = from_ms(ctx.now_ms()), asked.order == "desc"
         rows = await ctx.devices.listed(tenant, member_id, now=now, after=after, limit=limit, descending=descending)
         sighted = {each.id: each for each in await ctx.devices.sighted(tenant, member_id)}
-        return [(_alike(row, sighted), (row.last_seen_at, row.id)) for row in rows]
+        return [(alike(row, sighted), (row.last_seen_at, row.id)) for row in rows]
 
     return await page(request, asked, Device, tuple[datetime, UUID], fetch)
 
 
-def _alike(device: Device, sighted: Mapping[UUID, Sighted]) -> Device:
+def alike(device: Device, sighted: Mapping[UUID, Sighted]) -> Device:
     """The device with the one that it seems to be."""
     found = same_as(sighted[device.id], tuple(sighted.values())) if device.id in sighted else None
     return device if found is None else replace(device, same_as=found.id, same_as_because=found.because)

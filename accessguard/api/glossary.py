@@ -96,6 +96,8 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "would_end": "The sessions that it ends, or would end.",
     "effect": "What became of the finding.",
     # Ending
+    "ConsoleLinkReply.path": "Where to send the operator's browser, on this service's host; good once.",
+    "ConsoleLinkReply.expires_at": "Until when the link is good.",
     "EndRequest.reason": "`logout`, `password_changed` or a word of the platform's own.",
     "ended": "Whether this call ended it; false when it had ended before.",
     "EndReply.session": "The session as it stands now.",

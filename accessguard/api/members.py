@@ -47,7 +47,7 @@ async def put(request: web.Request) -> web.Response:
     """Make a member, or replace what the platform knows of it; a former e-mail stays searchable."""
     asked = await body(request, MemberRequest)
     ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")
-    phone = e164(asked.phone, await _country(request))
+    phone = e164(asked.phone, await country_of(request))
     profile = Profile(**msgspec.structs.asdict(asked), phone_e164=phone)
     await ctx.members.upsert(who.tenant, member_id, profile, at=from_ms(ctx.now_ms()))
     await ctx.changes.announce(Change(tenant=who.tenant, kind="member_changed", member_id=member_id))
@@ -61,7 +61,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     await ctx.activity.flush()
     await ctx.folds.flush()
     found = MemberFilter(**{name: getattr(asked, name) for name in MemberFilter.__struct_fields__})
-    country = await _country(request)
+    country = await country_of(request)
     descending = (asked.order or ("asc" if asked.sort is MemberSort.NAME else "desc")) == "desc"
 
     async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[Member, tuple[str, str]]]:
@@ -76,7 +76,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
             limit=limit,
             country=country,
         )
-        return [(_as_seen(member, who.caller.role), place) for member, place in rows]
+        return [(as_seen(member, who.caller.role), place) for member, place in rows]
 
     return await page(request, asked, Member, tuple[str, str], fetch)
 
@@ -171,7 +171,7 @@ async def related(request: web.Request) -> web.StreamResponse:
     asked = query(request, RelatedQuery)
     ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
     await ctx.activity.flush()
-    number = e164(await ctx.members.phone(tenant, member_id), await _country(request))
+    number = e164(await ctx.members.phone(tenant, member_id), await country_of(request))
     since = from_ms(ctx.now_ms()) - RELATED_REACH
     found = [
         *await ctx.related.by_device(tenant, member_id),
@@ -186,7 +186,7 @@ async def related(request: web.Request) -> web.StreamResponse:
     return await page(request, asked, Related, tuple[int, float, str, str], fetch)
 
 
-async def _country(request: web.Request) -> str | None:
+async def country_of(request: web.Request) -> str | None:
     """The country that the tenant's telephone numbers belong to; None where it does not say."""
     policy = await context(request).book.policy(asking(request).tenant)
     return policy.settings.country if policy else None
@@ -241,7 +241,7 @@ async def card_of(request: web.Request) -> Card:
     """The member with what it is granted, as far as the caller sees it. Raises GuardError(NOT_FOUND)."""
     ctx, tenant, member_id = context(request), asking(request).tenant, path_text(request, "member_id")
     role = asking(request).caller.role
-    member = _as_seen(await _member(request), role)
+    member = as_seen(await _member(request), role)
     enrolments = await ctx.enrolments.of_member(tenant, member_id)
     seen = role is not Role.ATTENDANT
     passes = await ctx.passes.live(tenant, member_id, now=from_ms(ctx.now_ms())) if seen else ()
@@ -256,7 +256,7 @@ async def known(request: web.Request) -> str:
     return member_id
 
 
-def _as_seen(member: Member, role: Role) -> Member:
+def as_seen(member: Member, role: Role) -> Member:
     """An attendant searches members and sees first and last access, no address, device or restriction."""
     if role is not Role.ATTENDANT:
         return member

@@ -112,7 +112,7 @@ async def write(request: web.Request) -> web.Response:
     """
     asked = await body(request, ReportRequest)
     ctx, who = context(request), asking(request)
-    await _up_to_date(request)
+    await up_to_date(request)
     fetch = (
         _accesses(request, asked.product_id, asked.member_id)
         if asked.report == "access"
@@ -141,12 +141,12 @@ async def _lines(item: type[msgspec.Struct], fetch: Fetch) -> AsyncIterator[tupl
 
 async def _by_day(request: web.Request, report: str) -> web.StreamResponse:
     asked = query(request, DaysQuery)
-    await _up_to_date(request)
+    await up_to_date(request)
     fetch = _days(request, report, asked.since, asked.until, descending=asked.order == "desc")
     return await page(request, asked, DAYS[report][1], tuple[date, str, str, str], fetch)
 
 
-async def _up_to_date(request: web.Request) -> None:
+async def up_to_date(request: web.Request) -> None:
     """What this worker has counted and not written, and what nobody has added up yet, is in the report."""
     ctx = context(request)
     await ctx.activity.flush()

@@ -17,6 +17,7 @@ from accessguard.api import (
     challenges,
     checks,
     devices,
+    entrance,
     grants,
     imports,
     jobs,
@@ -347,6 +348,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
     _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
+    Route(
+        method="POST",
+        path="/v1/console/links",
+        handler=entrance.link,
+        roles=ATTENDANTS,
+        reply=wire.ConsoleLinkReply,
+        errors=(409,),
+    ),
     _list("/v1/tenants", tenants.listed, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(
         "POST /v1/tenants",

@@ -27,17 +27,17 @@ async def end(request: web.Request) -> web.Response:
     A session that has already ended stays as it is.
     """
     asked = await body(request, EndRequest) if request.can_read_body else EndRequest()
-    ended = await _ended(request, asked)
+    ended = await ended_now(request, asked)
     session = await _session(request)
     if not ended and session.status == "open":  # it was written in between: its login had waited for PostgreSQL
-        ended = await _ended(request, asked)
+        ended = await ended_now(request, asked)
         session = await _session(request)
     if not ended and session.status == "ended":  # workers that cannot ask anybody need not know what ended it before
         await _announce(request, session.member_id, session.id)
     return reply(EndReply(ended=ended, session=session))
 
 
-async def _ended(request: web.Request, asked: EndRequest) -> bool:
+async def ended_now(request: web.Request, asked: EndRequest) -> bool:
     """Whether it was open and is not any more; whoever holds it is told."""
     ctx, who = context(request), asking(request)
     session_id = path_text(request, "session_id")

@@ -445,6 +445,13 @@ class SettingsRequest(Settings, frozen=True, kw_only=True, forbid_unknown_fields
         return Settings(**{name: getattr(self, name) for name in Settings.__struct_fields__})
 
 
+class ConsoleLinkReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the operator's browser is sent, on this service's own host."""
+
+    path: str
+    expires_at: datetime
+
+
 class DeleteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why something is deleted."""
 

@@ -89,6 +89,7 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("GET", "/v1/settings", ADMIN),
     ("PUT", "/v1/settings", ADMIN),
     ("GET", "/v1/audit", ADMIN),
+    ("POST", "/v1/console/links", A),
     ("GET", "/v1/tenants", ROOT),
     ("POST", "/v1/tenants", ROOT),
     ("GET", "/v1/tenants/{tenant}", ROOT),

@@ -1,0 +1,67 @@
+"""What a form says, as the same typed values that the API takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from multidict import MultiDictProxy
+
+from accessguard.api.read import refused
+from accessguard.errors import ErrorCode, GuardError, Problem
+
+T = TypeVar("T")
+Form = MultiDictProxy[str | bytes | bytearray | web.FileField]
+KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+async def form(request: web.Request) -> Form:
+    """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, UNSUPPORTED."""
+    if request.content_type not in KINDS:
+        raise GuardError(ErrorCode.UNSUPPORTED, "This is not a form.")
+    try:
+        return await request.post()
+    except web.HTTPRequestEntityTooLarge:
+        raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this service accepts.") from None
+    except (ValueError, web.RequestPayloadError):
+        raise GuardError(ErrorCode.INVALID, "The form is not what its headers say.") from None
+
+
+def text(sent: Form, name: str) -> str:
+    """A field; empty when it is not there or a file."""
+    return _text(sent.get(name))
+
+
+def texts(sent: Form, name: str) -> tuple[str, ...]:
+    """A field that may be there many times."""
+    return tuple(_text(each) for each in sent.getall(name, []))
+
+
+def taken(kind: type[T], said: Mapping[str, object]) -> T:
+    """The fields as one of the API's requests. Raises GuardError(INVALID) as it does."""
+    if any("\0" in each for each in said.values() if isinstance(each, str)):
+        raise GuardError(ErrorCode.INVALID, "The form contains a NUL character.")
+    try:
+        return msgspec.convert(said, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise refused(str(error), "The form was refused.") from None
+
+
+def moment(sent: Form, name: str, zone: tzinfo) -> datetime | None:
+    """A `datetime-local` field as the reader's clock says it; None when it is empty. Raises GuardError(INVALID)."""
+    said = text(sent, name)
+    if not said:
+        return None
+    try:
+        return datetime.fromisoformat(said).replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise GuardError(
+            ErrorCode.INVALID, "The form was refused.", Problem(pointer=f"/{name}", detail="is no time")
+        ) from None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,44 @@
+"""Lists on a page: their filters from the address, one page of rows, where the next one begins."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api.read import Paging, from_cursor, to_cursor
+from accessguard.console.forms import taken
+
+Asked = TypeVar("Asked", bound=Paging)
+Item = TypeVar("Item")
+Place = TypeVar("Place", bound=Sequence[object])
+
+ROWS: Final = 50
+
+
+def asked(request: web.Request, kind: type[Asked], **fixed: object) -> Asked:
+    """The filters that the address names; an empty one is none, and what is no filter is passed over."""
+    known = {each.encode_name for each in msgspec.structs.fields(kind)} - {"limit"}
+    said = {name: value for name, value in request.query.items() if name in known and value}
+    return taken(kind, {"limit": ROWS} | said | fixed)
+
+
+async def rows(
+    paging: Paging,
+    place: type[Place],
+    fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+) -> tuple[Sequence[Item], str | None]:
+    """One page, and the cursor of the next one."""
+    found = await fetch(from_cursor(paging.cursor, place), paging.limit + 1)
+    shown = found[: paging.limit]
+    return [item for item, _ in shown], to_cursor(list(shown[-1][1])) if len(found) > paging.limit else None
+
+
+def link(request: web.Request, **changed: str | None) -> str:
+    """The address of this page with other values; None takes one away, and so does any change the cursor."""
+    kept = {name: value for name, value in request.query.items() if name not in ("cursor", "done")}
+    said: Mapping[str, str] = {name: value for name, value in (kept | changed).items() if value}
+    return f"{request.rel_url.raw_path}?{urlencode(said)}" if said else request.rel_url.raw_path

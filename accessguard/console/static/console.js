@@ -1,0 +1,74 @@
+// What makes the console quicker to use; everything works without it.
+"use strict";
+
+// Search as you type: the same page, of which only the results are put in place.
+for (const form of document.querySelectorAll("form[data-live]")) {
+  let timer = 0, asking = null;
+  const look = async () => {
+    asking?.abort();
+    asking = new AbortController();
+    const said = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+    const where = form.action.split("?")[0] + (said.size ? "?" + said : "");
+    try {
+      const answer = await fetch(where, { signal: asking.signal, redirect: "error" });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const id = form.dataset.live;
+      document.getElementById(id).replaceWith(document.importNode(page.getElementById(id), true));
+      history.replaceState(null, "", where);
+    } catch (error) {
+      if (error.name !== "AbortError") form.submit();
+    }
+  };
+  form.addEventListener("input", (event) => {
+    clearTimeout(timer);
+    timer = setTimeout(look, event.target.type === "search" ? 220 : 0);
+  });
+  form.addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(timer); look(); });
+}
+
+// Ask before what cannot be undone.
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.ask;
+  if (question && !confirm(question)) event.preventDefault();
+});
+
+for (const all of document.querySelectorAll("[data-all]")) {
+  all.addEventListener("change", () => {
+    for (const box of document.getElementsByName(all.dataset.all)) box.checked = all.checked;
+  });
+}
+
+for (const opener of document.querySelectorAll("[data-sheet]")) {
+  opener.hidden = false;
+  opener.addEventListener("click", () => document.getElementById(opener.dataset.sheet).showModal());
+}
+
+// j k x r / ? for whoever reads many in a row.
+const list = document.querySelector("[data-keys]");
+const cases = list ? [...list.children] : [];
+let at = -1;
+const go = (to) => {
+  if (!cases.length) return;
+  cases[at]?.classList.remove("here");
+  at = Math.max(0, Math.min(cases.length - 1, to));
+  cases[at].classList.add("here");
+  cases[at].focus({ preventScroll: true });
+  cases[at].scrollIntoView({ block: "nearest" });
+};
+const keys = {
+  j: () => go(at + 1),
+  k: () => go(at - 1),
+  x: () => { const box = cases[at]?.querySelector("[name=ids]"); if (box) box.checked = !box.checked; },
+  r: () => cases[at]?.querySelector("[data-mark]")?.click(),
+  "/": () => document.querySelector("[data-search]")?.focus(),
+  "?": () => document.getElementById("keys")?.showModal(),
+};
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (event.target.closest("input, select, textarea, dialog")) return;
+  const act = keys[event.key];
+  if (!act || (event.key !== "/" && !list && event.key !== "?")) return;
+  event.preventDefault();
+  act();
+});
