@@ -34,7 +34,9 @@ from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError, StartError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.events.outbox import OutboxStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.stream import Feeds
 from accessguard.geo import Geo
 from accessguard.guard.acting import Acting
 from accessguard.guard.addresses import Addresses
@@ -128,6 +130,8 @@ class Parts:
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
+        self.feeds = Feeds(OutboxStore(db))
+        self.changes.on_change = self.feeds.wake
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files, now_s=lambda: now_ms() / 1000, on_change=self.changes.places)
@@ -258,6 +262,7 @@ class Parts:
             annals=Annals(db=db, new_id=uuid7),
             reporting=self.reporting,
             changes=self.changes,
+            feeds=self.feeds,
             ready=Ready(
                 db=db,
                 live=live,
@@ -311,6 +316,7 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
+            "stream": self.feeds.run,
             "awake": self.changes.stay_awake,
             "spool": self.spooling.run,
             "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),

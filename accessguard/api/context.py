@@ -15,6 +15,7 @@ from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.stream import Feeds
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.annals import Annals
@@ -89,6 +90,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     annals: Annals
     reporting: Reporting
     changes: Changes
+    feeds: Feeds
     ready: Ready
     sessions: SessionStore
     history: HistoryStore

@@ -29,6 +29,7 @@ from accessguard.api import (
     rules,
     sessions,
     simulate,
+    stream,
     tenants,
     violations,
     wire,
@@ -336,6 +337,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get(RULE + "/versions", rules.versions, ADMINISTRATORS, wire.RuleVersionsPage, errors=(404,)),
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
     _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
+    _get("/v1/stream", stream.stream, PLATFORM, None, media=stream.EVENT_STREAM),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
     _list("/v1/tenants", tenants.listed, ROOT, Paging, wire.TenantsPage, installation=True),
     _send(
