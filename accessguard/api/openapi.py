@@ -25,7 +25,9 @@ from accessguard.errors import ErrorCode
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
-UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id", "challenge_id"})
+UUIDS: Final = frozenset(
+    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id"}
+)
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",

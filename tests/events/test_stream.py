@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from accessguard.database import Database
-from accessguard.events.model import Position
+from accessguard.events.model import Event, Position
 from accessguard.events.outbox import OutboxStore
 from accessguard.events.stream import RING, Feeds
 from tests.service import Tenant, token
@@ -187,11 +187,11 @@ async def test_a_reader_that_falls_behind_costs_nothing_and_misses_nothing(tenan
     async with feeds.follow(tenant.name) as slow, feeds.follow(tenant.name) as quick:
         await db.row(many, tenant.name, 3 * RING)
         feeds.wake(tenant.name)
-        read = []
+        read: list[Event] = []
         while len(read) < 3 * RING:
             read += await quick.next(20)
         held = len(feeds._feeds[tenant.name].ring)
-        late = []
+        late: list[Event] = []
         while len(late) < 3 * RING:
             late += await slow.next(20)
     running.cancel()
