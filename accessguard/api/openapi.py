@@ -19,6 +19,7 @@ from accessguard.api.keys import Role
 from accessguard.api.reply import CSV, JSON, NDJSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
 from accessguard.api.routes import ROUTES, Route
 from accessguard.api.schemas import Schema, Schemas, schemas
+from accessguard.api.stream import EVENT_STREAM
 from accessguard.api.wire import Health
 from accessguard.errors import ErrorCode
 
@@ -194,6 +195,9 @@ def _file(kinds: Iterable[Any], found: Schemas) -> Schema:
 def _success(route: Route, found: Schemas) -> Schema:
     if route.media is not None:
         file: dict[str, Any] = {"schema": {"type": "string"}}
+        if route.media == EVENT_STREAM:
+            told = "event: session_ended\nid: 10421-318\ndata: {}\n\n"
+            return {"description": "Events, without end.", "content": {route.media: file | {"example": told}}}
         if not route.media.startswith("text/"):
             file = {"schema": {"type": "string", "format": "binary"}, "example": "PK\u0003\u0004…"}
         return {"description": "A file, as it is made.", "content": {route.media: file}}
