@@ -444,6 +444,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "RuleReply.kind": "device_limit",
     "RuleReply.name": "Two devices a student",
     "SessionItem.id": SESSION,
+    "url": "https://school.example/accessguard",
     "SessionItem.status": "open",
     "TenantReply.name": "Example School",
     "TenantRequest.name": "Example School",

@@ -22,7 +22,6 @@ class WebhookEvent(StrEnum):
     VIOLATION = "violation"
     DEVICE_BLOCKED = "device_blocked"
     DEVICE_NEW = "device_new"
-    MEMBER_AT_RISK = "member_at_risk"
 
 
 class WebhookStatus(StrEnum):
