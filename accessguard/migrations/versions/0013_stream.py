@@ -25,6 +25,7 @@ STATEMENTS = (
     )
     """,
     "CREATE INDEX event_by_age ON event (at)",
+    "CREATE INDEX event_by_member ON event (tenant, member_id) WHERE member_id IS NOT NULL",
     # Up to where a tenant's events have been taken away: whoever stopped before cannot go on.
     """
     CREATE TABLE event_mark (
