@@ -35,7 +35,11 @@ from accessguard.devices.store import DeviceStore
 from accessguard.errors import GuardError, StartError
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.events.outbox import OutboxStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.sender import Sender
+from accessguard.events.stream import Feeds
+from accessguard.events.webhooks import WebhookStore
 from accessguard.geo import Geo
 from accessguard.guard.acting import Acting
 from accessguard.guard.addresses import Addresses
@@ -74,6 +78,7 @@ from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.tenants import Tenants
 from accessguard.guard.union import Union
 from accessguard.guard.upkeep import Upkeep
+from accessguard.guard.webhooks import Webhooks
 from accessguard.jobs.model import JobKind
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
@@ -130,6 +135,10 @@ class Parts:
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
+        self.feeds = Feeds(OutboxStore(db))
+        self.changes.on_change = self.feeds.wake
+        sender = Sender(config.webhooks.allow_networks)
+        self.webhooks = Webhooks(db=db, sender=sender, new_id=uuid7, now_ms=now_ms)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files, now_s=lambda: now_ms() / 1000, on_change=self.changes.places)
@@ -261,6 +270,9 @@ class Parts:
             annals=Annals(db=db, new_id=uuid7),
             reporting=self.reporting,
             changes=self.changes,
+            feeds=self.feeds,
+            webhooks=self.webhooks,
+            webhook_store=WebhookStore(db),
             ready=Ready(
                 db=db,
                 live=live,
@@ -314,6 +326,8 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
+            "stream": self.feeds.run,
+            "webhooks": self.webhooks.run,
             "awake": self.changes.stay_awake,
             "spool": self.spooling.run,
             "activity": lambda: self.activity.run(FLUSH_S, held_back=lambda: self.spooling.holds_back),

@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -129,6 +130,12 @@ class Geo(Section, frozen=True, kw_only=True):
     files: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
 
 
+class Webhooks(Section, frozen=True, kw_only=True):
+    """Networks of one's own that webhooks may lead to; none as long as it is empty."""
+
+    allow_networks: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -145,6 +152,7 @@ class Config(Section, frozen=True, kw_only=True):
     keys: Keys = Keys()
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
+    webhooks: Webhooks = Webhooks()
     log: Log = Log()
     data_folder: str = ".accessguard"
 
@@ -194,6 +202,7 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
     config = decode(document)
     check_strength(config)
     check_networks(config.server.trusted_networks)
+    check_allowed(config.webhooks.allow_networks)
     return config
 
 
@@ -338,6 +347,15 @@ def check_strength(config: Config) -> None:
     for name, keys in (("DEVICE", config.keys.device), ("SESSION", config.keys.session)):
         if len({key.id for key in keys}) != len(keys):
             raise ConfigError(f"ACCESSGUARD_{name}_KEYS holds two keys of one id.")
+
+
+def check_allowed(networks: tuple[str, ...]) -> None:
+    """Raise ConfigError when one is no network in the one form that cannot be misread, CIDR."""
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ConfigError(f"`{network}` in webhooks.allow_networks is no network such as 10.20.0.0/16.") from None
 
 
 def check_networks(networks: tuple[str, ...]) -> None:

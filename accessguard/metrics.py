@@ -154,6 +154,9 @@ REFINEMENTS_PENDING: Final = Gauge(
 HTTP: Final = Counter(
     "accessguard_http_responses", "Responses of the HTTP API by class of status.", ("status",), registry=REGISTRY
 )
+WEBHOOKS: Final = Counter(
+    "accessguard_webhook_deliveries", "Messages sent to webhooks by what came of it.", ("result",), registry=REGISTRY
+)
 CLOCK_STEPS: Final = Counter(
     "accessguard_clock_steps", "Steps back of the system's clock, by more than a second.", registry=REGISTRY
 )
@@ -210,6 +213,7 @@ def present_at_zero(
         (KEY_FILES, ("loaded", "missing", "damaged")),
         (RECOGNITIONS, ("memory", "database", "provisional")),
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
+        (WEBHOOKS, ("taken", "missed")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
         (UPKEEP_ROWS, jobs),
         (UPKEEP_SECONDS, jobs),

@@ -39,6 +39,7 @@ class Door:
 
     def __init__(self, context: Context, config: Config) -> None:
         self._limit = config.server.body_limit_bytes
+        self._feeds = context.feeds
         self._runner = make_runner(service(context, body_limit_bytes=self._limit), config)
         self._lane = Lane(context, body_limit_bytes=self._limit, keepalive_s=KEEPALIVE_S)
         self._open: list[asyncio.Server] = []
@@ -85,6 +86,7 @@ class Door:
         """
         await self.shut()
         self._lane.drain()
+        self._feeds.stop()
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
         # aiohttp tells nobody of a connection that ends
@@ -95,6 +97,7 @@ class Door:
     async def close(self) -> None:
         """Finish what is under way, for `server.shutdown_s` at most, and close every connection."""
         self.leave(tuple(self._open))
+        self._feeds.stop()
         await self._runner.cleanup()
 
     async def _part(self) -> None:

@@ -62,6 +62,8 @@ TAGS: Final[Mapping[str, str]] = {
     "Violations": "What rules found: one case for one rule, member and device, session or network, with its hits.",
     "Rules": "Restrictions with parameters, a mode and an action; every change is a new version.",
     "Settings": "What a tenant chose.",
+    "Stream": "What happens, pushed to the platform as it happens, so that whatever it holds can be dropped at once.",
+    "Webhooks": "What happens, sent to an address of the school's own, signed, until it is taken.",
     "Audit": "What operators changed.",
     "Jobs": "Work that takes longer than a call; its result is kept for seven days.",
     "Console": "The operators' web pages, under `/console/`.",

@@ -15,6 +15,8 @@ from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.stream import Feeds
+from accessguard.events.webhooks import WebhookStore
 from accessguard.geo import Geo
 from accessguard.guard.addresses import Addresses
 from accessguard.guard.annals import Annals
@@ -40,6 +42,7 @@ from accessguard.guard.spooling import Spooling
 from accessguard.guard.tenancy import Tenancy
 from accessguard.guard.tenants import Tenants
 from accessguard.guard.union import Union
+from accessguard.guard.webhooks import Webhooks
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
 from accessguard.members.access import AccessStore
@@ -91,6 +94,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     annals: Annals
     reporting: Reporting
     changes: Changes
+    feeds: Feeds
+    webhooks: Webhooks
+    webhook_store: WebhookStore
     ready: Ready
     sessions: SessionStore
     history: HistoryStore

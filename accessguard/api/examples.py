@@ -31,6 +31,8 @@ PLACES: Final[Mapping[str, str]] = {
     "product_id": "course-42",
     "job_id": "019aa7d0-2b4c-7d6e-8f90-1a2b3c4d5e6f",
     "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
+    "webhook_id": "019aa7d1-3c5d-7e7f-8a01-2b3c4d5e6f70",
+    "delivery_id": "6f1c1f6e-0d0b-4a53-9d0e-3f8c1a2b4c5d",
     "ip": "203.0.113.9",
     "name": "member_history",
 }
@@ -443,6 +445,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "RuleReply.kind": "device_limit",
     "RuleReply.name": "Two devices a student",
     "SessionItem.id": SESSION,
+    "url": "https://school.example/accessguard",
     "SessionItem.status": "open",
     "TenantReply.name": "Example School",
     "TenantRequest.name": "Example School",

@@ -19,13 +19,16 @@ from accessguard.api.keys import Role
 from accessguard.api.reply import CSV, JSON, NDJSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
 from accessguard.api.routes import ROUTES, Route
 from accessguard.api.schemas import Schema, Schemas, schemas
+from accessguard.api.stream import EVENT_STREAM
 from accessguard.api.wire import Health
 from accessguard.errors import ErrorCode
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
-UUIDS: Final = frozenset({"device_id", "rule_id", "violation_id", "job_id", "challenge_id"})
+UUIDS: Final = frozenset(
+    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id"}
+)
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
@@ -192,6 +195,9 @@ def _file(kinds: Iterable[Any], found: Schemas) -> Schema:
 def _success(route: Route, found: Schemas) -> Schema:
     if route.media is not None:
         file: dict[str, Any] = {"schema": {"type": "string"}}
+        if route.media == EVENT_STREAM:
+            told = "event: session_ended\nid: 10421-318\ndata: {}\n\n"
+            return {"description": "Events, without end.", "content": {route.media: file | {"example": told}}}
         if not route.media.startswith("text/"):
             file = {"schema": {"type": "string", "format": "binary"}, "example": "PK\u0003\u0004…"}
         return {"description": "A file, as it is made.", "content": {route.media: file}}

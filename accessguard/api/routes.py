@@ -30,8 +30,10 @@ from accessguard.api import (
     rules,
     sessions,
     simulate,
+    stream,
     tenants,
     violations,
+    webhooks,
     wire,
 )
 from accessguard.api.access import admit
@@ -42,6 +44,7 @@ from accessguard.api.reply import problem
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.events.preferences import Preference
+from accessguard.events.webhooks import Delivery
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.bundle import Bundle
 from accessguard.guard.card import MemberCard
@@ -126,6 +129,7 @@ MEMBER: Final = "/v1/members/{member_id}"
 ENROLMENT: Final = MEMBER + "/enrolments/{product_id}"
 DEVICE: Final = MEMBER + "/devices/{device_id}"
 RULE: Final = "/v1/rules/{rule_id}"
+WEBHOOK: Final = "/v1/webhooks/{webhook_id}"
 TENANT: Final = "/v1/tenants/{tenant}"
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -347,6 +351,36 @@ ROUTES: Final[tuple[Route, ...]] = (
     _get(RULE + "/versions", rules.versions, ADMINISTRATORS, wire.RuleVersionsPage, errors=(404,)),
     _get("/v1/settings", rules.settings, ADMINISTRATORS, Settings),
     _send("PUT /v1/settings", rules.save_settings, ADMINISTRATORS, wire.SettingsRequest, Settings),
+    _get("/v1/stream", stream.stream, PLATFORM, None, media=stream.EVENT_STREAM),
+    _get("/v1/webhooks", webhooks.listed, ADMINISTRATORS, wire.WebhooksPage),
+    _send(
+        "POST /v1/webhooks",
+        webhooks.create,
+        ADMINISTRATORS,
+        wire.WebhookRequest,
+        wire.WebhookMade,
+        status=201,
+        errors=(409,),
+        creates=True,
+    ),
+    Route(
+        method="DELETE",
+        path=WEBHOOK,
+        handler=webhooks.delete,
+        roles=ADMINISTRATORS,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+    ),
+    _list(WEBHOOK + "/deliveries", webhooks.deliveries, ADMINISTRATORS, Paging, wire.DeliveriesPage, errors=(404,)),
+    _send(
+        f"POST {WEBHOOK}/deliveries/{{delivery_id}}/redeliver",
+        webhooks.redeliver,
+        ADMINISTRATORS,
+        None,
+        Delivery,
+        errors=(404,),
+    ),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, wire.AuditPage),
     Route(
         method="POST",

@@ -13,6 +13,7 @@ from accessguard.api.speech import ANYBODY, Listener, spoken
 from accessguard.challenges.model import Answer
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
+from accessguard.events.webhooks import Delivery, Digest, Webhook, WebhookEvent
 from accessguard.guard.bulk import BulkAction, ErasureMode
 from accessguard.guard.model import (
     Check,
@@ -483,6 +484,35 @@ class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
     """Every notice that a member was shown, the newest first."""
 
     items: tuple[Notice, ...]
+    next_cursor: str | None = None
+
+
+class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom to tell of what."""
+
+    url: Annotated[str, msgspec.Meta(min_length=8, max_length=2000)]
+    events: Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=16)]
+    digest: Digest | None = None
+    reason: Reason | None = None
+
+
+class WebhookMade(Webhook, frozen=True, kw_only=True):
+    """A webhook that was just made, with the secret that signs what it is sent."""
+
+    secret: str
+
+
+class WebhooksPage(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenant's webhooks."""
+
+    items: tuple[Webhook, ...]
+    next_cursor: str | None = None
+
+
+class DeliveriesPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages to one webhook."""
+
+    items: tuple[Delivery, ...]
     next_cursor: str | None = None
 
 

@@ -118,8 +118,11 @@ class Aftermath:
             ids = await self._folds.record(question.policy.tenant, found)
         except GuardError:
             return Left(found=found, lost=True)
-        if question.policy.needs & Need.CASES and any(each == case.id for each, case in zip(ids, found, strict=True)):
-            await self._tell(question, "case_opened")
+        if any(each == case.id for each, case in zip(ids, found, strict=True)):
+            if question.policy.needs & Need.CASES:
+                await self._tell(question, "case_opened")
+            else:
+                await self._changes.announce_news(question.policy.tenant)
         mine = (each for each, case in zip(ids, found, strict=True) if case.code is decision.code)
         return Left(found=found, violation_id=next(mine, None))
 

@@ -44,6 +44,9 @@ began, and after the channel was lost, which may have said nothing for 4 s befor
 
 SPOOLED: Final = "login_spooled"
 """A login that PostgreSQL does not have yet: what was known of the member before it is still worth knowing."""
+NEWS: Final = "news"
+"""Something for whoever follows the tenant's events, that changes no verdict. It names nobody's member, so that the release
+before drops nothing either."""
 MOST_ASIDE: Final = 10_000
 
 
@@ -63,6 +66,7 @@ class Changes:
         self._aside: dict[tuple[str, str], Snapshot] = {}
         self._erasures: dict[UUID, None] = {}
         self.on_erased: Callable[[str, str], None] | None = None
+        self.on_change: Callable[[str], None] = _nobody
         self._back = False
         self.awake_at = time.monotonic()
         self.spooled_at = 0.0
@@ -75,6 +79,10 @@ class Changes:
         with contextlib.suppress(GuardError):
             await self._live.publish(change)
 
+    async def announce_news(self, tenant: str) -> None:
+        """Tell every worker that there is something new for whoever follows this tenant's events."""
+        await self.announce(Change(tenant=tenant, kind=NEWS, member_id=""))
+
     def _numbered(self, change: Change) -> Change:
         """What is never lifted needs a number only for its age, and the last one that was seen will do."""
         if not change.ended or change.generation:
@@ -84,6 +92,9 @@ class Changes:
     def apply(self, change: Change) -> None:
         """Drop what this worker holds and the change concerns."""
         CHANGES.inc()
+        self.on_change(change.tenant)
+        if change.kind == NEWS:
+            return
         if change.erasure is not None:
             self._heard(change.erasure)
             if change.member_id is not None and self.on_erased is not None:
@@ -204,3 +215,7 @@ class Changes:
             if len(page) < MOST_AT_ONCE:
                 return
             since = page[-1][2]
+
+
+def _nobody(_: str) -> None:
+    """Nobody wants to know."""

@@ -23,6 +23,8 @@ from accessguard.challenges.store import ChallengeStore
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.events.idempotency import IdempotencyStore
+from accessguard.events.outbox import OutboxStore
+from accessguard.events.webhooks import WebhookStore
 from accessguard.guard.facts import from_ms
 from accessguard.jobs.store import JobStore
 from accessguard.members.erasure import ErasureStore
@@ -90,6 +92,8 @@ class Job(StrEnum):
     ERASURES = "erasures"
     SHEETS = "sheets"
     TENANTS = "tenants"
+    EVENTS = "events"
+    DELIVERIES = "deliveries"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +204,8 @@ class Upkeep:
             Chore(job=Job.PARTITIONS, every=timedelta(hours=6), step=self._partitions, most=0),
             Chore(job=Job.LOGIN_KEYS, every=hourly, step=_login_keys),
             Chore(job=Job.IDEMPOTENCY_KEYS, every=hourly, step=_idempotency_keys),
+            Chore(job=Job.EVENTS, every=timedelta(minutes=10), step=_events),
+            Chore(job=Job.DELIVERIES, every=hourly, step=_deliveries),
             Chore(job=Job.JOBS, every=hourly, step=_jobs),
             Chore(job=Job.CHALLENGES, every=daily, step=_challenges),
             Chore(job=Job.NETWORKS, every=daily, step=_networks),
@@ -235,6 +241,14 @@ async def _jobs(tx: Database, now: datetime) -> int:
 
 async def _challenges(tx: Database, now: datetime) -> int:
     return await ChallengeStore(tx).expire(now, MOST, default_days=DEFAULT.violations_days)
+
+
+async def _events(tx: Database, now: datetime) -> int:
+    return await OutboxStore(tx).expire(now, MOST)
+
+
+async def _deliveries(tx: Database, now: datetime) -> int:
+    return await WebhookStore(tx).expire(now, MOST)
 
 
 async def _directory(tx: Database, now: datetime) -> int:

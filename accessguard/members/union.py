@@ -45,6 +45,8 @@ MOVED: Final = {
     "device": "UPDATE device SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "session": "UPDATE session SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "enrolment_change": "UPDATE enrolment_change SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
+    "event": "UPDATE event SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
+    "webhook_delivery": "UPDATE webhook_delivery SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "pass": "UPDATE pass SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "challenge": "UPDATE challenge SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "member_merge": "UPDATE member_merge SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accessguard.errors import StartError
 from accessguard.migrations.partitioned import build_partitioned
+from accessguard.migrations.triggers import build_triggers
 
 LOCK_NUMBER: Final = 0x4147_0003  # "AG" 3; any constant works, as long as every release takes the same
 POLL_S: Final = 0.2
@@ -69,5 +70,6 @@ async def build(connection: AsyncConnection, *, until: float) -> None:
             if not valid.get(name):
                 await connection.execute(text(f"CREATE INDEX CONCURRENTLY {name} ON {columns}"))
         await build_partitioned(connection, until=until)
+        await build_triggers(connection, until=until)
     finally:
         await connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": LOCK_NUMBER})

@@ -90,6 +90,12 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("PUT", "/v1/settings", ADMIN),
     ("GET", "/v1/audit", ADMIN),
     ("POST", "/v1/console/links", A),
+    ("GET", "/v1/stream", P),
+    ("GET", "/v1/webhooks", ADMIN),
+    ("POST", "/v1/webhooks", ADMIN),
+    ("DELETE", "/v1/webhooks/{webhook_id}", ADMIN),
+    ("GET", "/v1/webhooks/{webhook_id}/deliveries", ADMIN),
+    ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", ADMIN),
     ("GET", "/v1/tenants", ROOT),
     ("POST", "/v1/tenants", ROOT),
     ("GET", "/v1/tenants/{tenant}", ROOT),
@@ -122,6 +128,8 @@ def test_the_table_of_this_test_names_every_path_there_is():
 @pytest.mark.parametrize(("method", "path", "may"), [pytest.param(*row, id=f"{row[0]} {row[1]}") for row in TABLE])
 async def test_a_role_may_what_is_listed_for_it_and_nothing_else(tenant: Tenant, method, path, may, role):
     """Refused before anything of the request is looked at; let in, it is judged like any other."""
+    if (path, role) == ("/v1/stream", "platform"):
+        return  # has no end; tests/events/test_stream.py
     answer = await tenant.call(method, filled(path), {} if method in {"POST", "PUT", "PATCH"} else None, role=role)
 
     if role in may:

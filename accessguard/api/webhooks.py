@@ -1,0 +1,69 @@
+"""Webhooks and their deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from accessguard.api.context import asking, context
+from accessguard.api.idempotency import new_id
+from accessguard.api.paging import page
+from accessguard.api.read import Paging, body, path_id, query
+from accessguard.api.reply import nothing, reply
+from accessguard.api.wire import DeleteQuery, WebhookMade, WebhookRequest
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.webhooks import Delivery
+
+
+async def listed(request: web.Request) -> web.Response:
+    """List the webhooks; their secrets are not shown again."""
+    return reply({"items": await context(request).webhook_store.all(asking(request).tenant), "next_cursor": None})
+
+
+async def create(request: web.Request) -> web.Response:
+    """Have events sent to an address of the school's own, from now on; the answer holds the secret that signs them.
+
+    See docs/events.md for what is sent, and how to check it. Raises CONFLICT (409) when there are twenty.
+    """
+    asked = await body(request, WebhookRequest)
+    who = asking(request)
+    made, secret = await context(request).webhooks.create(
+        who.tenant,
+        who.actor,
+        await new_id(request),
+        url=asked.url,
+        events=asked.events,
+        digest=asked.digest,
+        reason=asked.reason,
+    )
+    return reply(WebhookMade(secret=secret, **msgspec.structs.asdict(made)), status=201)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a webhook with all that waits for it."""
+    asked, who = query(request, DeleteQuery), asking(request)
+    await context(request).webhooks.delete(who.tenant, who.actor, path_id(request, "webhook_id"), reason=asked.reason)
+    return nothing()
+
+
+async def deliveries(request: web.Request) -> web.StreamResponse:
+    """List what was sent to a webhook, and what waits, the newest first; kept for a week, ten thousand at most."""
+    asked, tenant = query(request, Paging), asking(request).tenant
+    store, webhook_id = context(request).webhook_store, path_id(request, "webhook_id")
+    if await store.one(tenant, webhook_id) is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such webhook.")
+
+    async def fetch(after: tuple[int, ...] | None, limit: int) -> Sequence[tuple[Delivery, tuple[int, ...]]]:
+        rows = await store.log(tenant, webhook_id, after=after[0] if after else None, limit=limit)
+        return [(row, (number,)) for row, number in rows]
+
+    return await page(request, asked, Delivery, tuple[int, ...], fetch)
+
+
+async def redeliver(request: web.Request) -> web.Response:
+    """Send a message again, whatever became of it; a webhook that was disabled is switched on."""
+    who = asking(request)
+    webhook_id, delivery_id = path_id(request, "webhook_id"), path_id(request, "delivery_id")
+    return reply(await context(request).webhooks.redeliver(who.tenant, who.actor, webhook_id, delivery_id))

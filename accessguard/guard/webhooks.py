@@ -1,0 +1,175 @@
+"""Webhooks: made and taken away by administrators, and sent by one worker at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from secrets import token_bytes
+from typing import Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import structlog
+
+from accessguard.database import Database
+from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.events.sender import Sender
+from accessguard.events.webhooks import Delivery, Digest, Parcel, Webhook, WebhookEvent, WebhookStatus, WebhookStore
+from accessguard.guard.acts import Act, fields, log
+from accessguard.guard.facts import from_ms
+from accessguard.guard.model import Actor
+from accessguard.metrics import WEBHOOKS
+
+LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
+LOCK_NUMBER: Final = 0x4147_0013  # "AG" 19; any constant works, as long as every release takes the same
+EVERY_S: Final = 0.5
+IDLE_S: Final = 2.0
+MOST_UNDER_WAY: Final = 64
+SECRET_BYTES: Final = 32
+SHOWN: Final = ("url", "events", "digest", "status")
+LOG: Final = structlog.get_logger("accessguard.webhooks")
+
+
+class Webhooks:
+    """One for each worker. Every method raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach."""
+
+    def __init__(self, *, db: Database, sender: Sender, new_id: Callable[[], UUID], now_ms: Callable[[], int]) -> None:
+        self._db = db
+        self._store = WebhookStore(db)
+        self.sender = sender
+        self._new_id = new_id
+        self._now_ms = now_ms
+        self._under_way: dict[asyncio.Task[None], UUID] = {}
+        self._done = asyncio.Event()
+
+    async def create(
+        self,
+        tenant: str,
+        actor: Actor,
+        webhook_id: UUID,
+        *,
+        url: str,
+        events: Sequence[WebhookEvent],
+        digest: Digest | None,
+        reason: str | None,
+    ) -> tuple[Webhook, str]:
+        """Make a webhook; it and its secret. Raises GuardError: INVALID for a URL that is none, CONFLICT for too many."""
+        self._check(url)
+        now = from_ms(self._now_ms())
+        hook = Webhook(
+            id=webhook_id,
+            url=url,
+            events=tuple(dict.fromkeys(events)),
+            digest=digest,
+            status=WebhookStatus.ACTIVE,
+            failing_since=None,
+            created_at=now,
+        )
+        secret = "whsec_" + b64encode(token_bytes(SECRET_BYTES)).decode()
+        async with self._db.transaction() as tx:
+            made = await WebhookStore(tx).create(tenant, hook, secret)
+            if made is None:
+                raise GuardError(ErrorCode.CONFLICT, "There are too many webhooks; delete one first.")
+            if made[1] == secret:
+                act = Act(
+                    tenant=tenant, actor=actor, action="webhook.create", target=str(webhook_id), reason=reason, at=now
+                )
+                await self._log(tx, act, None, made[0])
+        return made
+
+    async def delete(self, tenant: str, actor: Actor, webhook_id: UUID, *, reason: str | None) -> None:
+        """Take a webhook away with all that waits for it. Raises GuardError(NOT_FOUND)."""
+        async with self._db.transaction() as tx:
+            gone = await WebhookStore(tx).delete(tenant, webhook_id)
+            if gone is None:
+                raise GuardError(ErrorCode.NOT_FOUND, "There is no such webhook.")
+            at = from_ms(self._now_ms())
+            act = Act(tenant=tenant, actor=actor, action="webhook.delete", target=str(webhook_id), reason=reason, at=at)
+            await self._log(tx, act, gone, None)
+
+    async def redeliver(self, tenant: str, actor: Actor, webhook_id: UUID, delivery_id: UUID) -> Delivery:
+        """Send a message again, and switch its webhook on if it was disabled. Raises GuardError(NOT_FOUND)."""
+        now = from_ms(self._now_ms())
+        async with self._db.transaction() as tx:
+            found = await WebhookStore(tx).redeliver(tenant, webhook_id, delivery_id, at=now)
+            if found is None:
+                raise GuardError(ErrorCode.NOT_FOUND, "There is no such delivery.")
+            act = Act(
+                tenant=tenant, actor=actor, action="webhook.redeliver", target=str(webhook_id), reason=None, at=now
+            )
+            await log(tx, act, None, {"delivery": str(delivery_id)}, entry_id=self._new_id())
+        return found
+
+    async def run(self) -> None:
+        """Send what is due, until cancelled."""
+        try:
+            while True:
+                rest_s = IDLE_S
+                try:
+                    rest_s = EVERY_S if await self.once() else IDLE_S
+                except GuardError as error:
+                    LOG.warning("webhooks_wait", reason=error.code)
+                self._done.clear()
+                try:
+                    async with asyncio.timeout(rest_s):
+                        await self._done.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            for task in self._under_way:
+                task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await self.sender.close()
+
+    async def once(self) -> bool:
+        """Make out what is new and begin to send what is due; False when nobody wants to be told anything."""
+        if not await self._store.active():
+            return False
+        for parcel in await self._claimed():
+            task = asyncio.create_task(self._deliver(parcel))
+            self._under_way[task] = parcel.webhook_id
+            task.add_done_callback(self._over)
+        return True
+
+    async def _claimed(self) -> Sequence[Parcel]:
+        """What is to be sent now by this worker; nothing while another one is asking."""
+        now, most = from_ms(self._now_ms()), MOST_UNDER_WAY - len(self._under_way)
+        async with self._db.transaction() as tx:
+            if most <= 0 or not await tx.value(LOCK, LOCK_NUMBER):
+                return ()
+            store = WebhookStore(tx)
+            await store.make_out(now)
+            return await store.claim(now, busy=tuple(set(self._under_way.values())), most=most)
+
+    async def _deliver(self, parcel: Parcel) -> None:
+        """Send one message; when its end cannot be written down it is sent again, once its lease is over."""
+        outcome = await self.sender.send(parcel, from_ms(self._now_ms()))
+        WEBHOOKS.labels("taken" if outcome.taken else "missed").inc()
+        try:
+            await self._store.settle(parcel, outcome, now=from_ms(self._now_ms()))
+        except GuardError as error:
+            LOG.warning("delivery_not_noted", reason=error.code)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        self._done.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.error("delivery_failed", exc_info=error)
+
+    def _check(self, url: str) -> None:
+        """Raises GuardError(INVALID)."""
+        schemes = ("https", "http") if self.sender.inside else ("https",)
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in schemes and bool(parts.hostname) and parts.username is None and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or not url.isprintable() or " " in url:
+            problem = Problem(
+                pointer="/url", detail=f"not a URL that begins with {' or '.join(schemes)}://, without a name in it"
+            )
+            raise GuardError(ErrorCode.INVALID, "The webhook was refused.", problem)
+
+    async def _log(self, tx: Database, act: Act, before: Webhook | None, after: Webhook | None) -> None:
+        await log(tx, act, fields(before, SHOWN), fields(after, SHOWN), entry_id=self._new_id())
