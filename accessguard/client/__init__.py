@@ -1,6 +1,7 @@
 """What a platform imports: an asynchronous and a blocking client, and middleware for ASGI, WSGI and aiohttp."""
 
 from accessguard.client.asking import AccessGuard
+from accessguard.client.blocking import BlockingAccessGuard
 from accessguard.client.model import (
     Activity,
     Check,
@@ -18,6 +19,7 @@ from accessguard.client.model import (
 __all__ = [
     "AccessGuard",
     "Activity",
+    "BlockingAccessGuard",
     "Check",
     "ClientError",
     "Decision",

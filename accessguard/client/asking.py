@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from time import monotonic
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 from urllib.parse import quote
 
 import msgspec
@@ -28,10 +28,17 @@ from accessguard.client.model import (
     unknown_login,
 )
 from accessguard.client.pool import Pool
-from accessguard.client.wire import MOST_CHECKS, Heads, Reply, address, login_answer, results, verdict, written
-
-NAMES: Final = {"/v1/logins": "/v1/logins"}
-"""What the hook is told of calls; a session's id is none of its business."""
+from accessguard.client.wire import (
+    MOST_CHECKS,
+    Heads,
+    Reply,
+    accepted,
+    address,
+    login_answer,
+    results,
+    verdict,
+    written,
+)
 
 
 class AccessGuard:
@@ -93,11 +100,11 @@ class AccessGuard:
 
         Raises ClientError for one that the service does not accept (4xx).
         """
-        reply = await self._call("/v1/logins", msgspec.json.encode(login))
+        reply = await self._call("/v1/logins", "/v1/logins", msgspec.json.encode(login))
         if reply is None or reply.status >= 500:
             self.tally.unknown += 1
             return unknown_login(self.settings.on_unknown)
-        answer = login_answer(_accepted(reply).body)
+        answer = login_answer(accepted(reply).body)
         for session in (login.session_id, None if answer.session is None else answer.session.id):
             if session is not None:
                 self._holding.drop_session(session)
@@ -107,11 +114,11 @@ class AccessGuard:
         """End a session, and hold nothing about it. Raises ClientError when that was not done; it may be done again."""
         self._holding.drop_session(session_id)
         path = f"/v1/sessions/{quote(session_id, safe='')}/end"
-        reply = await self._call(path, msgspec.json.encode({"reason": reason}))
+        reply = await self._call("/v1/sessions/{id}/end", path, msgspec.json.encode({"reason": reason}))
         self._holding.drop_session(session_id)
         if reply is None:
             raise ClientError("The service did not answer.")
-        _accepted(reply)
+        accepted(reply)
 
     async def close(self) -> None:
         """Close every connection; who still waits is answered `unknown`."""
@@ -202,13 +209,13 @@ class AccessGuard:
         if self._turn:
             self._flush()
 
-    async def _call(self, path: str, body: bytes) -> Reply | None:
+    async def _call(self, name: str, path: str, body: bytes) -> Reply | None:
         """One exchange that is safe to repeat; None when nothing came in time."""
         loop = self._begin()
         if not self._breaker.lets():
             return None
         now, seconds = monotonic(), self.settings.login_deadline_ms / 1000
-        job = Job(NAMES.get(path, "/v1/sessions/{id}/end"), self._heads.post(path, body), now, now + seconds)
+        job = Job(name, self._heads.post(path, body), now, now + seconds)
         waiter: asyncio.Future[Reply | None] = loop.create_future()
         job.waiter = waiter
         self._pool.queue(job)
@@ -326,12 +333,3 @@ class AccessGuard:
             self._pool.end_overdue(now)
         if self._airborne and self._loop is not None:
             self._timer = self._loop.call_later(max(0, self._airborne[0].due - now), self._overdue)
-
-
-def _accepted(reply: Reply) -> Reply:
-    """The reply itself. Raises ClientError for a 4xx or 5xx."""
-    if reply.status >= 400:
-        raise ClientError(
-            f"The service answered {reply.status}: {reply.body[:300].decode('utf-8', 'replace')}", reply.status
-        )
-    return reply

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from accessguard.client.model import Check, LoginAnswer, Verdict
+from accessguard.client.model import Check, ClientError, LoginAnswer, Verdict
 
 END: Final = b"\r\n\r\n"
 # A longer answer than any of the service's is not read on: 500 verdicts are about 500 kB.
@@ -234,3 +234,11 @@ def _size(line: bytes) -> int:
         return int(line.partition(b";")[0], 16)
     except ValueError:
         raise WireError("a chunk without a length") from None
+
+
+def accepted(reply: Reply) -> Reply:
+    """The reply itself. Raises ClientError for a 4xx or 5xx."""
+    if reply.status >= 400:
+        said = reply.body[:300].decode("utf-8", "replace")
+        raise ClientError(f"The service answered {reply.status}: {said}", reply.status)
+    return reply
