@@ -34,7 +34,7 @@ from accessguard.client.wire import (
     Reply,
     accepted,
     address,
-    login_answer,
+    logged_in,
     results,
     verdict,
     written,
@@ -104,7 +104,7 @@ class AccessGuard:
         if reply is None or reply.status >= 500:
             self.tally.unknown += 1
             return unknown_login(self.settings.on_unknown)
-        answer = login_answer(accepted(reply).body)
+        answer = logged_in(accepted(reply), self.settings.on_unknown)
         for session in (login.session_id, None if answer.session is None else answer.session.id):
             if session is not None:
                 self._holding.drop_session(session)

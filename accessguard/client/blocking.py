@@ -27,7 +27,7 @@ from accessguard.client.model import (
     unknown_login,
 )
 from accessguard.client.model import unknown as unknown_verdict
-from accessguard.client.wire import Heads, Reply, accepted, address, login_answer, verdict, written
+from accessguard.client.wire import Heads, Reply, accepted, address, logged_in, verdict, written
 
 
 class Turn:
@@ -102,7 +102,7 @@ class BlockingAccessGuard:
         if reply is None or reply.status >= 500:
             self.tally.unknown += 1
             return unknown_login(self.settings.on_unknown)
-        answer = login_answer(accepted(reply).body)
+        answer = logged_in(accepted(reply), self.settings.on_unknown)
         for session in (login.session_id, None if answer.session is None else answer.session.id):
             if session is not None:
                 self._holding.drop_session(session)

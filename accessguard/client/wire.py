@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from accessguard.client.model import Check, ClientError, LoginAnswer, Verdict
+from accessguard.client.model import Check, ClientError, LoginAnswer, OnUnknown, Verdict, unknown_login
 
 END: Final = b"\r\n\r\n"
 # A longer answer than any of the service's is not read on: 500 verdicts are about 500 kB.
@@ -28,7 +28,7 @@ class Results(msgspec.Struct, frozen=True):
 
 verdict: Final[Callable[[bytes], Verdict]] = msgspec.json.Decoder(Verdict).decode
 results: Final[Callable[[bytes], Results]] = msgspec.json.Decoder(Results).decode
-login_answer: Final[Callable[[bytes], LoginAnswer]] = msgspec.json.Decoder(LoginAnswer).decode
+_login_answer: Final[Callable[[bytes], LoginAnswer]] = msgspec.json.Decoder(LoginAnswer).decode
 written: Final[Callable[[Check], bytes]] = msgspec.json.Encoder().encode
 
 
@@ -242,3 +242,11 @@ def accepted(reply: Reply) -> Reply:
         said = reply.body[:300].decode("utf-8", "replace")
         raise ClientError(f"The service answered {reply.status}: {said}", reply.status)
     return reply
+
+
+def logged_in(reply: Reply, on: OnUnknown) -> LoginAnswer:
+    """The answer to a login; the client's own when what came is none."""
+    try:
+        return _login_answer(reply.body)
+    except msgspec.DecodeError:
+        return unknown_login(on)
