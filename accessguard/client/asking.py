@@ -234,7 +234,6 @@ class AccessGuard:
         if job.waiter is not None:
             self._returned(job, job.waiter, reply, used=used)
         elif reply is not None and reply.status == 200:
-            self._breaker.succeeded()
             self._settle(job, reply)
         elif reply is None and used:
             self._again(job)
@@ -265,8 +264,10 @@ class AccessGuard:
         except msgspec.DecodeError:
             found = ()
         if len(found) != len(job.flights):
+            self._breaker.failed()
             self._give_up(job)
             return
+        self._breaker.succeeded()
         for flight, each in zip(job.flights, found, strict=True):
             if each.ttl_ms:
                 self._holding.keep(flight.asked, each, since=flight.since, epoch=flight.epoch)

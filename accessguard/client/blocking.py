@@ -177,20 +177,27 @@ class BlockingAccessGuard:
         self.tally.sent += 1
         reply = self._exchange("/v1/check", self._heads.checks((body,)), self.settings.deadline_ms, checks=1)
         if reply is not None and reply.status in {400, 413, 422}:
+            self._breaker.succeeded()
             return REFUSED
         found = None if reply is None or reply.status != 200 else _verdict(reply.body)
         if found is None:
+            if reply is not None:
+                self._breaker.failed()
             self.tally.unknown += 1
             return self._unknown
+        self._breaker.succeeded()
         self._holding.keep(asked, found, since=since, epoch=epoch)
         return found
 
     def _call(self, name: str, path: str, body: bytes) -> Reply | None:
         self._begin()
-        return self._exchange(name, self._heads.post(path, body), self.settings.login_deadline_ms, checks=0)
+        reply = self._exchange(name, self._heads.post(path, body), self.settings.login_deadline_ms, checks=0)
+        if reply is not None:
+            (self._breaker.failed if reply.status >= 500 else self._breaker.succeeded)()
+        return reply
 
     def _exchange(self, name: str, data: bytes, deadline_ms: int, *, checks: int) -> Reply | None:
-        """One exchange, with the breaker and the hook; None when nothing came."""
+        """One exchange, unless the breaker is open; None when nothing came, which the breaker knows by then."""
         if not self._breaker.lets():
             return None
         since = monotonic()
@@ -198,9 +205,8 @@ class BlockingAccessGuard:
         try:
             reply = self._line.exchange(data, since + deadline_ms / 1000)
         except LostError:
+            self._breaker.failed()
             reply = None
-        refused = reply is None or reply.status >= 500 or reply.status in {401, 403}
-        (self._breaker.failed if refused else self._breaker.succeeded)()
         if self.settings.told is not None:
             status = None if reply is None else reply.status
             self.settings.told(Told(call=name, checks=checks, status=status, seconds=monotonic() - since))

@@ -23,21 +23,20 @@ class About(msgspec.Struct, frozen=True):
 
     session_id: str | None = None
     member_id: str | None = None
-
-
-class Envelope(About, frozen=True):
-    """The same with the subject one level down."""
-
-    data: About | None = None
+    change: str | None = None
 
 
 class Events:
-    """Puts the bytes of a stream together to events; `retry_ms` is how long the service asks to wait before coming back."""
+    """Puts the bytes of a stream together to events.
+
+    `last` is the id to go on from, which may come without an event; `retry_ms`
+    is how long the service asks to wait before coming back.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
         self._kind, self._data = "", list[str]()
-        self._last: str | None = None
+        self.last: str | None = None
         self.retry_ms: int | None = None
 
     def feed(self, data: bytes) -> Iterator[Event]:
@@ -60,7 +59,7 @@ class Events:
         elif name == "data":
             self._data.append(value)
         elif name == "id" and "\0" not in value:
-            self._last = value
+            self.last = value
         elif name == "retry" and value.isascii() and value.isdigit():
             self.retry_ms = int(value)
         return None
@@ -70,17 +69,15 @@ class Events:
         self._kind, self._data = "", []
         if not data and kind == "message":
             return None
-        return Event(kind=kind, data="\n".join(data), id=self._last)
+        return Event(kind=kind, data="\n".join(data), id=self.last)
 
 
-_read = msgspec.json.Decoder(Envelope).decode
+_read = msgspec.json.Decoder(About).decode
 
 
 def about(event: Event) -> About:
     """Whom an event is about; nobody in particular when it does not say."""
     try:
-        said = _read(event.data)
+        return _read(event.data)
     except msgspec.DecodeError:
         return About()
-    inner = said.data or About()
-    return About(said.session_id or inner.session_id, said.member_id or inner.member_id)

@@ -10,7 +10,7 @@ from accessguard.client.events import Events
 from accessguard.client.holding import Holding
 from accessguard.client.wire import END, Address, Chunks, Heads, WireError, head
 
-SILENCE_S: Final = 60
+SILENCE_S: Final = 45
 """A stream on which not even a comment came for so long is taken for broken; the service sends one more often."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 10.0
@@ -76,7 +76,7 @@ class Following:
                 raise EOFError
             for event in events.feed(chunks.feed(data)):
                 self._holding.heard(event)
-                self.last = event.id or self.last
+            self.last = events.last or self.last
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._at.path is not None:

@@ -49,13 +49,15 @@ class Holding:
     def heard(self, event: Event) -> bool:
         """Drop what an event makes doubtful; whether it was of a kind that does."""
         self._tally.events += 1
-        if event.kind in HARMLESS:
-            return False
         who = about(event)
-        if who.member_id is None and who.session_id is None:
-            self.drop_all()
+        if event.kind in HARMLESS or (event.kind == "device_changed" and who.change == "new"):
+            return False
+        if who.session_id is not None:
+            self._drop(who.session_id, None)
+        elif who.member_id is not None:
+            self._drop(None, who.member_id)
         else:
-            self._drop(who.session_id, who.member_id)
+            self.drop_all()
         return True
 
     def drop_session(self, session_id: str) -> None:

@@ -163,7 +163,7 @@ class Listener:
         while not chunks.ended and not self._ended.is_set():
             for event in events.feed(chunks.feed(data)):
                 self._holding.heard(event)
-                self.last = event.id or self.last
+            self.last = events.last or self.last
             data = made.recv(PIECE)
             if not data:
                 return
