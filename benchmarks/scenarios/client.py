@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TypeAlias
 
 import aiohttp
+import msgspec
+import uvloop
 
 from accessguard.client import AccessGuard, Settings
 from benchmarks.bench import TROUBLE, Bench
@@ -22,7 +25,9 @@ SECONDS = 1.0
 BLOCKS = 50
 GIVE_UP_S = 2.0
 
-Once = Callable[[Person], Awaitable[None]]
+Once: TypeAlias = Callable[[dict[str, str]], Awaitable[None]]
+Windows: TypeAlias = list[tuple[float, float]]
+"""Of each round, microseconds of CPU an exchange and exchanges a second."""
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
@@ -30,16 +35,24 @@ async def run(bench: Bench) -> tuple[Figure, ...]:
     service, path = await _listening(bench)
     people = await bench.log_in("client", AT_ONCE)
     token = bench.secrets.token("platform")
+    noop = await bench.noop()
     asking = Settings(address=f"unix:{path}", token=token, hold=False, follow=False, deadline_ms=5_000)
     rounds = min(3, bench.settings.rounds)
     seconds = min(SECONDS, bench.settings.window_s)
-    async with AccessGuard(asking) as guard:
-        asked = [await _window(_check(guard), people, seconds) for _ in range(rounds)]
-    async with AccessGuard(Settings(address=f"unix:{path}", token=token, follow=False)) as guard:
-        held = [await _window(_check(guard), people, seconds) for _ in range(rounds)]
-    noop = await bench.noop()
-    async with aiohttp.ClientSession(f"http://{noop.load.address}") as client:
-        bare = [await _window(_get(client), people, seconds) for _ in range(rounds)]
+    keeping = msgspec.structs.replace(asking, hold=True)
+    questions = [check(person) for person in people]
+
+    async def windows(settings: Settings) -> Windows:
+        async with AccessGuard(settings) as guard:
+            return [await _window(_check(guard), questions, seconds) for _ in range(rounds)]
+
+    async def requests() -> Windows:
+        async with aiohttp.ClientSession(f"http://{noop.load.address}") as client:
+            return [await _window(_get(client), questions, seconds) for _ in range(rounds)]
+
+    asked = await asyncio.to_thread(_as_servers_do, lambda: windows(asking))
+    held = await asyncio.to_thread(_as_servers_do, lambda: windows(keeping))
+    bare = await asyncio.to_thread(_as_servers_do, requests)
     figures = (
         *_figures("a check over a Unix socket", asked, floor=10),
         *_figures("a check whose answer is held", held, floor=1),
@@ -52,13 +65,21 @@ async def _listening(bench: Bench) -> tuple[Service, str]:
     """A worker of its own that listens on a Unix socket, too."""
     await bench.service()
     path = str(bench.folder / "ag.sock")
-    told = {**await bench.environment(), "ACCESSGUARD_UNIX_SOCKET": path}
+    config = bench.folder / "client.toml"
+    config.write_text(f'[server]\ncheck_deadline_ms = 5000\nunix_socket = "{path}"\n', encoding="utf-8")
+    told = {**await bench.environment(), "ACCESSGUARD_CONFIG": str(config)}
     return await start_service(bench.processes, "client", told, core=bench.cores.server), path
 
 
+def _as_servers_do(windows: Callable[[], Coroutine[None, None, Windows]]) -> Windows:
+    """Run in a thread of its own on uvloop, as the servers of platforms do."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(windows())
+
+
 def _check(guard: AccessGuard) -> Once:
-    async def once(person: Person) -> None:
-        found = await guard.check(**check(person))
+    async def once(question: dict[str, str]) -> None:
+        found = await guard.check(**question)
         if not found.allowed or found.unknown:
             raise BenchError(f"a check was not answered as it should be: {found}")
 
@@ -66,35 +87,35 @@ def _check(guard: AccessGuard) -> Once:
 
 
 def _get(client: aiohttp.ClientSession) -> Once:
-    async def once(_: Person) -> None:
+    async def once(_: dict[str, str]) -> None:
         async with client.get("/") as answer:
             await answer.read()
 
     return once
 
 
-async def _window(once: Once, people: tuple[Person, ...], seconds: float) -> tuple[float, float]:
-    """CPU of this process in microseconds an exchange, and exchanges a second, with one under way for each of `people`."""
-    for person in people:
-        await once(person)
+async def _window(once: Once, questions: Sequence[dict[str, str]], seconds: float) -> tuple[float, float]:
+    """CPU of this thread in microseconds an exchange, and exchanges a second, with one under way for each question."""
+    for each in questions:
+        await once(each)
     until = time.monotonic() + seconds
-    began, cpu = time.monotonic(), time.process_time()
-    counts = await asyncio.gather(*(_again(once, person, until) for person in people))
+    began, cpu = time.monotonic(), time.thread_time()
+    counts = await asyncio.gather(*(_again(once, each, until) for each in questions))
     done = sum(counts)
-    return (time.process_time() - cpu) * 1e6 / done, done / (time.monotonic() - began)
+    return (time.thread_time() - cpu) * 1e6 / done, done / (time.monotonic() - began)
 
 
-async def _again(once: Once, person: Person, until: float) -> int:
+async def _again(once: Once, question: dict[str, str], until: float) -> int:
     count = 0
     while time.monotonic() < until:
         for _ in range(20):
-            await once(person)
+            await once(question)
         count += 20
         await asyncio.sleep(0)
     return count
 
 
-def _figures(what: str, windows: list[tuple[float, float]], *, floor: float | None) -> tuple[Figure, ...]:
+def _figures(what: str, windows: Windows, *, floor: float | None) -> tuple[Figure, ...]:
     cpu = spread([each[0] for each in windows])
     rate = spread([each[1] for each in windows])
     return (
