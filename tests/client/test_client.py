@@ -6,6 +6,7 @@ import random
 from itertools import count
 from threading import Barrier, Thread
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from accessguard.client.wire import Chunks, Reader, WireError
 from tests.client.stub import allow, http, stub, verdicts
 from tests.service import CHROME, LAPTOP, token
 
-PATIENT = {"deadline_ms": 20_000, "login_deadline_ms": 20_000}
+PATIENT: dict[str, Any] = {"deadline_ms": 20_000, "login_deadline_ms": 20_000}
 HOSTILE = ["a/b%2F?c#d", "😀" * 64, "x" * 128, "\u202e\u0622\u0646\u0627", 'q"\\\r\n', "ação"]
 
 
@@ -72,7 +73,7 @@ async def test_any_name_goes_there_and_back(service, tenant, kind, name):
 
 async def test_the_checks_of_one_turn_leave_together_and_one_bad_one_harms_no_other(service, tenant):
     """Forty questions are one request; the same question is asked once; nonsense is denied, not unknown."""
-    told = []
+    told: list[Any] = []
     settings = Settings(
         address=service.url, token=token(tenant.name, "platform"), follow=False, told=told.append, **PATIENT
     )
@@ -216,7 +217,9 @@ async def test_whatever_the_service_does_there_is_an_answer(tmp_path, kind, on, 
 
 async def test_nobody_is_allowed_for_longer_than_an_answer_lasts(tmp_path):
     """Through two seconds of random faults, without a stream: an allow is never older than the time it was given."""
-    rolled, blocked, wrong, ttl_ms = random.Random(7), {}, [], 60
+    rolled, ttl_ms = random.Random(7), 60
+    blocked: dict[str, float] = {}
+    wrong: list[str] = []
 
     def decide(asked):
         return {"decision": "deny", "ttl_ms": 0} if asked["session_id"] in blocked else allow(asked, ttl_ms)
@@ -270,7 +273,8 @@ async def test_threads_that_ask_the_same_ask_once(tmp_path):
             threads = [Thread(target=ask) for _ in range(8)]
             for each in threads:
                 each.start()
-            await asyncio.to_thread(lambda: [each.join() for each in threads])
+            for each in threads:
+                await asyncio.to_thread(each.join)
 
     assert [each.allowed for each in found] == [True] * 8
     assert len(there.seen) == 1
