@@ -37,6 +37,7 @@ async def started_one(stack, service, tenant, name, folder):
     )
     stack.push_async_callback(process.wait)
     stack.callback(process.terminate)
+    assert process.stdout is not None
     line = await process.stdout.readline()
     return f"http://127.0.0.1:{int(line)}"
 
