@@ -42,19 +42,29 @@ async def run(bench: Bench) -> tuple[Figure, ...]:
     keeping = msgspec.structs.replace(asking, hold=True)
     questions = [check(person) for person in people]
 
-    async def windows(settings: Settings) -> Windows:
-        async with AccessGuard(settings) as guard:
+    async def windows() -> Windows:
+        async with AccessGuard(asking) as guard:
             return [await _window(_check(guard), questions, seconds) for _ in range(rounds)]
+
+    async def alone() -> Windows:
+        async with AccessGuard(asking) as guard:
+            return [await _window(_check(guard), questions[:1], seconds) for _ in range(rounds)]
+
+    async def kept() -> Windows:
+        async with AccessGuard(keeping) as guard:
+            return [await _held(guard, questions[0], seconds) for _ in range(rounds)]
 
     async def requests() -> Windows:
         async with aiohttp.ClientSession(f"http://{noop.load.address}") as client:
             return [await _window(_get(client), questions, seconds) for _ in range(rounds)]
 
-    asked = await asyncio.to_thread(_as_servers_do, lambda: windows(asking))
-    held = await asyncio.to_thread(_as_servers_do, lambda: windows(keeping))
+    asked = await asyncio.to_thread(_as_servers_do, windows)
+    single = await asyncio.to_thread(_as_servers_do, alone)
+    held = await asyncio.to_thread(_as_servers_do, kept)
     bare = await asyncio.to_thread(_as_servers_do, requests)
     figures = (
-        *_figures("a check over a Unix socket", asked, floor=10),
+        *_figures("a check over a Unix socket, 32 in a turn", asked, floor=10),
+        *_figures("the same, one at a time", single, floor=None),
         *_figures("a check whose answer is held", held, floor=1),
         *_figures("an aiohttp request to the no-op", bare, floor=None),
     )
@@ -86,6 +96,18 @@ def _check(guard: AccessGuard) -> Once:
     return once
 
 
+async def _held(guard: AccessGuard, question: dict[str, str], seconds: float) -> tuple[float, float]:
+    """The same for an answer that is held, with nothing around the call; asked for anew when its time is over."""
+    began, cpu, count = time.monotonic(), time.thread_time(), 0
+    while time.monotonic() < began + seconds:
+        for _ in range(1_000):
+            await guard.check(**question)
+        count += 1_000
+    if guard.tally.unknown or guard.tally.held < count - 1_000:
+        raise BenchError("answers were not held")
+    return (time.thread_time() - cpu) * 1e6 / count, count / (time.monotonic() - began)
+
+
 def _get(client: aiohttp.ClientSession) -> Once:
     async def once(_: dict[str, str]) -> None:
         async with client.get("/") as answer:
@@ -111,7 +133,6 @@ async def _again(once: Once, question: dict[str, str], until: float) -> int:
         for _ in range(20):
             await once(question)
         count += 20
-        await asyncio.sleep(0)
     return count
 
 
