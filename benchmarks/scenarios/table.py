@@ -11,6 +11,7 @@ from benchmarks.model import Figure
 from benchmarks.scenarios import (
     beat,
     block,
+    client,
     growth,
     judging,
     latency,
@@ -47,6 +48,9 @@ SCENARIOS = (
     ),
     Scenario(name=places.NAME, about="an address placed, a forwarded chain resolved, in process", run=places.run),
     Scenario(name=block.NAME, about="a block on one worker, refused on another", run=block.run),
+    Scenario(
+        name=client.NAME, about="a platform's client: CPU of a check asked and held, a block on its way", run=client.run
+    ),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),
     Scenario(name=simulate.NAME, about="a rule tried on a million recorded events", run=simulate.run),
