@@ -31,7 +31,6 @@ from accessguard.guard.kin import may_offer, offering
 from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerdict, Method
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
-from accessguard.guard.provisional import alike
 from accessguard.guard.provisional import beside as beside_waiting
 from accessguard.guard.seal import Seal, key_row, seed, unsealed
 from accessguard.guard.spooling import Spooling
@@ -246,8 +245,8 @@ class Logins:
 
     def _met_waiting(self, asked: Asked, known: Snapshot) -> Visit:
         """The login as `met` says, where others of its browser that came at once wait for PostgreSQL."""
-        visit, crowd, claimed = asked.visit, asked.crowd, beside_waiting(known)
-        if crowd is None or claimed is None or visit.twin or not alike(known, visit):
+        visit, crowd, claimed = asked.visit, asked.crowd, beside_waiting(known, visit)
+        if crowd is None or claimed is None or visit.twin:
             return visit
         if crowd.device_id != claimed.id and abs(visit.now - claimed.rotated_at) > AT_ONCE:
             return visit

@@ -31,6 +31,8 @@ from accessguard.sessions.model import (
     Snapshot,
 )
 
+MOST_FRESH: Final = 4
+"""First logins of so many browsers of a member may come at once and still find each other."""
 OF_PLACES: Final = frozenset(
     {Kind.IP_DENY, Kind.IP_ALLOW_ONLY, Kind.COUNTRY_DENY, Kind.COUNTRY_ALLOW_ONLY, Kind.ASN_DENY}
 )
@@ -193,7 +195,7 @@ def _opening(visit: Visit, known: Snapshot, *, barred: bool) -> Opening:
     """What the login is decided on; a genuine token of a device that nobody here knows is taken at its word."""
     claim = visit.claim
     if claim is None:
-        return Opening(snapshot=known, claimed=beside(known) if visit.twin else None)
+        return Opening(snapshot=known, claimed=beside(known, visit) if visit.twin else None)
     device = known.device(claim.device_id)
     if device is None:
         browser = visit.browser
@@ -212,9 +214,9 @@ def _opening(visit: Visit, known: Snapshot, *, barred: bool) -> Opening:
     return Opening(snapshot=known, claimed=_claimed(known.member_id, device, claim, visit.now))
 
 
-def beside(known: Snapshot) -> ClaimedDevice | None:
-    """What PostgreSQL would say of the device of the newest first login that waits; None when there is none."""
-    row = known.fresh
+def beside(known: Snapshot, visit: Visit) -> ClaimedDevice | None:
+    """What PostgreSQL would say of the device of the newest first login that waits and came like this one; None when there is none."""
+    row = next((each for each in known.fresh if _alike(each, visit)), None)
     if row is None or row.secret_seed is None:
         return None
     return ClaimedDevice(
@@ -229,21 +231,23 @@ def beside(known: Snapshot) -> ClaimedDevice | None:
     )
 
 
-def alike(known: Snapshot, visit: Visit) -> bool:
-    """Whether the newest first login that waits came from where this one comes from, by the same browser."""
-    row, browser = known.fresh, visit.browser
-    if row is None or visit.address is None:
+def _alike(row: DeviceRow, visit: Visit) -> bool:
+    """Whether a first login came from where this one comes from, by the same browser."""
+    browser = visit.browser
+    if visit.address is None:
         return False
     seen = (row.last_ip, row.browser, row.browser_version, row.os)
     return seen == (visit.address.text, browser.family, browser.version, browser.os)
 
 
-def _fresh(known: Snapshot, rows: LoginRows) -> DeviceRow | None:
-    """The device of a login that showed no token; that of the one before until its token is shown."""
-    row, before = rows.device, known.fresh
-    if row is not None and row.previous_hash is None and rows.attempt.device_token is TokenState.NONE:
-        return row
-    return None if row is not None and before is not None and row.id == before.id else before
+def _fresh(known: Snapshot, rows: LoginRows) -> tuple[DeviceRow, ...]:
+    """The devices of the last logins that showed no token, each until its token is shown."""
+    row = rows.device
+    if row is None:
+        return known.fresh
+    others = tuple(each for each in known.fresh if each.id != row.id)
+    first = row.previous_hash is None and rows.attempt.device_token is TokenState.NONE
+    return (row, *others)[:MOST_FRESH] if first else others
 
 
 def _bytes(text: str) -> bytes:

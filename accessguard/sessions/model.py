@@ -74,8 +74,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     `generation` grows with every change of it. `sessions` are the open ones,
     and the one that was asked for even when it has ended. `parts` says which
     parts of `evidence` were read (the numbers of `Need`), `read_ms` when, where
-    that matters (ms since the epoch). `fresh` is the device of the newest first
-    login that waits, while nobody has shown its token.
+    that matters (ms since the epoch). `fresh` are the devices of the last first
+    logins that wait, the newest first, while nobody has shown their tokens.
     """
 
     tenant: str
@@ -92,7 +92,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parts: int = 0
     evidence: Evidence | None = None
     read_ms: int = 0
-    fresh: DeviceRow | None = None
+    fresh: tuple[DeviceRow, ...] = ()
 
     @property
     def open(self) -> int:

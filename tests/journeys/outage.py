@@ -15,6 +15,7 @@ import psutil
 
 from accessguard.app import migrate
 from accessguard.embedded import Child, Embedded
+from accessguard.errors import GuardError
 from tests.data import lay_out
 from tests.service import Service, running
 
@@ -67,8 +68,17 @@ class Outage:
         for each in workers or (self.worker,):
             await until(lambda each=each: not each.context.ready._db.breaker.open)  # type: ignore[misc]
             await until(lambda each=each: not each.context.ready._live.breaker.open)  # type: ignore[misc]
-            await each.context.spooling.look()
+            await _looked(each)
             await until(lambda each=each: each.context.spooling.pending == 0)  # type: ignore[misc]
+
+
+async def _looked(worker: Service) -> None:
+    """Have it look at what waits; a connection that was lost rests for a moment."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(GuardError):
+                return await worker.context.spooling.look()
+            await asyncio.sleep(0.05)
 
 
 def _family(child: Child | None) -> list[psutil.Process]:
