@@ -245,7 +245,7 @@ class Logins:
 
     def _met_waiting(self, asked: Asked, known: Snapshot) -> Visit:
         """The login as `met` says, where others of its browser that came at once wait for PostgreSQL."""
-        visit, crowd, claimed = asked.visit, asked.crowd, beside_waiting(known, visit)
+        visit, crowd, claimed = asked.visit, asked.crowd, beside_waiting(known, asked.visit)
         if crowd is None or claimed is None or visit.twin:
             return visit
         if crowd.device_id != claimed.id and abs(visit.now - claimed.rotated_at) > AT_ONCE:
