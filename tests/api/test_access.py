@@ -388,6 +388,16 @@ async def test_an_attendant_sees_no_address_no_device_and_no_restriction(tenant:
     assert (answers[0]["devices"], answers[0]["latest_violation"], answers[0]["unread_violations"]) == (0, None, 0)
 
 
+@pytest.mark.parametrize("query", ["restricted=true", "unread=true", "sort=unread", "status=active&sort=unread&order=asc"])
+async def test_an_attendant_cannot_ask_who_is_restricted(tenant: Tenant, query):
+    """What is no column is no filter and no order either."""
+    asked = f"/v1/members?{query}"
+
+    refused, seen = await tenant.call("GET", asked, role="attendant"), await tenant.see(asked)
+
+    assert (refused.status, seen.status) == (403, 200)
+
+
 @pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/members/ana/nothing", "/v1/rules/1/2/3"])
 async def test_an_unknown_path_is_a_problem_document(tenant: Tenant, path):
     """And a method that a path does not take says which it does."""
