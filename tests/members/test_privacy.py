@@ -337,3 +337,23 @@ async def test_nobody_is_erased_while_members_are_imported(tenant: Tenant):
 
     assert (refused.status, there.status, erased.status) == (409, 200, 200)
     assert (await tenant.see(f"/v1/jobs/{job['id']}")).status == 200
+
+
+async def test_an_erasure_of_many_waits_for_an_import(tenant: Tenant):
+    """It goes on by itself when the file is taken in."""
+    ctx = tenant.service.context
+    await tenant.login("ana")
+    job_id, at = uuid4(), from_ms(ctx.now_ms())
+    await ctx.jobs.make(tenant.name, job_id, JobKind.IMPORT, total=None, at=at)
+    asked = {"ids": ["ana"], "mode": "erase"}
+
+    preview = await tenant.call("POST", "/v1/members/erase", asked, role="administrator")
+    confirmed = asked | {"confirmation": preview["confirmation"]}
+    job = await tenant.call("POST", "/v1/members/erase", confirmed, role="administrator")
+    await asyncio.sleep(0.3)
+    meanwhile = [(await tenant.see(f"/v1/jobs/{job['id']}"))["state"], (await tenant.see("/v1/members/ana")).status]
+    await ctx.jobs.finish(tenant.name, job_id, {"lines": 1}, at=at)
+    await over(tenant, job)
+
+    assert meanwhile == ["running", 200]
+    assert (await tenant.see("/v1/members/ana")).status == 404
