@@ -41,12 +41,15 @@ async def result(request: web.Request) -> web.StreamResponse:
         raise GuardError(ErrorCode.CONFLICT, f"The job is {job.state}, not done.")
     file = msgspec.convert(job.result, ReportFile)
     headers = {"Content-Type": file.content_type, "Content-Disposition": f'attachment; filename="{job.id}.csv"'}
-    number, part = 0, await ctx.parts.get(tenant, job.id, 0)
+    number, left, part = 0, file.bytes, await ctx.parts.get(tenant, job.id, 0)
     response = web.StreamResponse(headers=headers | SAFE_HEADERS)
+    response.content_length = file.bytes  # whoever reads it knows whether it came to its end
     await response.prepare(request)
     while part is not None:
         await response.write(part)
-        number, part = number + 1, await ctx.parts.get(tenant, job.id, number + 1)
+        number, left, part = number + 1, left - len(part), await ctx.parts.get(tenant, job.id, number + 1)
+    if left:
+        response.force_close()
     await response.write_eof()
     return response
 

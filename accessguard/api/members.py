@@ -58,6 +58,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
     """Search and list members; an attendant sees no devices, sessions or restrictions."""
     asked = query(request, MembersQuery)
     ctx, who = context(request), asking(request)
+    check_seen(asked, who.caller.role)
     await ctx.activity.flush()
     await ctx.folds.flush()
     found = MemberFilter(**{name: getattr(asked, name) for name in MemberFilter.__struct_fields__})
@@ -254,6 +255,12 @@ async def known(request: web.Request) -> str:
     if not await context(request).members.exists(asking(request).tenant, member_id):
         raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
     return member_id
+
+
+def check_seen(asked: MembersQuery, role: Role) -> None:
+    """Raise GuardError(FORBIDDEN) for an attendant who asks who is restricted, which it does not see."""
+    if role is Role.ATTENDANT and (asked.restricted or asked.unread or asked.sort is MemberSort.UNREAD):
+        raise GuardError(ErrorCode.FORBIDDEN, "Your role does not see who is restricted.")
 
 
 def as_seen(member: Member, role: Role) -> Member:

@@ -111,6 +111,7 @@ async def write(request: web.Request) -> web.Response:
     Raises CONFLICT (409) when two are being written already.
     """
     asked = await body(request, ReportRequest)
+    _check_fields(asked)
     ctx, who = context(request), asking(request)
     await up_to_date(request)
     fetch = (
@@ -127,6 +128,19 @@ async def write(request: web.Request) -> web.Response:
         content_type=f"{CSV}; charset=utf-8",
     )
     return reply(job, status=202)
+
+
+def _check_fields(asked: ReportRequest) -> None:
+    """Raise GuardError(INVALID) for what means nothing to the report: a file is not to hold more than was meant."""
+    strange = ("since", "until") if asked.report == "access" else ("product_id", "member_id")
+    names = {field.name: field.encode_name for field in msgspec.structs.fields(asked)}
+    problems = [
+        Problem(pointer=f"/{names[each]}", detail="means nothing to this report")
+        for each in strange
+        if getattr(asked, each) is not None
+    ]
+    if problems:
+        raise GuardError(ErrorCode.INVALID, "The body was refused.", *problems)
 
 
 async def _lines(item: type[msgspec.Struct], fetch: Fetch) -> AsyncIterator[tuple[bytes, int]]:

@@ -206,7 +206,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         roles=ADMINISTRATORS,
         query=wire.EraseQuery,
         reply=Receipt,
-        errors=(404,),
+        errors=(404, 409),
     ),
     _get(
         MEMBER + "/export",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
+from accessguard.api.access import EVERY_TENANT
 from accessguard.api.context import asking, context
 from accessguard.api.idempotency import new_id
 from accessguard.api.paging import page
@@ -25,12 +26,16 @@ from accessguard.policies.tenants import TenantRecord
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
-    """List the tenants of this installation."""
+    """List the tenants of this installation; for a token bound to one, that one and those below it."""
     asked = query(request, Paging)
-    ctx = context(request)
+    ctx, own = context(request), asking(request).caller.tenant
 
     async def fetch(after: tuple[str, ...] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str, ...]]]:
-        rows = await ctx.tenant_store.listed(after=after[0] if after else None, limit=limit)
+        place, store = after[0] if after else None, ctx.tenant_store
+        if own == EVERY_TENANT:
+            rows = await store.listed(after=place, limit=limit)
+        else:
+            rows = await store.family(own, after=place, limit=limit)
         return [(_reply(row), (row.tenant,)) for row in rows]
 
     return await page(request, asked, TenantReply, tuple[str, ...], fetch)
@@ -39,9 +44,11 @@ async def listed(request: web.Request) -> web.StreamResponse:
 async def create(request: web.Request) -> web.Response:
     """Make a tenant; making it again changes nothing.
 
-    Raises CONFLICT (409) for one that was deleted.
+    A token bound to a tenant makes no other. Raises CONFLICT (409) for one
+    that was deleted.
     """
     asked = await body(request, TenantRequest)
+    await _check_own(request, asked.tenant)
     await new_id(request)  # refuses a key that came with another tenant before
     ctx, name = context(request), asked.name or asked.tenant
     actor = asking(request).actor
@@ -51,7 +58,9 @@ async def create(request: web.Request) -> web.Response:
 
 async def get(request: web.Request) -> web.Response:
     """Read one tenant."""
-    return reply(await _tenant(request, path_text(request, "tenant")))
+    tenant = path_text(request, "tenant")
+    await _check_own(request, tenant)
+    return reply(await _tenant(request, tenant))
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -60,11 +69,12 @@ async def patch(request: web.Request) -> web.Response:
     A suspended tenant's tokens are answered as if there were no such tenant.
     """
     asked = await body(request, TenantPatch)
-    ctx = context(request)
+    ctx, tenant = context(request), path_text(request, "tenant")
+    await _check_own(request, tenant)
+    if isinstance(asked.parent, str):
+        await _check_own(request, asked.parent)
     change = TenantChange(**{name: getattr(asked, name) for name in TenantChange.__struct_fields__})
-    changed = await ctx.tenants.change(
-        asking(request).actor, path_text(request, "tenant"), change, reason=asked.reason, now_ms=ctx.now_ms()
-    )
+    changed = await ctx.tenants.change(asking(request).actor, tenant, change, reason=asked.reason, now_ms=ctx.now_ms())
     return reply(_reply(changed))
 
 
@@ -77,11 +87,19 @@ async def delete(request: web.Request) -> web.Response:
     """
     asked = query(request, TenantDeleteQuery)
     ctx, tenant, actor = context(request), path_text(request, "tenant"), asking(request).actor
+    await _check_own(request, tenant)
     if asked.confirmation is None:
         token, members = await ctx.tenants.ask_to_delete(actor, tenant, now_ms=ctx.now_ms())
         return reply(TenantDeletion(confirmation=token.token, expires_at=token.expires_at, members=members))
     closed = await ctx.tenants.delete(actor, tenant, asked.confirmation, reason=asked.reason, now_ms=ctx.now_ms())
     return reply(_reply(closed), status=202)
+
+
+async def _check_own(request: web.Request, tenant: str) -> None:
+    """Refuse a tenant that is neither the token's own nor below it. Raises GuardError(FORBIDDEN), known or not."""
+    own = asking(request).caller.tenant
+    if own != EVERY_TENANT and not await context(request).tenant_store.within(tenant, own):
+        raise GuardError(ErrorCode.FORBIDDEN, "Your token is for another tenant.")
 
 
 async def _tenant(request: web.Request, name: str) -> TenantReply:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from accessguard.api.context import asking, context
-from accessguard.api.members import as_seen, country_of
+from accessguard.api.members import as_seen, check_seen, country_of
 from accessguard.api.wire import MembersQuery
 from accessguard.console.lists import asked, link, rows
 from accessguard.console.pen import page
@@ -26,6 +26,7 @@ SORTS = {
 async def listed(request: web.Request) -> web.StreamResponse:
     """The directory."""
     wanted = asked(request, MembersQuery)
+    check_seen(wanted, asking(request).caller.role)
     found, further = await _found(request, wanted)
     shown = {
         "asked": wanted,

@@ -65,10 +65,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     subject: str
     nobody: Pseudonym
+    busy: ErrorCode
+    """What is answered while a file of members is being taken in."""
 
 
 class Erasure:
     """Every method raises GuardError: NOT_FOUND where there is nothing to erase, UNAVAILABLE when a store does not answer.
+
+    A file of members that is being taken in would bring somebody back: one erasure is refused meanwhile (CONFLICT), of
+    many the next waits for its end (UNAVAILABLE, which is tried again).
 
     What was cut off half-way goes on when it is asked for again.
     """
@@ -96,7 +101,7 @@ class Erasure:
         self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
     ) -> Receipt:
         """Erase one member, or make its traces nobody's; the receipt."""
-        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at)
+        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at, busy=ErrorCode.CONFLICT)
         if receipt is None:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
         await asyncio.sleep(ECHO_S)
@@ -109,7 +114,11 @@ class Erasure:
         for each in batch.member_ids:
             await self._store.alive(batch.tenant, batch.job_id)
             names = await self._store.names(batch.tenant, each)
-            if await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at) is not None:
+            busy = ErrorCode.UNAVAILABLE
+            if (
+                await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at, busy=busy)
+                is not None
+            ):
                 done.append(each)
             reason = names.out_of(reason)
         if reason is not None and reason != batch.order.reason:
@@ -121,7 +130,15 @@ class Erasure:
         return len(done)
 
     async def _done(
-        self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
+        self,
+        tenant: str,
+        member_id: str,
+        mode: ErasureMode,
+        actor: Actor,
+        *,
+        reason: str | None,
+        at: datetime,
+        busy: ErrorCode,
     ) -> Receipt | None:
         if not await self._store.there(tenant, member_id) and not await self._store.traces(tenant, member_id):
             return None
@@ -135,7 +152,9 @@ class Erasure:
             at=at,
             subject=self.subject(tenant, member_id),
             nobody=Pseudonym(id=f"anonymous-{self._new_id()}", salt=self._new_id().hex),
+            busy=busy,
         )
+        await _check_imports(self._store, task)
         rows = await self._in_portions(task)
         for _ in range(TRIES):
             receipt = await self._finished(task, rows)
@@ -170,10 +189,12 @@ class Erasure:
             if not await self._spooling.forget(tx, task.tenant, task.member_id):
                 return None
             store = ErasureStore(tx)
+            await _check_imports(store, task)
             await MemberStore(tx).lock(task.tenant, task.member_id)
             sessions = tuple(await store.open_sessions(task.tenant, task.member_id))
             of = await store.subjects(task.tenant, task.member_id)
             await self._texts(store, task, names, of, since=task.at - OVERLAP, rows=rows)
+            await PartStore(tx).drop_names(task.tenant)
             if task.mode is ErasureMode.ANONYMISE:
                 await store.stand_in(task.tenant, task.member_id, task.nobody)
             for table in await self._of_members():
@@ -239,3 +260,10 @@ class Erasure:
             else:
                 done = await store.portion(table, task.tenant, task.member_id)
             rows[table] += done
+
+
+async def _check_imports(store: ErasureStore, task: Task) -> None:
+    if await store.importing(task.tenant, now=task.at):
+        raise GuardError(
+            task.busy, "Members are being imported, and it may be one of them; try again when that is done."
+        )

@@ -129,8 +129,9 @@ class Together:
 
 
 def _of_one(error: BaseException) -> bool:
-    """Whether a statement failed for what one call asked, and not for the state of the store."""
-    return isinstance(error, GuardError) and error.code is not ErrorCode.UNAVAILABLE
+    """Whether a statement failed for what one call asked (or found, that nothing can read), not for the state of the store."""
+    away = isinstance(error, GuardError) and error.code is ErrorCode.UNAVAILABLE
+    return isinstance(error, Exception) and not away
 
 
 def _give_up(answer: asyncio.Future[R]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -215,6 +215,8 @@ def _checked(line: Line) -> Line | Problem:
         texts = value if isinstance(value, tuple) else (value,)
         if any(isinstance(text, str) and not _storable(text) for text in texts):
             return Problem(pointer=f"/{name}", detail="contains a NUL character or half of a surrogate pair")
+        if isinstance(value, datetime) and not _in_calendar(value):
+            return Problem(pointer=f"/{name}", detail="is past the calendar")
     if isinstance(line, ImportedEnrolment):
         try:
             check_enrolment(enrolment_of(line, at=line.starts_at))
@@ -229,6 +231,15 @@ def _storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+def _in_calendar(at: datetime) -> bool:
+    """Whether it is a time in UTC, too; PostgreSQL would keep a year 10000, which nothing here can read back."""
+    try:
+        at.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
 
 
 def enrolment_of(line: ImportedEnrolment, *, at: datetime) -> Enrolment:

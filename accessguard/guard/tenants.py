@@ -20,12 +20,12 @@ from accessguard.guard.spooling import Spooling
 from accessguard.guard.upkeep import MOST, Chore, Job
 from accessguard.members.erasure import ErasureStore
 from accessguard.policies.store import PolicyStore
-from accessguard.policies.tenants import TenantRecord, TenantStatus, TenantStore
+from accessguard.policies.tenants import GENERATIONS, TenantRecord, TenantStatus, TenantStore
 from accessguard.sessions.live import Change, Live
 
 EVERYWHERE: Final = "*"
 """Whose audit log tells of the end of a tenant that had no parent."""
-DEEPEST: Final = 4
+DEEPEST: Final = GENERATIONS
 """Generations of tenants, an agency's agency included."""
 LAST: Final = ("rule", "job", "member")
 """Tables that others refer to; each takes what is left of those along."""
@@ -151,9 +151,9 @@ async def _open(store: TenantStore, tenant: str) -> TenantRecord:
 
 
 async def _check_parent(store: TenantStore, tenant: str, parent: str) -> None:
-    """Refuse a parent that is not there, or whose own parents lead back."""
+    """Refuse a parent that is not there, whose own parents lead back, or that has too many generations above and below."""
     above: str | None = parent
-    for _ in range(DEEPEST - 1):
+    for _ in range(DEEPEST - await store.height(tenant, most=DEEPEST)):
         if above == tenant:
             raise _refused("is the tenant itself, or one of its children")
         if above is None:

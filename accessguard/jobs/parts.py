@@ -7,8 +7,12 @@ from uuid import UUID
 
 from accessguard.database import Database
 
+# The lock: nothing comes to a job that somebody else is ending (`DROP_NAMES`).
 PUT: Final = """
-    INSERT INTO job_part (tenant, job_id, number, body) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+    INSERT INTO job_part (tenant, job_id, number, body)
+    SELECT tenant, id, $3::integer, $4::bytea FROM job
+     WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running') FOR SHARE
+        ON CONFLICT DO NOTHING
 """
 
 GET: Final = "SELECT body FROM job_part WHERE tenant = $1 AND job_id = $2 AND number = $3"
@@ -31,7 +35,7 @@ class PartStore:
         self._db = db
 
     async def put(self, tenant: str, job_id: UUID, number: int, body: bytes) -> None:
-        """Keep a part; numbers begin at 0 and leave none out. Raises GuardError(CONFLICT) for a job that is gone."""
+        """Keep a part; numbers begin at 0 and leave none out. Nothing is kept for a job that is over or gone."""
         await self._db.row(PUT, tenant, job_id, number, body)
 
     async def drop_names(self, tenant: str) -> None:

@@ -226,8 +226,18 @@ class Directory:
         standing = await self._standing(asked)
         if standing is None:
             return []
-        caught = await self._caught_up(standing)
-        return await self._shown(caught, await self._places(caught))
+        return await self._filled(await self._caught_up(standing))
+
+    async def _filled(self, asked: Asked) -> Sequence[tuple[Member, Place]]:
+        """The page; others come for those who have gone since they were found, as a short page is the end of the list."""
+        found: list[tuple[Member, Place]] = []
+        while True:
+            places = await self._places(asked)
+            shown = await self._shown(asked, places)
+            found += shown
+            if len(places) < asked.limit or len(shown) == len(places):
+                return found
+            asked = msgspec.structs.replace(asked, after=places[-1], limit=asked.limit - len(shown))
 
     async def _caught_up(self, asked: Asked) -> Asked:
         """The same, and by which sheet unread cases are told, if they matter."""
@@ -290,14 +300,17 @@ class Directory:
         return await self._by_key(msgspec.structs.replace(asked, filters=(*asked.filters, "read")))
 
     async def _read(self, statement: str, asked: Asked) -> list[Place]:
-        # A replica may not have what has just been counted.
-        db = self._lists if asked.sheet is None else self._db
-        return [(row["sort_key"], row["id"]) for row in await db.fetch(statement, *asked.values())]
+        rows = await self._source(asked).fetch(statement, *asked.values())
+        return [(row["sort_key"], row["id"]) for row in rows]
+
+    def _source(self, asked: Asked) -> Database:
+        """Where a page is found and read: a replica may not have what has just been counted."""
+        return self._lists if asked.sheet is None else self._db
 
     async def _shown(self, asked: Asked, places: Sequence[Place]) -> Sequence[tuple[Member, Place]]:
         """What the page shows of each; one that has gone meanwhile is left out."""
         ids = [member_id for _, member_id in places]
-        rows = await self._lists.fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids) if ids else []
+        rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids) if ids else []
         by_id: dict[str, Row] = {row["id"]: row for row in rows}
         return [(member_of(by_id[place[1]]), place) for place in places if place[1] in by_id]
 

@@ -128,6 +128,10 @@ TRACES: Final = """
         OR EXISTS (SELECT FROM violation WHERE tenant = $1 AND member_id = $2)
         OR EXISTS (SELECT FROM activity WHERE tenant = $1 AND member_id = $2)
 """
+# What it has not applied yet may name anybody, and would bring them back.
+IMPORTING: Final = """
+    SELECT 1 FROM job WHERE tenant = $1 AND kind = 'import' AND state IN ('waiting', 'running') AND expires_at > $2 LIMIT 1
+"""
 THERE: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2"
 
 # Nobody in particular, as many times as there were members; first and last access are counted by reports.
@@ -313,6 +317,10 @@ class ErasureStore:
         """Whether there is such a member (again)."""
         return await self._db.row(THERE, tenant, member_id) is not None
 
+    async def importing(self, tenant: str, *, now: datetime) -> bool:
+        """Whether a file of members is still being taken in."""
+        return await self._db.row(IMPORTING, tenant, now) is not None
+
     async def traces(self, tenant: str, member_id: str) -> bool:
         """Whether there is something of a member that is not there (a failed login of somebody unknown)."""
         return bool(await self._db.value(TRACES, tenant, member_id))
@@ -333,5 +341,5 @@ def _redacted(row: Any, names: Names, as_: str) -> tuple[str, Any, Any, str | No
     texts = [
         None if row[name] is None else names.out_of(msgspec.json.decode(row[name])) for name in ("before", "after")
     ]
-    target = as_ if names.out_of(row["target_id"]) != row["target_id"] else row["target_id"]
+    target = as_ if names.is_one(row["target_id"]) else row["target_id"]
     return target, texts[0], texts[1], names.out_of(row["reason"])

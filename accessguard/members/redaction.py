@@ -14,14 +14,18 @@ LEAST_CHARS: Final = 4
 
 
 class Names:
-    """What one person is called: ids, e-mail addresses, telephone numbers; each found as a whole word, in either case."""
+    """What one person is called: ids, e-mail addresses, telephone numbers; each found as a whole word, in either case.
+
+    A dot, a hyphen or a plus between two letters or digits joins them to one word: `stu-1` is not in `stu-1-b`.
+    """
 
     def __init__(self, names: Iterable[str | None]) -> None:
         all_of_them = {each for each in names if each}
         self._short = {each for each in all_of_them if len(each) < LEAST_CHARS}
         self.words: Sequence[str] = sorted(all_of_them - self._short, key=len)
         longest_first = "|".join(re.escape(each) for each in reversed(self.words))
-        self._found = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)", re.IGNORECASE) if self.words else None
+        whole = rf"(?<!\w)(?<!\w[.+-])(?:{longest_first})(?!\w)(?![.+-]\w)"
+        self._found = re.compile(whole, re.IGNORECASE) if self.words else None
 
     @property
     def written(self) -> list[str]:
@@ -33,15 +37,19 @@ class Names:
         """The same, and short ones as a whole JSON text: where one stands alone it is no word of another text."""
         return sorted({*self.written, *(msgspec.json.encode(each).decode() for each in self._short)})
 
+    def is_one(self, text: str) -> bool:
+        """Whether a text is one of the names, and nothing else."""
+        return self._found is not None and self._found.fullmatch(text) is not None
+
     def out_of(self, value: Any) -> Any:
-        """The same text, or JSON as plain values, with every name replaced."""
+        """The same text, or JSON as plain values, with every name replaced; keys say what a value is, and nobody's name."""
         if self._found is None:
             return value
         match value:
             case str():
                 return self._found.sub(ERASED, value)
             case dict():
-                return {self.out_of(key): self.out_of(each) for key, each in value.items()}
+                return {key: self.out_of(each) for key, each in value.items()}
             case list() | tuple():
                 return [self.out_of(each) for each in value]
             case _:

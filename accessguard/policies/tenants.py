@@ -34,6 +34,17 @@ LISTED: Final = """
     SELECT id, name, CASE WHEN deleted_at IS NULL THEN status ELSE 'deleting' END AS status, parent, created_at FROM tenant
      WHERE emptied_at IS NULL AND ($1::text IS NULL OR id > $1) ORDER BY id LIMIT $2
 """
+OF_FAMILY: Final = """
+    WITH RECURSIVE family AS (
+        SELECT id, 1 AS generation FROM tenant WHERE id = $3
+         UNION ALL
+        SELECT t.id, f.generation + 1 FROM family f JOIN tenant t ON t.parent = f.id WHERE f.generation < $4
+    )
+    SELECT id, name, CASE WHEN deleted_at IS NULL THEN status ELSE 'deleting' END AS status, parent, created_at FROM tenant
+     WHERE id IN (SELECT id FROM family) AND emptied_at IS NULL AND ($1::text IS NULL OR id > $1) ORDER BY id LIMIT $2
+"""
+GENERATIONS: Final = 4
+"""Of tenants, an agency's agency included."""
 ONE: Final = """
     SELECT id, name, CASE WHEN deleted_at IS NULL THEN status ELSE 'deleting' END AS status, parent, created_at FROM tenant
      WHERE id = $1 AND emptied_at IS NULL
@@ -45,6 +56,14 @@ CLOSE: Final = """
     UPDATE tenant SET name = '', settings = '{}', parent = NULL, deleted_at = $2, generation = nextval('generation') WHERE id = $1
 """
 CHILD: Final = "SELECT 1 FROM tenant WHERE parent = $1 AND emptied_at IS NULL LIMIT 1"
+HEIGHT: Final = """
+    WITH RECURSIVE below AS (
+        SELECT $1::text AS id, 1 AS generation
+         UNION ALL
+        SELECT t.id, b.generation + 1 FROM below b JOIN tenant t ON t.parent = b.id AND t.emptied_at IS NULL WHERE b.generation < $2
+    )
+    SELECT max(generation) FROM below
+"""
 MEMBERS: Final = "SELECT count(*) FROM member WHERE tenant = $1"
 SOME: Final = "SELECT id FROM member WHERE tenant = $1 LIMIT $2"
 CLOSING: Final = (
@@ -63,6 +82,20 @@ class TenantStore:
         """One page of tenants by id."""
         return [_record(row) for row in await self.db.fetch(LISTED, after, limit)]
 
+    async def family(self, tenant: str, *, after: str | None, limit: int) -> Sequence[TenantRecord]:
+        """The same of a tenant and all that are below it."""
+        return [_record(row) for row in await self.db.fetch(OF_FAMILY, after, limit, tenant, GENERATIONS)]
+
+    async def within(self, tenant: str, of: str) -> bool:
+        """Whether a tenant is `of`, or below it; one that there is not is below nobody."""
+        above: str | None = tenant
+        for _ in range(GENERATIONS):
+            if above == of or above is None:
+                break
+            found = await self.one(above)
+            above = None if found is None else found.parent
+        return above == of
+
     async def one(self, tenant: str) -> TenantRecord | None:
         """One tenant; None when unknown, or gone."""
         row = await self.db.row(ONE, tenant)
@@ -79,6 +112,10 @@ class TenantStore:
     async def has_children(self, tenant: str) -> bool:
         """Whether another tenant is its child."""
         return await self.db.row(CHILD, tenant) is not None
+
+    async def height(self, tenant: str, *, most: int) -> int:
+        """How many generations there are from it downwards, itself included; `most` are looked at."""
+        return int(await self.db.value(HEIGHT, tenant, most))
 
     async def members(self, tenant: str) -> int:
         """How many members it has."""

@@ -130,7 +130,8 @@ async def test_a_role_may_what_is_listed_for_it_and_nothing_else(tenant: Tenant,
     """Refused before anything of the request is looked at; let in, it is judged like any other."""
     if (path, role) == ("/v1/stream", "platform"):
         return  # has no end; tests/events/test_stream.py
-    answer = await tenant.call(method, filled(path), {} if method in {"POST", "PUT", "PATCH"} else None, role=role)
+    asker = Tenant(tenant.service, "*") if "{tenant}" in path else tenant
+    answer = await asker.call(method, filled(path), {} if method in {"POST", "PUT", "PATCH"} else None, role=role)
 
     if role in may:
         assert answer.status in {200, 201, 202, 204, 400, 404, 409, 415}, answer.body
@@ -220,8 +221,9 @@ async def test_a_token_with_a_fault_opens_nothing(tenant: Tenant, make, path):
     plain = await tenant.call("POST", path, body, headers={"Authorization": "Bearer nonsense"})
 
     assert (answer.status, answer.body) == (401, plain.body)
-    assert (await tenant.call("GET", f"/v1/tenants/{tenant.name}-x", role="root")).status == 404
-    assert (await tenant.call("GET", f"/v1/tenants/{tenant.name}", role="root")).status == 404
+    everywhere = Tenant(tenant.service, "*")
+    assert (await everywhere.call("GET", f"/v1/tenants/{tenant.name}-x", role="root")).status == 404
+    assert (await everywhere.call("GET", f"/v1/tenants/{tenant.name}", role="root")).status == 404
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "bearer", "BEARER"])
@@ -386,6 +388,18 @@ async def test_an_attendant_sees_no_address_no_device_and_no_restriction(tenant:
     assert answers[0]["first_access_at"] is not None
     assert [word for text in texts for word in ("203.0.113", "ip_denied", "platform-1") if word in text] == []
     assert (answers[0]["devices"], answers[0]["latest_violation"], answers[0]["unread_violations"]) == (0, None, 0)
+
+
+@pytest.mark.parametrize(
+    "query", ["restricted=true", "unread=true", "sort=unread", "status=active&sort=unread&order=asc"]
+)
+async def test_an_attendant_cannot_ask_who_is_restricted(tenant: Tenant, query):
+    """What is no column is no filter and no order either."""
+    asked = f"/v1/members?{query}"
+
+    refused, seen = await tenant.call("GET", asked, role="attendant"), await tenant.see(asked)
+
+    assert (refused.status, seen.status) == (403, 200)
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/members/ana/nothing", "/v1/rules/1/2/3"])

@@ -182,3 +182,18 @@ async def test_a_mistake_of_ours_reaches_everybody_who_waits_for_it():
     answers = await asyncio.gather(*(calls.ask(each) for each in range(3)), return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [ZeroDivisionError] * 3
+
+
+async def test_what_cannot_be_read_of_one_fails_nobody_else():
+    """A driver that stumbles over one row says so with an exception of its own."""
+
+    async def carry(numbers: Sequence[int]) -> Sequence[int]:
+        if 1 in numbers:
+            raise OverflowError
+        return numbers
+
+    calls = Gathering(carry)
+
+    answers = await asyncio.gather(*(calls.ask(each) for each in range(3)), return_exceptions=True)
+
+    assert (answers[0], type(answers[1]), answers[2]) == (0, OverflowError, 2)

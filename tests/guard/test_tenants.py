@@ -22,8 +22,8 @@ async def db(service: Service, database_url: str) -> AsyncIterator[Database]:
 
 
 async def root(tenant: Tenant, method: str, query: str = "", body: Any = None) -> Answer:
-    """A call of the installation about this tenant."""
-    return await tenant.call(method, f"/v1/tenants/{tenant.name}{query}", body, role="root")
+    """A call of the installation about this tenant, by a token for all."""
+    return await Tenant(tenant.service, "*").call(method, f"/v1/tenants/{tenant.name}{query}", body, role="root")
 
 
 async def family(service: Service) -> tuple[Tenant, Tenant, Tenant]:
@@ -63,6 +63,38 @@ async def test_no_tenant_is_its_own_grandparent(service: Service):
     ]
 
     assert [(each.status, each["errors"][0]["pointer"]) for each in refused] == [(400, "/parent")] * 3
+
+
+async def test_a_root_of_one_tenant_is_root_of_that_and_below(service: Service):
+    """It reads, changes and lists these; of others it learns nothing, and gives them no child."""
+    agency, school, stranger = await family(service)
+
+    async def by(whose: Tenant, method: str, of: str, body: Any = None) -> int:
+        return (await whose.call(method, f"/v1/tenants/{of}", body, role="root")).status
+
+    listed = [each["tenant"] for each in items(await agency.call("GET", "/v1/tenants", role="root"))]
+    own = [await by(agency, "GET", agency.name), await by(agency, "PATCH", school.name, {"name": "School"})]
+    others = [await by(agency, method, stranger.name, {"name": "x"}) for method in ("GET", "PATCH", "DELETE")]
+    up = [await by(school, "GET", agency.name), await by(school, "PATCH", school.name, {"parent": stranger.name})]
+    made = await agency.call("POST", "/v1/tenants", {"tenant": f"{stranger.name}-new"}, role="root")
+
+    assert listed == sorted([agency.name, school.name])
+    assert own == [200, 200]
+    assert [*others, *up, await by(agency, "GET", "nobody"), made.status] == [403] * 7
+
+
+async def test_five_generations_are_too_many_whichever_end_grows(service: Service):
+    """What hangs below a tenant comes along when it gets a parent."""
+    tenants = [service.tenant() for _ in range(5)]
+    for each in tenants:
+        await each.login("ana")
+    for child, parent in ((1, 0), (3, 2), (4, 3)):
+        assert (await root(tenants[child], "PATCH", body={"parent": tenants[parent].name})).status == 200
+
+    refused = await root(tenants[2], "PATCH", body={"parent": tenants[1].name})
+    taken = await root(tenants[2], "PATCH", body={"parent": tenants[0].name})
+
+    assert (refused.status, refused["errors"][0]["pointer"], taken.status) == (400, "/parent", 200)
 
 
 async def test_a_suspended_tenant_is_not_there_until_it_is_active_again(tenant: Tenant):

@@ -216,13 +216,13 @@ async def test_a_key_that_is_none_is_refused(tenant: Tenant, key):
 
 async def test_a_tenant_is_made_once_and_a_key_stands_for_one(tenant: Tenant):
     """Making it again changes nothing; another one under the same key is refused."""
-    body = {"tenant": f"{tenant.name}-new", "name": "First"}
+    body, everywhere, key = {"tenant": f"{tenant.name}-new", "name": "First"}, Tenant(tenant.service, "*"), tenant.name
 
-    made = await create(tenant, "/v1/tenants", body, "k1", "root")
-    again = await create(tenant, "/v1/tenants", body, "k1", "root")
-    renamed = await tenant.call("POST", "/v1/tenants", body | {"name": "Second"}, role="root")
-    refused = await create(tenant, "/v1/tenants", {"tenant": f"{tenant.name}-other"}, "k1", "root")
-    absent = await tenant.call("GET", f"/v1/tenants/{tenant.name}-other", role="root")
+    made = await create(everywhere, "/v1/tenants", body, key, "root")
+    again = await create(everywhere, "/v1/tenants", body, key, "root")
+    renamed = await everywhere.call("POST", "/v1/tenants", body | {"name": "Second"}, role="root")
+    refused = await create(everywhere, "/v1/tenants", {"tenant": f"{tenant.name}-other"}, key, "root")
+    absent = await everywhere.call("GET", f"/v1/tenants/{tenant.name}-other", role="root")
 
     assert [each.status for each in (made, again, renamed, refused, absent)] == [201, 201, 201, 422, 404]
     assert made.body == again.body == renamed.body

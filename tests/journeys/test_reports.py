@@ -204,6 +204,7 @@ async def test_a_report_is_written_as_a_job_and_fetched_as_a_file(tenant: Tenant
     assert job["result"]["path"] == f"/v1/jobs/{job['id']}/result"
     assert file.body == streamed.body
     assert file.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert file.headers["Content-Length"] == str(len(file.body))
     parsed = list(csv.DictReader(io.StringIO(file.body.decode(), newline="")))
     assert [each["member_id"] for each in parsed] == ["'=cmd", "ana", "zoë 🦉"]
     assert [other.status, expired.status, *(each.status for each in refused)] == [404, 404, 403, 404]
@@ -221,10 +222,28 @@ async def test_files_that_name_members_go_when_one_is_erased(tenant: Tenant):
     gone = await tenant.see(f"/v1/jobs/{named['id']}")
     file = await tenant.see(f"/v1/jobs/{named['id']}/result")
     stays = await tenant.see(f"/v1/jobs/{counted['id']}/result")
+    await tenant.service.context.parts.put(tenant.name, UUID(named["id"]), 0, b"late")
     left = await tenant.service.context.parts.get(tenant.name, UUID(named["id"]), 0)
 
     assert (gone["state"], gone["error"]) == ("failed", "a member was erased since")
     assert (file.status, stays.status, left) == (409, 200, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointers"),
+    [
+        ({"report": "access", "from": "2026-01-01", "to": "2026-02-01"}, ["/from", "/to"]),
+        ({"report": "logins", "member_id": "ana"}, ["/member_id"]),
+        ({"report": "refusals", "product_id": "p"}, ["/product_id"]),
+    ],
+)
+async def test_a_report_takes_no_field_that_means_nothing_to_it(
+    tenant: Tenant, asked: dict[str, str], pointers: list[str]
+):
+    """Whoever asks for one member's logins does not get a file of everybody's."""
+    refused = await tenant.call("POST", "/v1/reports", asked, role="supervisor")
+
+    assert (refused.status, [each["pointer"] for each in refused["errors"]]) == (400, pointers)
 
 
 @pytest.mark.parametrize("report", ["activity", "logins", "devices", "refusals"])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from accessguard.database import Database, Row
-from accessguard.members.directory import Directory
+from accessguard.members.directory import OF_PAGE, Directory
 from accessguard.members.filing import Filing
 from accessguard.members.model import MemberFilter, MemberSort
 from tests.service import Service, Tenant
@@ -234,3 +234,24 @@ def _denied(number: int) -> bool:
 
 def _key(member: Any, sort: MemberSort) -> Any:
     return member.unread_violations if sort is MemberSort.UNREAD else member.last_activity.at
+
+
+async def test_who_goes_while_a_page_is_read_does_not_shorten_it(tenant: Tenant, monkeypatch: pytest.MonkeyPatch):
+    """A short page is the end of a list: others come for those who were erased after they were found."""
+    for number in range(6):
+        await tenant.login(f"m{number}")
+    db = tenant.service.context.members._db
+    directory, fetch = Directory(db), Database.fetch
+
+    async def late(self: Database, statement: str, *values: Any, **more: Any) -> Any:
+        if statement == OF_PAGE and "m0" in values[3]:
+            await db.row("DELETE FROM member WHERE tenant = $1 AND id = ANY($2::text[])", tenant.name, ["m0", "m2"])
+        return await fetch(self, statement, *values, **more)
+
+    monkeypatch.setattr(Database, "fetch", late)
+
+    page = await directory.listed(
+        tenant.name, MemberFilter(), reader="x", now=NOW, sort=MemberSort.UNREAD, descending=False, after=None, limit=3
+    )
+
+    assert [member.member_id for member, _ in page] == ["m1", "m3", "m4"]

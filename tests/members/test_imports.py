@@ -119,6 +119,18 @@ async def test_the_last_line_wins_and_what_is_left_out_stays(tenant):
     assert [each["status"] for each in card["enrolments"]] == ["active"]
 
 
+async def test_times_past_the_calendar_are_refused(tenant):
+    """PostgreSQL would keep the year 10000, and nobody could read it again."""
+    late, early = "9999-12-31T23:59:59-03:00", "0001-01-01T00:00:00+14:00"
+
+    result = await imported(tenant, enrolment("ana", ends_at=late), enrolment("bea", starts_at=early))
+
+    assert [(each["pointer"], each["detail"]) for each in result["refused_lines"]] == [
+        ("/ends_at", "is past the calendar"),
+        ("/starts_at", "is past the calendar"),
+    ]
+
+
 async def test_refused_lines_are_told_and_the_others_are_applied(tenant):
     """By number and reason, and never with what they said."""
     job = await done(

@@ -18,6 +18,8 @@ import redis.asyncio
 from accessguard.database import Database
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login, LoginOutcome
+from accessguard.jobs.model import JobKind
+from accessguard.members.redaction import Names
 from accessguard.sessions.bars import BarStore, lines_of, mark_of
 from accessguard.sessions.spool import DEAD
 from tests.journeys.test_card import rebuilt
@@ -298,3 +300,60 @@ async def test_a_member_with_very_many_attempts_is_erased_in_portions(tenant: Te
 
     assert erased["rows"]["login_attempt"] == 5_001
     assert [tuple(row) for row in left] == [("other", 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        pytest.param("told by silva@example.com.", "told by [erased].", id="the end of a sentence"),
+        pytest.param("ana.silva@example.com", "ana.silva@example.com", id="another's address"),
+        pytest.param("stu-1, (STU-1) session:stu-1", "[erased], ([erased]) session:[erased]", id="between signs"),
+        pytest.param("stu-1-b stu-10 x-stu-1 stu-1.b", "stu-1-b stu-10 x-stu-1 stu-1.b", id="others' ids"),
+        pytest.param({"stu-1": ["stu-1", 1]}, {"stu-1": ["[erased]", 1]}, id="a key"),
+        pytest.param("call +39 06 6982!", "call [erased]!", id="a telephone number"),
+    ],
+)
+def test_a_name_is_taken_out_as_a_whole_word_and_nothing_else(text: Any, left: Any):
+    """What joins letters to one id or address, joins; keys of JSON stay."""
+    names = Names(["stu-1", "silva@example.com", "+39 06 6982"])
+
+    assert names.out_of(text) == left
+
+
+async def test_nobody_is_erased_while_members_are_imported(tenant: Tenant):
+    """The file may name the member, and bring it back; a job that names nobody else's id stays."""
+    ctx = tenant.service.context
+    await tenant.login("bulk")
+    job_id, at = uuid4(), from_ms(ctx.now_ms())
+    await ctx.jobs.make(tenant.name, job_id, JobKind.IMPORT, total=None, at=at)
+
+    refused = await tenant.call("DELETE", "/v1/members/bulk?mode=erase", role="administrator")
+    there = await tenant.see("/v1/members/bulk")
+    await ctx.jobs.finish(tenant.name, job_id, {"lines": 1}, at=at)
+    tagged = {"action": "tag", "ids": ["bulk"], "tags": ["x"]}
+    job = await tenant.call("POST", "/v1/members/bulk", tagged, role="supervisor")
+    await over(tenant, job)
+    erased = await tenant.call("DELETE", "/v1/members/bulk?mode=erase", role="administrator")
+
+    assert (refused.status, there.status, erased.status) == (409, 200, 200)
+    assert (await tenant.see(f"/v1/jobs/{job['id']}")).status == 200
+
+
+async def test_an_erasure_of_many_waits_for_an_import(tenant: Tenant):
+    """It goes on by itself when the file is taken in."""
+    ctx = tenant.service.context
+    await tenant.login("ana")
+    job_id, at = uuid4(), from_ms(ctx.now_ms())
+    await ctx.jobs.make(tenant.name, job_id, JobKind.IMPORT, total=None, at=at)
+    asked = {"ids": ["ana"], "mode": "erase"}
+
+    preview = await tenant.call("POST", "/v1/members/erase", asked, role="administrator")
+    confirmed = asked | {"confirmation": preview["confirmation"]}
+    job = await tenant.call("POST", "/v1/members/erase", confirmed, role="administrator")
+    await asyncio.sleep(0.3)
+    meanwhile = [(await tenant.see(f"/v1/jobs/{job['id']}"))["state"], (await tenant.see("/v1/members/ana")).status]
+    await ctx.jobs.finish(tenant.name, job_id, {"lines": 1}, at=at)
+    await over(tenant, job)
+
+    assert meanwhile == ["running", 200]
+    assert (await tenant.see("/v1/members/ana")).status == 404

@@ -91,7 +91,7 @@ STATEMENTS = (
     DECLARE child text; gone bigint; more bigint;
     BEGIN
         DELETE FROM job j WHERE j.tenant = of_tenant AND j.state IN ('done', 'failed')
-           AND EXISTS (SELECT FROM unnest(names) n WHERE position(lower(n) IN lower(to_jsonb(j)::text)) > 0);
+           AND EXISTS (SELECT FROM unnest(names) n WHERE position(lower(n) IN lower(concat_ws(' ', j.result, j.asked, j.error))) > 0);
         GET DIAGNOSTICS gone = ROW_COUNT;
         FOR child IN SELECT DISTINCT c.conrelid::regclass::text FROM pg_constraint c
                        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attname = 'body' AND a.atttypid = 'bytea'::regtype
