@@ -14,7 +14,7 @@ import pytest
 from accessguard.client import AccessGuard, BlockingAccessGuard, ClientError, Login, OnUnknown, Settings, holding, pool
 from accessguard.client.events import Event, Events
 from accessguard.client.front import Desk, Front, Seen
-from accessguard.client.model import Tally, Verdict
+from accessguard.client.model import Decision, Tally, Verdict
 from accessguard.client.wire import Chunks, Reader, WireError
 from tests.client.stub import allow, http, stub, verdicts
 from tests.service import CHROME, LAPTOP, token
@@ -150,7 +150,7 @@ def test_what_changed_is_asked_about_each_time_until_every_worker_knows(monkeypa
 
     def kept(since):
         for name, each in asked.items():
-            found = Verdict(decision="allow", ttl_ms=60_000, member_id="bob" if name == "else" else "ana")
+            found = Verdict(decision=Decision.ALLOW, ttl_ms=60_000, member_id="bob" if name == "else" else "ana")
             held.keep(each, found, since=since, epoch=held.epoch)
         return [name for name, each in asked.items() if each in held.answers]
 
