@@ -313,6 +313,7 @@ class Parts:
             platform_tokens=PlatformTokens(),
             trusted=networks(config.server.trusted_networks),
             trust_unix=config.server.trust_unix_socket,
+            proxy_tenant=config.server.proxy_tenant,
             provision_tenants=config.tenants.provision is Provision.FIRST_USE,
             new_id=uuid7,
             now_ms=now_ms,

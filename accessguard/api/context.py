@@ -126,6 +126,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool
+    proxy_tenant: str | None
     provision_tenants: bool
     idempotency: IdempotencyStore
     new_id: Callable[[], UUID]

@@ -44,7 +44,7 @@ Found: TypeAlias = Asked | Unread | None
 
 
 def speaker(ctx: Context, fields: Mapping[str, str]) -> tuple[str | None, int, bool]:
-    """The tenant that the proxy speaks for by a caller's token, until when (ms), and whether the token stood in `Authorization`.
+    """The tenant that the proxy's token is bound to, until when (ms), and whether the token stood in `Authorization`.
 
     None without one: what stands in `Authorization` may be the student's own.
     A token for all tenants is none here, as a browser could choose the tenant.
@@ -72,36 +72,25 @@ def hopeful(told: Told) -> bool:
     return any(value.startswith((OURS, THEIRS)) for _, value in cookies(told.cookies))
 
 
-def identified(ctx: Context, told: Told, tenant: str | None) -> Found:
-    """Whose request it is, as far as memory tells; None for nobody's."""
-    if tenant is not None:
-        policy = ctx.book.last(tenant)
-        if policy is None:
-            return Unread(tenant=tenant)
-        if policy.settings.proxy.identity == "jwt":
-            return _by_token(ctx, told, tenant, policy.settings)
-    claim = _claim(ctx, told, tenant)
-    if isinstance(claim, Unread) or claim is None:
-        return claim
-    policy = ctx.book.last(claim.tenant)
+def identified(ctx: Context, told: Told, tenant: str) -> Found:
+    """Whose request it is at this tenant, as far as memory tells; None for nobody's."""
+    policy = ctx.book.last(tenant)
     if policy is None:
-        return Unread(tenant=claim.tenant)
-    if policy.settings.proxy.identity != "cookie":
+        return Unread(tenant=tenant)
+    if policy.settings.proxy.identity == "jwt":
+        return _by_token(ctx, told, tenant, policy.settings)
+    claim = _claim(ctx, told, tenant, cookie_name(policy.settings))
+    if claim is None:
         return None
-    return Asked(tenant=claim.tenant, check=_check(told, claim.tenant, policy.settings, claim.session_id))
+    return Asked(tenant=tenant, check=_check(told, tenant, policy.settings, claim.session_id))
 
 
-def _claim(ctx: Context, told: Told, tenant: str | None) -> SessionClaim | Unread | None:
+def _claim(ctx: Context, told: Told, tenant: str, cookie: str) -> SessionClaim | None:
     """The one session that the cookies name; of two under the right name none is believed, as one may be planted."""
     found: SessionClaim | None = None
     for name, value in cookies(told.cookies):
-        claim = ctx.session_tokens.read(value) if value.startswith(OURS) else None
-        if claim is None or (tenant is not None and claim.tenant != tenant):
-            continue
-        policy = ctx.book.last(claim.tenant)
-        if policy is None:
-            return Unread(tenant=claim.tenant)
-        if name != cookie_name(policy.settings):
+        claim = ctx.session_tokens.read(value) if name == cookie and value.startswith(OURS) else None
+        if claim is None or claim.tenant != tenant:
             continue
         if found is not None and found != claim:
             return None

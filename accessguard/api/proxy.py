@@ -40,12 +40,16 @@ PLAIN: Final = "!#$&()*+./:=?@[]^_`{|}~-"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The call itself: its first line, the socket's other end, and for whom the proxy speaks, until when (ms)."""
+    """The call itself: its first line, the socket's other end, and for whom the proxy speaks, until when (ms).
+
+    `vouched`: a token said so, not the configuration, which knows nothing of who calls.
+    """
 
     method: str
     target: str
     peer: str | None
-    tenant: str | None
+    tenant: str
+    vouched: bool
     until_ms: int
     own_authorization: bool
 
@@ -81,17 +85,15 @@ async def envoy(request: web.Request) -> web.Response:
 async def _answered(request: web.Request, dialect: Dialect) -> web.Response:
     ctx = context(request)
     fields = fields_of((name, _clean(value)) for name, value in request.headers.items())
-    tenant: str | None = None
     say = Told(
         method="", target="", host="", ip="", cookies="", user_agent="", accept="", authorization="", languages=None
     )
     try:
         call = called(ctx, fields, (request.method, request.raw_path), request.remote)
-        tenant = call.tenant
         say = heard(ctx, dialect, fields, call)
-        asked = await _asked(ctx, say, tenant)
+        asked = await _asked(ctx, say, call.tenant)
         if asked is None:
-            return _nobody(ctx, dialect, say, tenant)
+            return _nobody(ctx, dialect, say, call.tenant)
         verdict = await judged(ctx, asked)
     except GuardError as error:
         reason = "unknown_proxy" if error.code is ErrorCode.FORBIDDEN else Code.UNDECIDED.value
@@ -101,20 +103,32 @@ async def _answered(request: web.Request, dialect: Dialect) -> web.Response:
 
 
 def called(ctx: Context, fields: Mapping[str, str], line: tuple[str, str], peer: str | None) -> Call:
-    """Who calls. Raises GuardError(FORBIDDEN) for a proxy whose token is not good."""
-    tenant, until_ms, own = speaker(ctx, fields)
-    return Call(method=line[0], target=line[1], peer=peer, tenant=tenant, until_ms=until_ms, own_authorization=own)
+    """Who calls. Raises GuardError(FORBIDDEN) for a proxy whose token is not good, or of which nobody says whose it is."""
+    said, until_ms, own = speaker(ctx, fields)
+    tenant = said or ctx.proxy_tenant
+    if tenant is None:
+        raise GuardError(ErrorCode.FORBIDDEN, "The proxy shows no token, and no tenant is configured for it.")
+    vouched = said is not None
+    return Call(
+        method=line[0],
+        target=line[1],
+        peer=peer,
+        tenant=tenant,
+        vouched=vouched,
+        until_ms=until_ms,
+        own_authorization=own,
+    )
 
 
 def heard(ctx: Context, dialect: Dialect, fields: Mapping[str, str], call: Call) -> Told:
     """What the proxy tells; a token of its own in `Authorization` is not the student's."""
     if call.own_authorization:
         fields = {name: value for name, value in fields.items() if name != "authorization"}
-    trust = Trust(networks=ctx.trusted, unix=ctx.trust_unix, whole=call.tenant is not None)
+    trust = Trust(networks=ctx.trusted, unix=ctx.trust_unix, whole=call.vouched)
     return told(dialect, fields, (call.method, call.target), call.peer, trust)
 
 
-async def _asked(ctx: Context, say: Told, tenant: str | None) -> Asked | None:
+async def _asked(ctx: Context, say: Told, tenant: str) -> Asked | None:
     """Whose request it is, after the settings were read where they had to be. Raises GuardError(UNAVAILABLE)."""
     if not hopeful(say):
         return None
@@ -181,9 +195,9 @@ def _said(ctx: Context, dialect: Dialect, say: Told, tenant: str, verdict: Verdi
     return refusing(dialect, say, Refusal.of(status, verdict, code, listener, location))
 
 
-def _nobody(ctx: Context, dialect: Dialect, say: Told, tenant: str | None) -> web.Response:
+def _nobody(ctx: Context, dialect: Dialect, say: Told, tenant: str) -> web.Response:
     """A request of nobody's: known from its own headers, at most with settings that are in memory."""
-    location = _login(ctx, tenant, say) if tenant is not None else None
+    location = _login(ctx, tenant, say)
     detail = "There is no session; log in first."
     return refusing(dialect, say, Refusal(status=401, reason="no_session", detail=detail, location=location))
 

@@ -110,10 +110,10 @@ class BlockingAccessGuard:
 
     def end(self, session_id: str, reason: str = "logout") -> None:
         """End a session, and hold nothing about it. Raises ClientError when that was not done; it may be done again."""
-        self._holding.drop_session(session_id)
+        self._holding.drop_session(session_id, ended=True)
         path = f"/v1/sessions/{quote(session_id, safe='')}/end"
         reply = self._call("/v1/sessions/{id}/end", path, msgspec.json.encode({"reason": reason}))
-        self._holding.drop_session(session_id)
+        self._holding.drop_session(session_id, ended=True)
         if reply is None:
             raise ClientError("The service did not answer.")
         accepted(reply)

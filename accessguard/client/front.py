@@ -33,6 +33,9 @@ PUBLIC: Final = (
 STRANGE: Final = re.compile(r"//|/\.\.?(/|$)|\\|[\x00-\x1f]")
 """A path that a later hop may read as another one is never public."""
 
+ELSEWHERE: Final = re.compile(r"^//|\\|[\x00-\x1f]")
+"""Where a browser may be led to another host when it is sent there (WHATWG URL, 4.4: tabs are taken out, `\\` is `/`)."""
+
 LOG_IN_AGAIN: Final = frozenset({"no_session", "unknown_session", "session_ended", "session_expired"})
 LONGEST_AGENT: Final = 1_024
 TEN_YEARS_S: Final = 34_560_000
@@ -51,7 +54,7 @@ class Front(msgspec.Struct, frozen=True, kw_only=True):
 
     `public` paths are open to everybody and never asked about; every other one
     wants a session. A browser without one goes to `login_url`, with where it
-    wanted to go in the field `next`. `activities` are named by path. `forwarded`
+    wanted to go in the field `next`; a path (`/login`) is public by that alone. `activities` are named by path. `forwarded`
     is how many proxies of one's own stand in front and add to
     `X-Forwarded-For`. Without `secure` the cookies go over plain HTTP, for a
     machine of one's own.
@@ -104,8 +107,7 @@ class Desk:
     def __init__(self, front: Front) -> None:
         self.front = front
         self.paths = Paths(front.activities)
-        own = () if front.login_url is None else (urlsplit(front.login_url).path,)
-        self._public = [pattern(each) for each in (*front.public, *own)]
+        self._public = [pattern(each) for each in (*front.public, *_own(front.login_url))]
         self.cookie = "__Host-ag_login" if front.secure else "ag_login"
 
     def public(self, path: str) -> bool:
@@ -166,6 +168,12 @@ class Desk:
         return _answer(status, "text/html; charset=utf-8", _page(reason))
 
 
+def _own(login_url: str | None) -> tuple[str, ...]:
+    """The path of the login page, when it is one of this platform's: another host's says nothing about paths here."""
+    parts = urlsplit(login_url or "")
+    return (parts.path,) if parts.path and not parts.scheme and not parts.netloc else ()
+
+
 def session_of(value: str) -> str:
     """The session that a cookie stands for: what is stored says nothing about the cookie."""
     return "web-" + sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
@@ -188,6 +196,8 @@ def reader(headers: Callable[[str], str]) -> dict[str, str]:
 
 def _with_next(url: str, seen: Seen) -> str:
     target = seen.path + (f"?{seen.query}" if seen.query else "")
+    if not target.startswith("/") or ELSEWHERE.search(target):
+        target = "/"
     return f"{url}{'&' if '?' in url else '?'}next={quote(target, safe='/')}"
 
 

@@ -15,12 +15,18 @@ Question: TypeAlias = tuple[str, str, str | None, str | None, str | None, str | 
 # Recorded, not decided: the state that an answer was made of is the same.
 HARMLESS: Final = frozenset({"violation", "message"})
 
+DOUBT_S: Final = 5.0
+"""How long another worker of the service may answer as if nothing had happened: a held verdict's time (ttl_ms)."""
+MOST_DOUBTED: Final = 10_000
+EVERYBODY: Final = ("", "")
+
 
 class Holding:
     """What may be answered without asking; safe for threads, as reading it is one look into a dict.
 
     `epoch` grows with everything that is dropped: an answer that was asked for
-    before is not held after.
+    before is not held after. What an event was about is asked about each time
+    for `DOUBT_S`, as an answer may come from where it has not arrived.
     """
 
     def __init__(self, most: int, clock: Callable[[], float], tally: Tally) -> None:
@@ -31,6 +37,7 @@ class Holding:
         self._tally = tally
         self._by_session: dict[str, set[Question]] = {}
         self._by_member: dict[str, set[str]] = {}
+        self._doubts: dict[tuple[str, str], float] = {}  # ("session" or "member", id): until when
         self._lock = Lock()
 
     def keep(self, asked: Question, verdict: Verdict, *, since: float, epoch: int) -> None:
@@ -38,7 +45,7 @@ class Holding:
         if verdict.ttl_ms <= 0 or verdict.decision is not Decision.ALLOW or self._most <= 0:
             return
         with self._lock:
-            if epoch != self.epoch:
+            if epoch != self.epoch or (self._doubts and self._doubted(asked[0], verdict.member_id, since)):
                 return
             self._room()
             self.answers[asked] = (verdict, since + verdict.ttl_ms / 1000)
@@ -53,15 +60,19 @@ class Holding:
         if event.kind in HARMLESS or (event.kind == "device_changed" and who.change == "new"):
             return False
         if who.session_id is not None:
-            self._drop(who.session_id, None)
+            self.drop_session(who.session_id, ended=True)
         elif who.member_id is not None:
+            self._doubt("member", who.member_id)
             self._drop(None, who.member_id)
         else:
+            self._doubt(*EVERYBODY)
             self.drop_all()
         return True
 
-    def drop_session(self, session_id: str) -> None:
-        """Drop what is held about one session."""
+    def drop_session(self, session_id: str, *, ended: bool = False) -> None:
+        """Drop what is held about one session; of one that was ended no answer is held for a while."""
+        if ended:
+            self._doubt("session", session_id)
         self._drop(session_id, None)
 
     def drop_all(self) -> None:
@@ -77,6 +88,23 @@ class Holding:
             for session in sessions | ({session_id} if session_id is not None else set()):
                 for asked in self._by_session.pop(session, ()):
                     self.answers.pop(asked, None)
+
+    def _doubt(self, kind: str, name: str) -> None:
+        """Hold nothing about somebody for a while; about nobody, when there are too many to be named."""
+        now = self._clock()
+        with self._lock:
+            if len(self._doubts) >= MOST_DOUBTED:
+                self._doubts = {each: until for each, until in self._doubts.items() if until > now}
+            if len(self._doubts) >= MOST_DOUBTED:
+                self._doubts.clear()
+                kind, name = EVERYBODY
+            self._doubts[kind, name] = now + DOUBT_S
+
+    def _doubted(self, session_id: str, member_id: str | None, since: float) -> bool:
+        """Whether an answer that was asked for then may be older than what has happened."""
+        find = self._doubts.get
+        latest = max(find(EVERYBODY, 0.0), find(("session", session_id), 0.0), find(("member", member_id or ""), 0.0))
+        return since < latest
 
     def _room(self) -> None:
         """When full: forget what is over, or else everything, which is rarer and cheaper than one at a time."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from accessguard.client.connection import Connection, Job
 from accessguard.client.wire import Address, Reply
 
 MOST_QUEUED = 1_000
 """Calls that wait for a connection; checks wait in the client, where they come to one request."""
+
+CONNECT_S: Final = 1.0
+"""How long a packet that nobody answers may keep a connection's place."""
 
 
 class Owner(Protocol):
@@ -99,10 +102,11 @@ class Pool:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         made = Connection(self._answered)
         try:
-            if self._at.path is not None:
-                await loop.create_unix_connection(lambda: made, self._at.path)
-            else:
-                await loop.create_connection(lambda: made, self._at.host, self._at.port)
+            async with asyncio.timeout(CONNECT_S):
+                if self._at.path is not None:
+                    await loop.create_unix_connection(lambda: made, self._at.path)
+                else:
+                    await loop.create_connection(lambda: made, self._at.host, self._at.port)
         except OSError:
             if not self._all:
                 self._nobody()

@@ -102,6 +102,9 @@ KEPT: Final = timedelta(days=7)
 MOST_KEPT: Final = 10_000
 """Messages of one webhook that wait, and that its log holds."""
 AT_ONCE: Final = 16
+"""Messages under way to one receiver, and to all of one tenant's: nobody's dead receivers keep what all share."""
+PAGE: Final = 20
+"""Webhooks for which one transaction makes out messages, so that none takes long."""
 MOST_WEBHOOKS: Final = 20
 
 # A retry with the same id changes nothing. What happened before is not sent.
@@ -142,6 +145,9 @@ MAKE_OUT: Final = """
          WHERE w.status = 'active' AND w.tenant <> '' AND $2 > (
                SELECT count(*) FROM (SELECT FROM webhook_delivery d
                                       WHERE d.tenant = w.tenant AND d.webhook_id = w.id AND d.state = 'pending' LIMIT $2) waiting)
+           AND EXISTS (SELECT FROM event e WHERE e.tenant = w.tenant AND (e.xact, e.id) > (w.xact, w.event_id)
+                                             AND e.xact < txid_snapshot_xmin(txid_current_snapshot()))
+         ORDER BY random() LIMIT $3
            FOR UPDATE
     ), news AS MATERIALIZED (
         SELECT h.id AS webhook_id, h.events, e.*,
@@ -164,7 +170,7 @@ MAKE_OUT: Final = """
           FROM (SELECT DISTINCT ON (tenant, webhook_id) * FROM news ORDER BY tenant, webhook_id, xact DESC, id DESC) l
          WHERE w.tenant = l.tenant AND w.id = l.webhook_id
     )
-    SELECT count(*) FROM made
+    SELECT count(*) = $3 FROM hook
 """
 
 SUM_UP: Final = """
@@ -188,19 +194,23 @@ SUM_UP: Final = """
                     WHERE tenant = h.tenant AND last_at >= h.since AND last_at < $1 GROUP BY code) c) v
 """
 
-# Of each member the first that waits, and no other before that is taken or given up.
+# Of each member the first that waits, and no other before that is taken or given up. Of each tenant so many as leave
+# room for others; who comes first is left to chance, so that nobody is always last.
 CLAIM: Final = """
     UPDATE webhook_delivery d SET due_at = $1::timestamptz + $2::interval, attempts = d.attempts + 1, last_at = $1
-      FROM (SELECT p.tenant, p.webhook_id, p.id, w.url, w.secret
-              FROM webhook w, LATERAL (
-                   SELECT * FROM webhook_delivery p
-                    WHERE p.tenant = w.tenant AND p.webhook_id = w.id AND p.state = 'pending' AND p.due_at <= $1
-                      AND NOT EXISTS (SELECT FROM webhook_delivery q
-                                       WHERE q.tenant = p.tenant AND q.webhook_id = p.webhook_id AND q.state = 'pending'
-                                         AND coalesce(q.member_id, '') = coalesce(p.member_id, '') AND q.number < p.number)
-                    LIMIT $3) p
-             WHERE w.status = 'active' AND w.tenant <> '' AND w.id <> ALL($4::uuid[]) LIMIT $5) p
-     WHERE d.tenant = p.tenant AND d.webhook_id = p.webhook_id AND d.id = p.id
+      FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY random())
+                      + (SELECT count(*) FROM unnest($6::text[]) busy WHERE busy = due.tenant) AS place
+              FROM (SELECT p.tenant, p.webhook_id, p.id, w.url, w.secret
+                      FROM webhook w, LATERAL (
+                           SELECT * FROM webhook_delivery p
+                            WHERE p.tenant = w.tenant AND p.webhook_id = w.id AND p.state = 'pending' AND p.due_at <= $1
+                              AND NOT EXISTS (SELECT FROM webhook_delivery q
+                                               WHERE q.tenant = p.tenant AND q.webhook_id = p.webhook_id AND q.state = 'pending'
+                                                 AND coalesce(q.member_id, '') = coalesce(p.member_id, '') AND q.number < p.number)
+                            LIMIT $3) p
+                     WHERE w.status = 'active' AND w.tenant <> '' AND w.id <> ALL($4::uuid[])) due
+             ORDER BY place, random() LIMIT $5) p
+     WHERE p.place <= $3 AND d.tenant = p.tenant AND d.webhook_id = p.webhook_id AND d.id = p.id
     RETURNING d.*, p.url, p.secret
 """
 
@@ -293,14 +303,18 @@ class WebhookStore:
         """Whether any tenant has a webhook that is on."""
         return bool(await self._db.value(ACTIVE))
 
-    async def make_out(self, now: datetime) -> int:
-        """Make out messages for what is new in the outbox; how many."""
+    async def sum_up(self, now: datetime) -> None:
+        """Make out the digests that are due."""
         await self._db.row(SUM_UP, now)
-        return int(await self._db.value(MAKE_OUT, now, MOST_KEPT))
 
-    async def claim(self, now: datetime, *, busy: Sequence[UUID], most: int) -> Sequence[Parcel]:
-        """At most so many messages that are due, for LEASE; none of webhooks that are `busy`."""
-        rows = await self._db.fetch(CLAIM, now, LEASE, AT_ONCE, list(busy), most)
+    async def make_out(self, now: datetime) -> bool:
+        """Make out messages for what is new in the outbox, for PAGE webhooks; whether there may be more of them."""
+        return bool(await self._db.value(MAKE_OUT, now, MOST_KEPT, PAGE))
+
+    async def claim(self, now: datetime, *, busy: Sequence[Parcel], most: int) -> Sequence[Parcel]:
+        """At most so many messages that are due, for LEASE, AT_ONCE of a tenant with those that are `busy`; none of their webhooks."""
+        hooks, tenants = list({each.webhook_id for each in busy}), [each.tenant for each in busy]
+        rows = await self._db.fetch(CLAIM, now, LEASE, AT_ONCE, hooks, most, tenants)
         return [Parcel(**{name: row[name] for name in Parcel.__struct_fields__}) for row in rows]
 
     async def settle(self, parcel: Parcel, outcome: Outcome, *, now: datetime) -> None:

@@ -291,8 +291,10 @@ class Memory:
         return member is not None
 
     def drop_all(self) -> None:
-        """Forget everything, when it is not known what has changed."""
+        """Forget everything, when it is not known what has changed; whoever keeps a verdict learns that it is over."""
         self._count += 1
+        for held in self._line:  # a few milliseconds for all that are hot
+            held.flags |= DEAD
         self._drops.note_all(self._count)
         self._begun.note_all(self._count)
         self._unknown.clear()

@@ -26,6 +26,8 @@ LOCK_NUMBER: Final = 0x4147_0013  # "AG" 19; any constant works, as long as ever
 EVERY_S: Final = 0.5
 IDLE_S: Final = 2.0
 MOST_UNDER_WAY: Final = 64
+MOST_PAGES: Final = 50
+"""Of webhooks before what is due is sent; the rest waits for the next turn."""
 SECRET_BYTES: Final = 32
 SHOWN: Final = ("url", "events", "digest", "status")
 LOG: Final = structlog.get_logger("accessguard.webhooks")
@@ -40,7 +42,7 @@ class Webhooks:
         self.sender = sender
         self._new_id = new_id
         self._now_ms = now_ms
-        self._under_way: dict[asyncio.Task[None], UUID] = {}
+        self._under_way: dict[asyncio.Task[None], Parcel] = {}
         self._done = asyncio.Event()
 
     async def create(
@@ -126,11 +128,25 @@ class Webhooks:
         """Make out what is new and begin to send what is due; False when nobody wants to be told anything."""
         if not await self._store.active():
             return False
+        await self._make_out()
         for parcel in await self._claimed():
             task = asyncio.create_task(self._deliver(parcel))
-            self._under_way[task] = parcel.webhook_id
+            self._under_way[task] = parcel
             task.add_done_callback(self._over)
         return True
+
+    async def _make_out(self) -> None:
+        """Make out what is new, a page of webhooks in each transaction, unless another worker is about it."""
+        now = from_ms(self._now_ms())
+        for page in range(MOST_PAGES):
+            async with self._db.transaction() as tx:
+                store = WebhookStore(tx)
+                if not await tx.value(LOCK, LOCK_NUMBER):
+                    return
+                if page == 0:
+                    await store.sum_up(now)
+                if not await store.make_out(now):
+                    return
 
     async def _claimed(self) -> Sequence[Parcel]:
         """What is to be sent now by this worker; nothing while another one is asking."""
@@ -138,9 +154,7 @@ class Webhooks:
         async with self._db.transaction() as tx:
             if most <= 0 or not await tx.value(LOCK, LOCK_NUMBER):
                 return ()
-            store = WebhookStore(tx)
-            await store.make_out(now)
-            return await store.claim(now, busy=tuple(set(self._under_way.values())), most=most)
+            return await WebhookStore(tx).claim(now, busy=tuple(self._under_way.values()), most=most)
 
     async def _deliver(self, parcel: Parcel) -> None:
         """Send one message; when its end cannot be written down it is sent again, once its lease is over."""

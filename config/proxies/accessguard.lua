@@ -3,6 +3,7 @@
 
 local url = (os.getenv("ACCESSGUARD_URL") or "http://127.0.0.1:8080") .. "/auth/nginx"
 local token = os.getenv("ACCESSGUARD_TOKEN") or ""
+if token == "" then error("ACCESSGUARD_TOKEN is not set: AccessGuard answers no proxy that does not say whose it is") end
 
 -- What is passed on of the browser's headers, as it came.
 local passed = { "cookie", "user-agent", "accept", "accept-language", "authorization" }

@@ -306,8 +306,12 @@ gates = st.tuples(
     ),
     st.sampled_from([b"", b"\r\nCookie: __Host-ag_session=@COOKIE", b"\r\nCookie: x=@COOKIE"]),
     others,
+    st.sampled_from([b"\r\nAccessGuard-Token: @GOOD", b"\r\nAccessGuard-Token: @ALL", b""]),
 ).map(
-    lambda made: (made[0] + b"\r\nHost: h" + made[1] + b"".join(b"\r\n" + each for each in made[2]) + b"\r\n\r\n", b"")
+    lambda made: (
+        made[0] + b"\r\nHost: h" + made[3] + made[1] + b"".join(b"\r\n" + each for each in made[2]) + b"\r\n\r\n",
+        b"",
+    )
 )
 
 
@@ -320,7 +324,9 @@ async def test_both_lanes_agree_on_every_question_of_a_proxy(ground, plan, again
 
 async def test_a_held_pass_is_given_by_the_fast_lane(ground):
     """With the very fields of the ordinary route, and counted as the check that it is."""
-    head = b"GET /auth/nginx HTTP/1.1\r\nHost: h\r\nCookie: __Host-ag_session=@COOKIE\r\n\r\n"
+    head = (
+        b"GET /auth/nginx HTTP/1.1\r\nHost: h\r\nAccessGuard-Token: @GOOD\r\nCookie: __Host-ag_session=@COOKIE\r\n\r\n"
+    )
     (sent,) = written(ground, [(head, b"")])
     plain = await ground.both.talk(ground.both.plain, sent)
     before = ground.both.context.checks.tally.answers

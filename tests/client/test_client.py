@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 from itertools import count
 from threading import Barrier, Thread
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from accessguard.client import AccessGuard, BlockingAccessGuard, ClientError, Login, OnUnknown, Settings
-from accessguard.client.events import Events
+from accessguard.client import AccessGuard, BlockingAccessGuard, ClientError, Login, OnUnknown, Settings, holding, pool
+from accessguard.client.events import Event, Events
+from accessguard.client.front import Desk, Front, Seen
+from accessguard.client.model import Decision, Tally, Verdict
 from accessguard.client.wire import Chunks, Reader, WireError
 from tests.client.stub import allow, http, stub, verdicts
 from tests.service import CHROME, LAPTOP, token
@@ -92,8 +95,11 @@ async def test_the_checks_of_one_turn_leave_together_and_one_bad_one_harms_no_ot
 
 
 @BOTH
-async def test_a_held_answer_goes_when_something_changes_and_the_stream_goes_on_where_it_broke(tmp_path, kind):
+async def test_a_held_answer_goes_when_something_changes_and_the_stream_goes_on_where_it_broke(
+    tmp_path, kind, monkeypatch
+):
     """Events drop what they are about and nothing else; a lost stream comes back with the id of its last word."""
+    monkeypatch.setattr(holding, "DOUBT_S", 0.0)
     async with (
         stub(tmp_path, plain) as there,
         kind(Settings(address=f"unix:{there.path}", token="t", **PATIENT)) as guard,
@@ -125,6 +131,102 @@ async def test_a_held_answer_goes_when_something_changes_and_the_stream_goes_on_
         assert await asks() == 0
         await there.listening.wait()
         assert b"Last-Event-ID: 10-4\r\n" in there.heads[-1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "again"),
+    [
+        ("session_ended", {"session_id": "s", "member_id": "ana"}, ["other", "else"]),
+        ("member_changed", {"member_id": "ana"}, ["else"]),
+        ("policy_changed", {}, []),
+    ],
+)
+def test_what_changed_is_asked_about_each_time_until_every_worker_knows(monkeypatch, kind, said, again):
+    """For five seconds another worker may still allow; then answers are held again, and too many names are everybody."""
+    monkeypatch.setattr(holding, "MOST_DOUBTED", 3)
+    now = [100.0]
+    held = holding.Holding(100, lambda: now[0], Tally())
+    asked = {name: (name, "1.1.1.1", None, None, None, None, None) for name in ("s", "other", "else")}
+
+    def kept(since):
+        for name, each in asked.items():
+            found = Verdict(decision=Decision.ALLOW, ttl_ms=60_000, member_id="bob" if name == "else" else "ana")
+            held.keep(each, found, since=since, epoch=held.epoch)
+        return [name for name, each in asked.items() if each in held.answers]
+
+    held.heard(Event(kind=kind, data=json.dumps(said), id=None))
+    early = kept(now[0] + 4.9)
+    late = kept(now[0] + 5.0)
+    for number in range(4):
+        held.heard(Event(kind="member_changed", data=json.dumps({"member_id": f"m{number}"}), id=None))
+    held.drop_all()
+
+    assert early == again
+    assert late == ["s", "other", "else"]
+    assert kept(now[0]) == []
+    assert len(held._doubts) <= 3
+
+
+async def test_a_connection_that_nobody_answers_keeps_its_place_no_longer_than_a_moment(monkeypatch):
+    """A packet that is dropped is no refusal: the place is free for another try, and who waits is told."""
+    tried = []
+
+    async def dropped(*where):
+        tried.append(where[1:])
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pool, "CONNECT_S", 0.01)
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", dropped)
+    settings = Settings(address="http://127.0.0.1:1", token="t", follow=False, connections=1, **PATIENT)
+
+    async with AccessGuard(settings) as guard:
+        found = [await guard.check("s", "1.1.1.1") for _ in range(2)]
+
+    assert [each.unknown for each in found] == [True, True]
+    assert tried == [("127.0.0.1", 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "back"),
+    [
+        ("/courses/1", "a=b", "/courses/1%3Fa%3Db"),
+        ("//evil.example/", "", "/"),
+        ("/\\evil.example/", "", "/"),
+        ("/\t/evil.example/", "", "/"),
+        ("https://evil.example/", "", "/"),
+    ],
+)
+def test_a_browser_comes_back_from_the_login_to_this_platform_and_nowhere_else(path, query, back):
+    """What a login page may follow is a path of this host."""
+    seen = Seen(
+        method="GET",
+        path=path,
+        query=query,
+        peer="1.1.1.1",
+        host="learn.example",
+        accept="text/html",
+        cookies="",
+        user_agent="",
+        forwarded_for="",
+    )
+
+    answer = Desk(Front(login_url="/enter")).refusal(seen, None)
+
+    assert dict(answer.headers)["Location"] == f"/enter?next={back}"
+
+
+@pytest.mark.parametrize(
+    ("login_url", "public"),
+    [
+        ("/admin", True),
+        ("https://id.example/admin", False),
+        ("//id.example/admin", False),
+        ("https://id.example", False),
+    ],
+)
+def test_the_login_page_of_another_host_opens_no_path_of_this_one(login_url, public):
+    """What is called the same here may be anything."""
+    assert Desk(Front(login_url=login_url)).public("/admin") is public
 
 
 async def test_an_answer_under_way_when_something_changes_is_not_held(tmp_path):

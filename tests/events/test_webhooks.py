@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -16,10 +16,20 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
+from accessguard.events import webhooks as webhook_store
 from accessguard.events.sender import Sender
+from accessguard.events.webhooks import WebhookStore
 from tests.service import Clock, Tenant, items
 
 DAY_MS = 86_400_000
+FILL = """
+    WITH hook AS (
+        INSERT INTO webhook (tenant, id, url, events, secret, created_at)
+        SELECT $1, gen_random_uuid(), 'https://dead.example', '{}', 'x', $3 FROM generate_series(1, $2::int) RETURNING *
+    )
+    INSERT INTO webhook_delivery (tenant, webhook_id, member_id, kind, payload, created_at, due_at)
+    SELECT tenant, id, 'm' || number, 'digest', '', $3, $3 FROM hook, generate_series(1, 2) number
+"""
 NAMES = ("ana/1 %2F", "مرحبا🙂")
 EVENTS = ["session_ended", "violation", "device_blocked", "device_new"]
 
@@ -218,6 +228,40 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_called(tenant: Ten
 
     assert not receiver.tries
     assert (first["last_error"], first["last_status"], first["attempts"]) == ("the address is private", None, 1)
+
+
+async def test_the_receivers_of_one_tenant_leave_room_for_those_of_others(tenant: Tenant):
+    """Twenty that never answer hold sixteen places at most, in one turn or in several."""
+    now, other = datetime.now(UTC), tenant.service.tenant().name
+    counts: list[Counter[str]] = []
+    with contextlib.suppress(LookupError):
+        async with tenant.service.context.webhooks._db.transaction() as tx:
+            store = WebhookStore(tx)
+            for name, hooks in ((tenant.name, 20), (other, 1)):
+                await tx.row(FILL, name, hooks, now)
+            first = await store.claim(now, busy=(), most=10_000)
+            again = await store.claim(now, busy=first, most=10_000)
+            counts += [Counter(each.tenant for each in found) for found in (first, again)]
+            raise LookupError("nothing of it stays")
+
+    assert [(each[tenant.name], each[other]) for each in counts] == [(16, 2), (0, 0)]
+
+
+async def test_messages_are_made_out_for_all_webhooks_page_by_page(
+    tenant: Tenant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """However many there are, each transaction is about a few, and one look is about all."""
+    monkeypatch.setattr(webhook_store, "PAGE", 2)
+    paths = [await hook(tenant, receiver, url=f"{receiver.url}/{number}") for number in range(5)]
+    await tenant.login("ana")
+
+    made: list[int] = []
+    async with asyncio.timeout(20):
+        while not any(made):  # the login may wait for a transaction of somebody else
+            await tenant.service.context.webhooks._make_out()
+            made = [len(await waiting(tenant, path)) for path in paths]
+
+    assert all(made)
 
 
 async def test_a_url_that_is_none_is_refused(tenant: Tenant):

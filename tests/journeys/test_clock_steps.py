@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from accessguard.metrics import CLOCK_STEPS
+from tests.proxies.test_auth import ask, cookies
 from tests.service import FIREFOX, Answer, Service, Tenant, running
 
 HOUR_MS = 3_600_000
@@ -69,6 +70,20 @@ async def test_no_verdict_is_held_for_longer_because_the_clock_went_back(own):
     assert CLOCK_STEPS._value.get() == before + 1
     assert held is not None
     assert held.until - own.service.clock() <= BEAT_MS
+
+
+async def test_a_cached_pass_does_not_outlive_a_block_because_the_clock_went_back(own):
+    """A proxy that asks with the same bytes as ever is answered by what stands now."""
+    login = await own.login()
+    for _ in range(4):
+        assert (await ask(own, Cookie=cookies(login))).status == 204
+    assert own.service.context.checks.memory.hot == 1
+
+    own.service.clock.forward(-HOUR_MS)
+    await own.device("ana", login["device"]["id"], access="blocked")
+    answer = await ask(own, Cookie=cookies(login))
+
+    assert (answer.status, answer.headers["AccessGuard-Reason"]) == (403, "device_blocked")
 
 
 async def test_a_beat_of_a_worker_whose_clock_is_ahead_keeps_no_verdict_of_another_worker(own, other):

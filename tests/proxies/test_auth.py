@@ -73,13 +73,39 @@ async def test_a_session_passes_with_every_identity_header(tenant, dialect, stat
     assert {answer.body for answer in answers} == {b""}
 
 
-async def test_the_cookie_alone_names_its_tenant(tenant):
-    """A proxy that shows no token is answered about genuine sessions, by the tenant that signed itself into them."""
+@pytest.fixture
+def configured(tenant):
+    """The service is told whose proxies those are that show no token."""
+    context = tenant.service.context
+    before = context.proxy_tenant
+    msgspec.structs.force_setattr(context, "proxy_tenant", tenant.name)
+    yield
+    msgspec.structs.force_setattr(context, "proxy_tenant", before)
+
+
+async def test_a_proxy_that_nobody_vouches_for_is_refused(tenant):
+    """However genuine the cookie: what a browser brings does not say whose proxy it passed. In both lanes, held or not."""
     login = await tenant.login()
+    await ask(tenant, Cookie=cookies(login))
 
-    answer = await ask(tenant, Cookie=cookies(login), AccessGuard_Token=None)
+    answers = [await ask(tenant, fast=fast, Cookie=cookies(login), AccessGuard_Token=None) for fast in (True, False)]
 
-    assert (answer.status, identity(answer)["Tenant"]) == (204, tenant.name)
+    assert [(each.status, each.headers["AccessGuard-Reason"]) for each in answers] == [(403, "unknown_proxy")] * 2
+
+
+async def test_a_single_school_may_be_named_in_the_configuration(tenant, configured):
+    """Then its own sessions pass without a token, and those of no other tenant."""
+    other = tenant.service.tenant()
+    own, strange = await tenant.login(), await other.login()
+
+    answers = [
+        await ask(tenant, fast=fast, Cookie=cookies(login), AccessGuard_Token=None)
+        for login in (own, strange)
+        for fast in (False, True, True)
+    ]
+
+    assert [each.status for each in answers] == [204, 204, 204, 401, 401, 401]
+    assert {identity(each)["Tenant"] for each in answers[:3]} == {tenant.name}
 
 
 async def test_a_session_of_one_tenant_is_nobodys_at_another(tenant):
@@ -126,7 +152,7 @@ async def test_a_request_without_a_session_touches_no_store(tenant):
 
     answers = [await ask(stranger, Cookie="a=b"), await ask(stranger, AccessGuard_Token=None)]
 
-    assert [answer.status for answer in answers] == [401, 401]
+    assert [answer.status for answer in answers] == [401, 403]
     assert _asked() == before
 
 
@@ -243,7 +269,7 @@ async def _activity(tenant: Tenant) -> list[dict[str, Any]]:
     return items
 
 
-async def test_the_address_is_what_a_trusted_proxy_says_and_nothing_else(tenant):
+async def test_the_address_is_what_a_trusted_proxy_says_and_nothing_else(tenant, configured):
     """The nearest hop that is not trusted; a browser's own words in front of it, and in other headers, count for nothing."""
     login = await tenant.login()
     await tenant.rule("ip_deny", networks=["198.51.100.7"])
