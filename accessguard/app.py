@@ -327,6 +327,7 @@ class Parts:
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
+            "bars": self.changes.leave,
             "stream": self.feeds.run,
             "webhooks": self.webhooks.run,
             "awake": self.changes.stay_awake,

@@ -92,14 +92,18 @@ class Supervisor:
                 if current is None:
                     LOG.error("worker_died", worker=slot + 1, code=hand.code, why=hand.why)
                     rest_s = FIRST_REST_S if self._steady(hand) else min(2 * rest_s, LONGEST_REST_S)
-                    await asyncio.sleep(rest_s)
+                    current = await self._hired(slot, rest_s)
                     RESTARTS.labels("died").inc()
-                    current = self._hire(slot)
                     await self._settle(current)
             hand = current
 
     async def _renew(self, slot: int) -> bool:
-        old, new = self._current(slot), self._hire(slot)
+        old = self._current(slot)
+        try:
+            new = self._hire(slot)
+        except OSError as error:
+            LOG.exception("renewal_failed", worker=slot + 1, why=str(error))
+            return False
         if not await self._settle(new):
             LOG.error("renewal_failed", worker=slot + 1, why=new.why)
             return False
@@ -120,6 +124,16 @@ class Supervisor:
             hand.kill()
             await hand.gone(FLUSH_S)
         return False
+
+    async def _hired(self, slot: int, rest_s: float) -> Hand:
+        """Start a worker after a rest, and while the system has no room for it again after longer ones."""
+        while True:
+            await asyncio.sleep(rest_s)
+            try:
+                return self._hire(slot)
+            except OSError as error:
+                LOG.exception("worker_not_started", worker=slot + 1, why=str(error))
+                rest_s = min(2 * rest_s, LONGEST_REST_S)
 
     def _hire(self, slot: int) -> Hand:
         hand = hire(slot, self._ports, self._environ, self._arrange)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from accessguard import supervisor as room
 from accessguard.control import Report, Say
 from accessguard.crew import Condition, Hand
 from accessguard.exposition import Scrapes
 from accessguard.overseeing import Overseer
 from accessguard.ports import Ports
+from accessguard.supervisor import Supervisor
 
 
 def hand(slot: int, said: Report | None) -> Hand:
@@ -46,3 +49,36 @@ async def test_the_supervisor_says_how_many_logins_wait(said: list[Report | None
 
     assert (health.status, health.pending) == (status, pending)
     assert set(health.parts) >= {"worker_1", "worker_2"}
+
+
+async def test_a_system_without_room_for_a_process_ends_neither_a_keeper_nor_the_service(monkeypatch):
+    """A dead worker is replaced as soon as there is room; a renewal without room fails, and nobody is stopped."""
+    monkeypatch.setattr(room, "FIRST_REST_S", 0.001)
+    ended, working = asyncio.Event(), asyncio.Event()
+    tries = 0
+
+    async def ready(_: float) -> bool:
+        working.set()
+        return True
+
+    def hire(slot: int, *_: Any) -> Hand:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        there = SimpleNamespace(slot=slot, condition=Condition.READY, ended=asyncio.Event(), ready=ready)
+        return cast("Hand", there)
+
+    monkeypatch.setattr(room, "hire", hire)
+    ports: Any = SimpleNamespace(slots=[None])
+    supervisor = Supervisor(cast("Any", None), ports, {})
+    dead: Any = SimpleNamespace(slot=0, condition=Condition.ENDED, ended=ended, ready_at=0.0, code=1, why="")
+    ended.set()
+
+    await supervisor.renew()
+    keeping = asyncio.create_task(supervisor._keep(dead))
+    async with asyncio.timeout(10):
+        await working.wait()
+    keeping.cancel()
+
+    assert tries == 4

@@ -109,7 +109,7 @@ FOLD: Final = """
            SET merged_into = ($4::jsonb ->> 'id')::uuid, merged_ids = '{}', forgotten_at = coalesce(forgotten_at, $5), admitted_at = NULL
          WHERE tenant = $1 AND member_id = $2 AND (id = $3 OR merged_into = $3)
     )
-    UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id = $2
+    UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id = $2 RETURNING generation
 """
 
 
@@ -146,9 +146,10 @@ class MergeStore:
         """Take the one browser for the other, for every member that uses it."""
         await self._db.row(SAME_BROWSER, tenant, browser_id, other)
 
-    async def fold(self, tenant: str, member_id: str, device_id: UUID, folded: Stored, *, at: datetime) -> None:
+    async def fold(self, tenant: str, member_id: str, device_id: UUID, folded: Stored, *, at: datetime) -> int:
         """Store what the two come to, and that the one is part of the other; the member's next generation."""
-        await self._db.row(FOLD, tenant, member_id, device_id, folded, at)
+        generation: int | None = await self._db.value(FOLD, tenant, member_id, device_id, folded, at)
+        return generation or 0
 
 
 def _stored(row: Row) -> Stored:

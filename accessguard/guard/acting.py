@@ -92,7 +92,7 @@ class Acting:
             ]
             await self._log(tx, batch, changed)
         for member_id, ids in ended.items():
-            change = Change(tenant=batch.tenant, kind="session_ended", member_id=member_id, session_ids=ids)
+            change = Change(tenant=batch.tenant, kind="session_ended", member_id=member_id, session_ids=ids, ended=True)
             await self._changes.announce(change)
         return len(ended)
 

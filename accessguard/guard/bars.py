@@ -6,9 +6,11 @@ there to hear it), and whoever comes later, from the newest blocks in PostgreSQL
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -21,6 +23,9 @@ from accessguard.sessions.live import Change, Live
 from accessguard.sessions.model import Snapshot
 from accessguard.sessions.store import SessionStore
 
+AT_ONCE: Final = 50
+"""Blocks that are taken note of in one go: each has up to 40 sessions, and checks wait meanwhile (some ms)."""
+
 
 class Bars:
     """One for each worker. What was not told, and cannot be asked for, is not known: then nothing is barred."""
@@ -29,7 +34,8 @@ class Bars:
         self._store = BarStore(live)
         self._sessions = sessions
         self._barred = barred
-        self._told = ""
+        self._told = ("", 0)
+        self._owed = 0
         self._read = False
         self._current_until = 0.0
 
@@ -60,7 +66,7 @@ class Bars:
         try:
             await self._store.keep(marks)
         except GuardError:
-            self._told = ""
+            self._owed += 1
 
     async def look(self) -> None:
         """After a start, a flush, and whatever may have been missed, read what is blocked, and write what is known.
@@ -68,13 +74,27 @@ class Bars:
         Raises GuardError(UNAVAILABLE) when Valkey is out; what PostgreSQL says is known here all the same.
         """
         if not self._read:
-            with contextlib.suppress(GuardError):
-                self._barred.tell(_of_blocks(await self._sessions.blocks()))
-                self._read, self._told = True, ""
-        era = await self._store.era()
-        if self._told != era:
+            await self._read_blocks()
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Write what is known where a flush, or a write that failed, has cost it. Raises GuardError(UNAVAILABLE)."""
+        told = (await self._store.era(), self._owed)  # what fails from here on is owed anew
+        if self._told != told:
             await self._store.keep(self._barred.all())
-            self._told = era
+            self._told = told
+
+    async def _read_blocks(self) -> None:
+        self._read = True  # before it is asked for: what is missed meanwhile has to be read again
+        try:
+            blocks = await self._sessions.blocks()
+        except GuardError:
+            self._read = False
+            return
+        for begin in range(0, len(blocks), AT_ONCE):
+            self._barred.tell(_of_blocks(blocks[begin : begin + AT_ONCE]))
+            await asyncio.sleep(0)
+        self._owed += 1
 
     async def on(self, tenant: str, session_id: str) -> Code | None:
         """Why a session may not go on, when nothing else is known of it; None when nothing bars it.
@@ -140,16 +160,16 @@ def marks_of(change: Change) -> Mapping[str, int]:
         mark = mark_of(generation, stands=change.blocked)
         marks = {of_session(tenant, each): mark for each in change.session_ids}
         if change.device_id is not None:
-            marks[of_device(tenant, change.device_id)] = mark
+            marks |= {of_device(tenant, each): mark for each in (change.device_id, *change.merged_ids)}
     if change.ended:
         marks |= {of_end(tenant, each): mark_of(generation, stands=True) for each in change.session_ids}
     return marks
 
 
-def _of_blocks(blocks: Iterable[tuple[str, UUID, int, Sequence[str]]]) -> Mapping[str, int]:
+def _of_blocks(blocks: Iterable[tuple[str, Sequence[UUID], int, Sequence[str]]]) -> Mapping[str, int]:
     marks = dict[str, int]()
-    for tenant, device_id, generation, sessions in blocks:
+    for tenant, device_ids, generation, sessions in blocks:
         mark = mark_of(generation, stands=True)
-        marks[of_device(tenant, device_id)] = mark
+        marks |= {of_device(tenant, each): mark for each in device_ids}
         marks |= {of_session(tenant, each): mark for each in sessions}
     return marks

@@ -28,6 +28,8 @@ from accessguard.sessions.model import Snapshot
 from accessguard.sessions.store import SessionStore
 
 POLL_S: Final = 2.0
+LEAVE_S: Final = 1.0
+"""How often it is looked whether Valkey has lost what this worker knows of blocks: one look is two commands."""
 MOST_AT_ONCE: Final = 500
 """Rows of one page: a millisecond, during which no check is answered."""
 OVERLAP: Final = 3
@@ -189,6 +191,13 @@ class Changes:
             with contextlib.suppress(GuardError):
                 await self.bars.look()
             await asyncio.sleep(POLL_S)
+
+    async def leave(self) -> None:
+        """Write what is known of bars once Valkey is back, until cancelled; never behind PostgreSQL, which may hang for 5 s."""
+        while True:
+            with contextlib.suppress(GuardError):
+                await self.bars.leave()
+            await asyncio.sleep(LEAVE_S)
 
     async def look(self) -> None:
         """Read once which members and tenants have changed since a few looks ago; one that fails is none."""

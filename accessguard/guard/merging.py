@@ -61,7 +61,7 @@ class Merging:
         that is part of a third one.
         """
         now, policy = from_ms(now_ms), await self._book.policy(tenant)
-        sessions: tuple[str, ...] | None = None
+        change: Change | None = None
         async with self._db.transaction() as tx:
             if not await MemberStore(tx).lock(tenant, member_id):
                 raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
@@ -77,10 +77,9 @@ class Merging:
                     member_id=member_id,
                 )
                 rules = policy.rules if policy else ()
-                sessions = await merged(tx, act, member_id, *pair, rules=rules, entry_id=self._new_id())
+                change = await merged(tx, act, member_id, *pair, rules=rules, entry_id=self._new_id())
             survivor = await DeviceStore(tx).one(tenant, member_id, into, now=now)
-        if sessions is not None:
-            change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=sessions)
+        if change is not None:
             await self._changes.announce(change)
         if survivor is None:
             raise _missing()
@@ -116,10 +115,11 @@ async def pair_of(
 
 async def merged(
     tx: Database, act: Act, member_id: str, one: Stored, other: Stored, *, rules: Iterable[Rule], entry_id: UUID
-) -> tuple[str, ...]:
-    """Make `one` part of `other`, with its line in the audit log; the open sessions that moved. Raises GuardError(CONFLICT).
+) -> Change:
+    """Make `one` part of `other`, with its line in the audit log; what is to be told after the commit. Raises GuardError(CONFLICT).
 
-    What the two showed as two is looked at again.
+    What the two showed as two is looked at again. Of a device that is blocked
+    every session is told of, whichever of the two it was.
     """
     after = folded(one, other, rules)
     if len(after.merged_ids) > MOST_MERGED:
@@ -130,11 +130,22 @@ async def merged(
     await store.move_cases(tenant, member_id, one.id, other.id)
     if one.browser_id != other.browser_id:
         await store.same_browser(tenant, one.browser_id, other.browser_id)
-    await store.fold(tenant, member_id, one.id, after, at=act.at)
+    generation = await store.fold(tenant, member_id, one.id, after, at=act.at)
     await GatherStore(tx).gather(tenant, (member_id,), since=act.at - KEPT, until=act.at)
     before = {"device": fields(one, AUDITED), "into": fields(other, AUDITED)}
     await log(tx, act, before, {"into": fields(after, AUDITED)}, entry_id=entry_id)
-    return sessions
+    change = Change(tenant=tenant, kind="device_changed", member_id=member_id, session_ids=sessions)
+    if after.access is not Access.BLOCKED:
+        return change
+    named = await DeviceStore(tx).sessions(tenant, member_id, after.id)
+    return msgspec.structs.replace(
+        change,
+        session_ids=tuple(dict.fromkeys((*sessions, *named))),
+        blocked=True,
+        device_id=after.id,
+        merged_ids=after.merged_ids,
+        generation=generation,
+    )
 
 
 def folded(one: Stored, other: Stored, rules: Iterable[Rule]) -> Stored:

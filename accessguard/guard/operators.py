@@ -112,6 +112,7 @@ class Operators:
             session_ids=sessions,
             blocked=after.access is Access.BLOCKED,
             device_id=after.id,
+            merged_ids=after.merged_ids,
             generation=generation,
         )
         await self._changes.announce(told)

@@ -33,6 +33,9 @@ from accessguard.sessions.model import (
 
 MOST_FRESH: Final = 4
 """First logins of so many browsers of a member may come at once and still find each other."""
+MOST_ENDED: Final = 50
+MOST_DEVICES: Final = 1_000
+"""What is kept of a member beside its open sessions: it is written anew with each of its logins that wait."""
 OF_PLACES: Final = frozenset(
     {Kind.IP_DENY, Kind.IP_ALLOW_ONLY, Kind.COUNTRY_DENY, Kind.COUNTRY_ALLOW_ONLY, Kind.ASN_DENY}
 )
@@ -105,8 +108,8 @@ def after(before: Snapshot | None, planned: Plan, policy: Policy) -> Snapshot:
     return msgspec.structs.replace(
         known,
         parts=known.parts | WAITING,
-        sessions=(*sessions, *_session(rows)),
-        devices=_with_device(known, rows),
+        sessions=(*_lately(sessions), *_session(rows)),
+        devices=_newest(_with_device(known, rows)),
         fresh=_fresh(known, rows),
     )
 
@@ -335,6 +338,20 @@ def _with_device(known: Snapshot, rows: LoginRows) -> tuple[Device, ...]:
         merged_ids=there.merged_ids if there else (),
     )
     return (*(each for each in known.devices if each.id != row.id), device)
+
+
+def _lately(sessions: tuple[Session, ...]) -> tuple[Session, ...]:
+    """The open ones, and those that ended last."""
+    ends = sorted((each.ended_at, each.id) for each in sessions if each.ended_at is not None)
+    gone = {session_id for _, session_id in ends[:-MOST_ENDED]}
+    return tuple(each for each in sessions if each.id not in gone) if gone else sessions
+
+
+def _newest(devices: tuple[Device, ...]) -> tuple[Device, ...]:
+    """Those that were seen last, the last of all among them."""
+    if len(devices) <= MOST_DEVICES:
+        return devices
+    return tuple(sorted(devices, key=lambda each: each.last_seen_at)[-MOST_DEVICES:])
 
 
 def _on_device(rows: LoginRows, device_id: UUID) -> LoginRows:

@@ -224,7 +224,7 @@ class Spooling:
     async def _all_written(self, entries: Sequence[Entry]) -> bool:
         """Write some together, or one by one where that is refused; False when another worker drains."""
         try:
-            return await self._written(entries)
+            return await self._written(entries) is not None
         except GuardError as error:
             if error.code is ErrorCode.UNAVAILABLE:
                 raise
@@ -242,9 +242,10 @@ class Spooling:
         failed, written = list[Entry](), 0
         for entry in entries:
             try:
-                if not await self._written((entry,)):
+                many = await self._written((entry,))
+                if many is None:
                     return False
-                written += 1
+                written += many
             except GuardError as error:
                 if error.code is ErrorCode.UNAVAILABLE:
                     raise
@@ -270,20 +271,20 @@ class Spooling:
         LOG.error("spooled_login_refused", reason=reason)
         await self._spool.let_go(entry, dead=True)
 
-    async def _written(self, entries: Sequence[Entry]) -> bool:
-        """Write some in one transaction, then let go of them; False when another worker drains."""
+    async def _written(self, entries: Sequence[Entry]) -> int | None:
+        """Write some in one transaction, then let go of them; how many were not written before, None when another worker drains."""
         async with self._db.transaction() as tx:
             if not await tx.value(MINE, LOCK):
-                return False
+                return None
             entries = await self._spool.waiting(entries)  # but for those of members that were erased meanwhile
             free = [each.login for each in entries if each.login is not None and not self._is_held(each)]
-            held = await _write_all(tx, free)
+            many, held = await _write_all(tx, free)
         self._held |= held
         await self._let_go([each for each in entries if each.login is not None and not self._is_held(each)])
         for entry in entries:
             if entry.login is None:
                 await self._dead(entry, "unreadable")
-        return True
+        return many
 
     async def _let_go(self, entries: Sequence[Entry]) -> None:
         """Forget those that are written, all at once: one after the other they would take longer than the writing.
@@ -340,8 +341,8 @@ class Spooling:
         )
 
 
-async def _write_all(tx: Database, logins: Sequence[Spooled]) -> frozenset[Place]:
-    """Write those within the transaction that are not written already, but for members whom somebody else holds: these.
+async def _write_all(tx: Database, logins: Sequence[Spooled]) -> tuple[int, frozenset[Place]]:
+    """Write those within the transaction that are not written already, but for members whom somebody else holds: how many, and these.
 
     Members are taken first, and in the order of their keys, as everybody else
     takes them. Raises GuardError(CONFLICT) for what cannot be written.
@@ -352,10 +353,10 @@ async def _write_all(tx: Database, logins: Sequence[Spooled]) -> frozenset[Place
     for (tenant, member_id), at in members.items():
         await MemberStore(tx).ensure(tenant, member_id, at=at)
     held = frozenset(members) - await LoginStore(tx, quiet=QUIET).lock_free(tuple(members))
-    for each in fresh:
-        if (each.rows.tenant, each.rows.member_id or "") not in held:
-            await _write(tx, each)
-    return held
+    free = [each for each in fresh if (each.rows.tenant, each.rows.member_id or "") not in held]
+    for each in free:
+        await _write(tx, each)
+    return len(free), held
 
 
 async def _fresh(tx: Database, login: Spooled) -> Spooled | None:

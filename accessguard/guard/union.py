@@ -102,12 +102,15 @@ class Union:
             if new not in there or old not in there:
                 return await self._earlier(tx, tenant, old, new, there)
             act = Act(tenant=tenant, actor=actor, action="member.merge", target=old, reason=reason, at=now)
-            report, touched = await self._merged(tx, act, new, policy, counts)
+            report, touched, same = await self._merged(tx, act, new, policy, counts)
         for member_id in (old, new):
             change = Change(tenant=tenant, kind="member_changed", member_id=member_id, session_ids=touched)
             await self._changes.announce(change)
+        for change in same:
+            await self._changes.announce(change)
         if report.ended_sessions:
-            ended = Change(tenant=tenant, kind="session_ended", member_id=new, session_ids=report.ended_sessions)
+            ids = report.ended_sessions
+            ended = Change(tenant=tenant, kind="session_ended", member_id=new, session_ids=ids, ended=True)
             await self._changes.announce(ended)
         self._sweep(tenant, old, new)
         return report
@@ -136,7 +139,7 @@ class Union:
 
     async def _merged(
         self, tx: Database, act: Act, new: str, policy: Policy | None, counts: dict[str, int]
-    ) -> tuple[UnionReport, tuple[str, ...]]:
+    ) -> tuple[UnionReport, tuple[str, ...], tuple[Change, ...]]:
         store, tenant, old = UnionStore(tx), act.tenant, act.target
         for what in LOGS:
             counts[what] += await store.move_log(tenant, old, new, what)
@@ -155,7 +158,7 @@ class Union:
             sessions=moved["session"],
             ended_sessions=ended,
             devices=moved["device"],
-            same_devices=same,
+            same_devices=len(same),
             logins=counts["attempts"],
             violations=counts["violations"],
             enrolments=enrolments,
@@ -169,20 +172,20 @@ class Union:
         await log(tx, of_both, {"member_id": old}, report, entry_id=self._new_id())
         into = msgspec.structs.replace(act, target=new)
         await log(tx, into, {"member_id": new}, _without_ids(report, folded), entry_id=self._new_id())
-        return report, sessions
+        return report, sessions, same
 
     async def _same_devices(
         self, tx: Database, act: Act, new: str, moved: tuple[UUID, ...], policy: Policy | None
-    ) -> int:
-        """Make one device of two that are the same browser, as it was used by both."""
-        same = 0
+    ) -> tuple[Change, ...]:
+        """Make one device of two that are the same browser, as it was used by both; what is to be told of each."""
+        same = list[Change]()
         for one, other in await UnionStore(tx).twins(act.tenant, new, moved):
             pair = await pair_of(MergeStore(tx), act.tenant, new, one, other)
             if pair is not None:
                 each = msgspec.structs.replace(act, action="device.merge", target=str(one))
-                await merged(tx, each, new, *pair, rules=policy.rules if policy else (), entry_id=self._new_id())
-                same += 1
-        return same
+                rules = policy.rules if policy else ()
+                same.append(await merged(tx, each, new, *pair, rules=rules, entry_id=self._new_id()))
+        return tuple(same)
 
     async def _exceeding(
         self, tx: Database, act: Act, new: str, moved: tuple[str, ...], policy: Policy | None

@@ -3,7 +3,8 @@
 Each line is a device, a session of one, or a session that was ended, with a
 mark: twice the number of the change (the member's generation), and one more
 when it was lifted. The greatest mark counts, so it does not matter who writes
-first. PostgreSQL is the truth; a flush costs a line until it is told again.
+first. Ended sessions lie below all others, each by its mark, so that they go
+first when there are too many. PostgreSQL is the truth; a flush costs a line until it is told again.
 What is written is a hash, so that whoever is erased is not named by a worker
 that had heard of them and writes anew what it knows.
 """
@@ -21,7 +22,9 @@ from accessguard.sessions.spool import place
 BARS: Final = "ag:{spool}:bars"
 ERA: Final = "ag:{spool}:era"
 MOST: Final = 50_000
-"""Lines: some 6 MB in Valkey; the ones of the oldest changes go first."""
+"""Lines: some 6 MB in Valkey; ended sessions go first, then the ones of the oldest changes."""
+BELOW: Final = 1 << 52
+"""What the scores of ended sessions are less than their marks: more than any mark, and exact in a score's 53 bits."""
 AT_ONCE: Final = 500
 
 
@@ -55,6 +58,11 @@ def _line(kind: str, tenant: str, name: str) -> str:
     return kind + hashlib.blake2b(place(tenant, name).encode(), digest_size=16).hexdigest()
 
 
+def is_end(line: str) -> bool:
+    """Whether it is the line of an ended session."""
+    return line.startswith("e")
+
+
 def mark_of(generation: int, *, stands: bool) -> int:
     """The mark of a change; `stands` is False for one that lifts a bar."""
     return 2 * generation + (0 if stands else 1)
@@ -75,14 +83,14 @@ class BarStore:
         """Write lines, each unless a later change has written it."""
         lines = list(marks)
         for begin in range(0, len(lines), AT_ONCE):
-            flat = [part for line in lines[begin : begin + AT_ONCE] for part in (marks[line], line)]
+            flat = [part for line in lines[begin : begin + AT_ONCE] for part in (_score(line, marks[line]), line)]
             await self._live.ask("ZADD", BARS, "GT", *flat)
         await self._live.ask("ZREMRANGEBYRANK", BARS, 0, -(MOST + 1))
 
     async def marks(self, lines: Sequence[str]) -> list[int | None]:
         """The mark of each line, None where there is none."""
         found = await self._live.ask("ZMSCORE", BARS, *lines)
-        return [None if mark is None else int(float(mark)) for mark in found]
+        return [None if score is None else _mark(int(float(score))) for score in found]
 
     async def drop(self, lines: Sequence[str]) -> None:
         """Let go of lines, whatever they say."""
@@ -93,3 +101,11 @@ class BarStore:
         """A name that is another one after each flush, so that everybody knows when to write anew what they know."""
         await self._live.ask("SET", ERA, str(uuid4()), "NX")
         return (await self._live.ask("GET", ERA) or b"").decode()
+
+
+def _score(line: str, mark: int) -> int:
+    return mark - BELOW if is_end(line) else mark
+
+
+def _mark(score: int) -> int:
+    return score + BELOW if score < 0 else score

@@ -39,7 +39,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Without `member_id` it is about the whole tenant. `session_ids` are the
     sessions that were opened or ended, if the change is about some; with
-    `blocked` they are those of `device_id`, which an operator blocked, or no longer does;
+    `blocked` they are those of `device_id`, which an operator blocked, or no longer does, with the `merged_ids` that lead to it;
     with `ended` nothing opens them again. `generation` is the member's after the change, where that is known.
     `erasure`: the member, or the whole tenant, is gone, as the erasure of that id says.
     """
@@ -50,6 +50,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     session_ids: tuple[str, ...] = ()
     blocked: bool | None = None
     device_id: UUID | None = None
+    merged_ids: tuple[UUID, ...] = ()
     ended: bool = False
     generation: int = 0
     erasure: UUID | None = None

@@ -188,11 +188,16 @@ CHANGED: Final = """
     SELECT tenant, id, generation FROM member WHERE generation > $1 ORDER BY generation LIMIT $2
 """
 
-BLOCKED: Final = "SELECT id FROM device WHERE tenant = $1 AND id = ANY($2::uuid[]) AND access = 'blocked'"
+# What was merged is as blocked as the device that it became part of.
+BLOCKED: Final = """
+    SELECT d.id FROM device d
+     WHERE d.tenant = $1 AND d.id = ANY($2::uuid[])
+       AND coalesce((SELECT s.access FROM device s WHERE s.tenant = $1 AND s.id = d.merged_into), d.access) = 'blocked'
+"""
 
 # The index `device_blocked` (migrations/indexes.py) has the same condition.
 BLOCKS: Final = """
-    SELECT d.tenant, d.id, m.generation, ARRAY(
+    SELECT d.tenant, d.id, d.merged_ids, m.generation, ARRAY(
                (SELECT s.id FROM session s
                  WHERE s.tenant = d.tenant AND s.member_id = d.member_id AND s.device_id = d.id AND s.ended_at IS NULL
                  ORDER BY s.started_at DESC LIMIT 20)
@@ -203,6 +208,7 @@ BLOCKS: Final = """
       FROM (SELECT * FROM device WHERE access = 'blocked' AND forgotten_at IS NULL
              ORDER BY access_at DESC LIMIT $1) d
       JOIN member m ON m.tenant = d.tenant AND m.id = d.member_id
+     ORDER BY d.access_at
 """
 MOST_BLOCKS: Final = 2_000
 """Blocks that a worker reads when it starts, and after a flush of Valkey: some 30 ms of PostgreSQL's time."""
@@ -292,10 +298,10 @@ class SessionStore:
         rows = await self._db.fetch(BLOCKED, tenant, list(device_ids), timeout_s=BLOCKED_S)
         return frozenset(row["id"] for row in rows)
 
-    async def blocks(self) -> Sequence[tuple[str, UUID, int, Sequence[str]]]:
-        """The newest blocks: tenant, device, the member's generation, the device's newest open sessions."""
+    async def blocks(self) -> Sequence[tuple[str, Sequence[UUID], int, Sequence[str]]]:
+        """The newest blocks, the oldest of them first: tenant, every id of the device, the member's generation, its newest open sessions."""
         rows = await self._db.fetch(BLOCKS, MOST_BLOCKS)
-        return [(row["tenant"], row["id"], row["generation"], row["sessions"]) for row in rows]
+        return [(row["tenant"], (row["id"], *row["merged_ids"]), row["generation"], row["sessions"]) for row in rows]
 
     async def end(self, tenant: str, session_id: str, *, at: datetime, reason: str, by: str) -> str | None:
         """End a session; the member's id, or None when it was not open."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +18,10 @@ PROMISED_S = 5.0
 DEADLINE_MS = 100.0
 """How long a check may take while a store is out (`server.check_deadline_ms`)."""
 CALM = "calm"
+BLIND = frozenset({"both out", "host cut off"})
+"""Faults during which a host can ask neither store: who is blocked it may let in as undecided, then and nowhere else."""
+SEES_AFTER_S = 5.0
+"""How long after such a fault a host may take until it asks again."""
 
 
 class Kind(StrEnum):
@@ -91,6 +98,7 @@ class Ledger:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self.phase = CALM
+        self._blind_until = 0.0
         self.entries: list[Entry] = []
         self.breaches: list[Breach] = []
         self.blocks: dict[str, Block] = {}
@@ -104,6 +112,17 @@ class Ledger:
     def now(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def under(self, fault: str) -> Iterator[None]:
+        """A fault lasts, with all that it takes to end it."""
+        if fault in BLIND:
+            self._blind_until = math.inf
+        try:
+            yield
+        finally:
+            if fault in BLIND:
+                self._blind_until = self.now() + SEES_AFTER_S
 
     def acknowledge(self, kind: Kind, sent: float, tries: int, asked: dict[str, Any], answered: Any) -> Entry:
         """Keep what the service has promised by its answer."""
@@ -145,7 +164,7 @@ class Ledger:
         if answer["decision"] != "allow":
             return
         block = self.blocks.get(self.blocked_sessions.get(session_id, ""))
-        undecided = answer["degraded"] and answer["member_id"] is None
+        undecided = answer["degraded"] and answer["member_id"] is None and sent < self._blind_until
         if block is not None and not block.lifted and self._late(sent, block.entry) and undecided:
             self.undecided[f"blocked, {self.phase}"] += 1
         elif block is not None and not block.lifted and self._late(sent, block.entry):

@@ -123,10 +123,11 @@ class Play:
         self.ledger.checked.pop(fault.name, None)
         before = len(self.ledger.breaches)
         self.ledger.phase, at = fault.name, self.ledger.now()
-        async with fault.play(self._stage, self._dice):
-            await asyncio.sleep(hold_s)
-            held_s = self.ledger.now() - at
-            scene_name, self.ledger.phase = fault.name, f"after {fault.name}"
+        with self.ledger.under(fault.name):
+            async with fault.play(self._stage, self._dice):
+                await asyncio.sleep(hold_s)
+                held_s = self.ledger.now() - at
+                scene_name, self.ledger.phase = fault.name, f"after {fault.name}"
         settled_s = await self._settled()
         await self._reckoning.reckon()
         scene = self._told(scene_name, at, held_s, settled_s)

@@ -53,6 +53,23 @@ def test_the_ledger_finds_who_is_let_in_too_late_after_a_block():
     assert [each.entry for each in ledger.breaches] == [entry]
 
 
+def test_the_ledger_forgives_an_undecided_allow_only_where_no_store_could_be_asked():
+    """While both stores are out and shortly after, and at no other time: then a host has somebody to ask."""
+    ledger = Ledger()
+    entry = ledger.acknowledge(Kind.DEVICE, -60.0, 1, {"device_id": "d", "member_id": "f1"}, {})
+    ledger.block(entry, ("s",))
+    undecided, asked = {"decision": "allow", "degraded": True, "member_id": None}, entry.acknowledged + PROMISED_S + 0.1
+
+    with ledger.under("both out"):
+        ledger.judge("s", asked + 60, undecided)
+    forgiven = len(ledger.breaches)
+    ledger.judge("s", asked + 60, undecided)
+    with ledger.under("postgres killed"):
+        ledger.judge("s", asked + 60, undecided)
+
+    assert (forgiven, len(ledger.breaches)) == (0, 2)
+
+
 async def test_nobody_calls_between_two_pauses_that_follow_each_other():
     """Who was woken by the end of the first waits for the second: what is counted then would not be in the ledger yet."""
     day, calls = Day(), 0

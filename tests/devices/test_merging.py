@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.service import CHROME, FIREFOX, Answer, Tenant, items
+from accessguard.sessions.bars import bars, of_device, of_session
+from tests.service import CHROME, FIREFOX, Answer, Service, Tenant, items
 
 DAY_MS = 86_400_000
 
@@ -70,6 +71,25 @@ async def test_devices_merged_one_after_the_other_are_all_the_last_one(tenant: T
 
     assert sorted(last["merged_ids"]) == sorted([device_of(first), device_of(second)])
     assert device_of(again) == device_of(third)
+
+
+@pytest.mark.parametrize("blocked", ["merged", "survivor"])
+async def test_a_block_is_told_of_every_id_and_session_that_a_merge_brings_under_it(
+    tenant: Tenant, service: Service, blocked: str
+):
+    """Also to those who cannot ask PostgreSQL; so is the end of the block."""
+    old, new = await tenant.login(), await tenant.login()
+    lines = [of_device(tenant.name, device_of(each)) for each in (old, new)]
+    lines += [of_session(tenant.name, each["session"]["id"]) for each in (old, new)]
+    barred = service.context.checks.memory.barred
+    await tenant.device("ana", device_of(new if blocked == "merged" else old), access="blocked", reason="stolen")
+
+    await merge(tenant, device_of(new), device_of(old))
+    during = [bars(barred.mark(each)) for each in lines]
+    await tenant.device("ana", device_of(old), access="default")
+
+    assert during == [True] * 4
+    assert [bars(barred.mark(each)) for each in lines] == [False] * 4
 
 
 @pytest.mark.parametrize("blocked", ["merged", "survivor"])

@@ -9,11 +9,14 @@ import pytest
 
 from accessguard.database import Database
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.guard import barred as barred_room
 from accessguard.guard import changes as room
+from accessguard.guard.barred import Barred
 from accessguard.guard.changes import Changes
 from accessguard.guard.memory import Memory
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
+from accessguard.sessions.bars import BarStore, of_device, of_end
 from accessguard.sessions.live import Change, Live
 from accessguard.sessions.store import SessionStore
 from tests.build import hold
@@ -267,3 +270,53 @@ async def test_a_look_that_failed_half_way_is_made_again_from_where_it_began(wor
     await worker.changes.look()
 
     assert worker.memory.known(tenant.name, session_id) is None
+
+
+async def test_a_bar_that_cannot_be_left_while_others_are_is_left_at_the_next_look(worker, tenant, monkeypatch):
+    """The look that was under way knew nothing of it."""
+    bars, store = worker.changes.bars, BarStore(worker.live)
+    late = Change(tenant=tenant.name, kind="session_ended", member_id="ana", session_ids=("late",), ended=True)
+
+    async def interrupted(marks):
+        async def refused(_):
+            raise GuardError(ErrorCode.UNAVAILABLE, "full")
+
+        monkeypatch.setattr(bars._store, "keep", refused)
+        bars.hear(late)
+        await bars.keep(late)
+        monkeypatch.undo()
+        await store.keep(marks)
+
+    monkeypatch.setattr(bars._store, "keep", interrupted)
+    await bars.leave()
+    line = of_end(tenant.name, "late")
+    before = await store.marks([line])
+    await bars.leave()
+
+    assert before == [None]
+    assert await store.marks([line]) == [0]
+
+
+def test_a_wave_of_ended_sessions_pushes_no_block_out(monkeypatch):
+    """Of too many lines those of ended sessions go first, however new they are."""
+    monkeypatch.setattr(barred_room, "MOST_BARRED", 100)
+    barred, blocks = Barred(), {of_device("t", str(each)): 2 for each in range(50)}
+    barred.tell(blocks)
+
+    barred.tell({of_end("t", str(each)): 4 for each in range(200)})
+
+    assert set(blocks) < set(barred.all())
+    assert len(barred.all()) <= 100
+    assert barred.mark(of_end("t", "199")) == 4
+
+
+async def test_in_valkey_ended_sessions_lie_below_every_block(worker, tenant):
+    """What goes first there is what is lowest; what is read is the mark all the same."""
+    ended, blocked = of_end(tenant.name, "s"), of_device(tenant.name, "d")
+    store = BarStore(worker.live)
+
+    await store.keep({ended: 2_000_000_000_000, blocked: 2})
+
+    ranks = [await worker.live.ask("ZRANK", "ag:{spool}:bars", line) for line in (ended, blocked)]
+    assert ranks[0] < ranks[1]
+    assert await store.marks([ended, blocked]) == [2_000_000_000_000, 2]

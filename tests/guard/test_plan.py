@@ -13,6 +13,7 @@ from accessguard.devices.browser import recognise
 from accessguard.devices.cookie import Claim, secret_hash
 from accessguard.guard.model import Login, LoginOutcome, Method
 from accessguard.guard.plan import plan
+from accessguard.guard.provisional import after, provisional
 from accessguard.guard.visit import Visit, recognised
 from accessguard.rules.model import Access, Code, Outcome
 from accessguard.sessions.model import ClaimedDevice, Opening
@@ -312,3 +313,25 @@ def test_of_logins_at_once_the_sessions_may_come_back():
 
     assert {each.id: each.by for each in at_once.rows.ended} == {"young": "twin", "old": None}
     assert {each.id: each.by for each in after.rows.ended} == {"young": None, "old": None}
+
+
+def test_what_is_kept_of_a_member_whose_logins_wait_does_not_grow_without_end():
+    """Every open session, of the ended ones the last 50, and the 1,000 devices seen last."""
+    ended = [
+        msgspec.structs.replace(stored_session(f"e{each}"), ended_at=NOW + timedelta(seconds=each))
+        for each in range(60)
+    ]
+    devices = [
+        msgspec.structs.replace(stored_device(1000 + each), last_seen_at=NOW - timedelta(seconds=each))
+        for each in range(1_005)
+    ]
+    known = opening(*devices, sessions=[stored_session("open"), *ended]).snapshot
+    made = provisional(NOTHING, visit(), known)
+
+    left = after(known, made, NOTHING)
+
+    kept = {each.id for each in left.sessions}
+    assert kept == {"open", NEW_SESSION, *(f"e{each}" for each in range(10, 60))}
+    assert len(left.devices) == 1_000
+    assert {NEW_DEVICE, number(1000)} <= {each.id for each in left.devices}
+    assert number(2004) not in {each.id for each in left.devices}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from accessguard.rules.model import Code
 from tests.members.test_imports import enrolment, imported, member
 from tests.service import Answer, Tenant
 
@@ -63,7 +64,7 @@ async def test_checks_are_switched_off_and_on(tenant):
     assert [each["decision"] for each in (before, during, after)] == ["deny", "allow", "deny"]
 
 
-async def test_what_cannot_be_undone_is_asked_twice(tenant):
+async def test_what_cannot_be_undone_is_asked_twice(tenant, service):
     """The first call does nothing; the second one does it to whom the first one named, and to nobody who came later."""
     await imported(tenant, enrolment("ana"))
     session = await tenant.login("ana")
@@ -74,9 +75,11 @@ async def test_what_cannot_be_undone_is_asked_twice(tenant):
 
     job = await asked(tenant, **order, confirmation=preview["confirmation"])
     result = await done(tenant, job)
+    barred = service.context.changes.bars.here(tenant.name, session["session"]["id"])
     again = await asked(tenant, **order, confirmation=preview["confirmation"])
 
     assert (preview.status, preview["members"], preview["examples"]) == (200, 1, ["ana"])
+    assert barred is Code.SESSION_ENDED, "a worker that cannot ask PostgreSQL would let it in"
     assert still["decision"] == "allow"
     assert (job.status, result) == (202, {"members": 1, "changed": 1})
     assert (await tenant.check(session))["reason"]["code"] == "session_ended"

@@ -6,6 +6,7 @@ import asyncio
 
 from accessguard.database import Database
 from accessguard.members.union import LEFT, MOVED
+from accessguard.rules.model import Code
 from tests.journeys.test_card import opened, rebuilt
 from tests.members.test_imports import enrolment, imported, member
 from tests.service import CHROME, FIREFOX, Answer, Tenant, items
@@ -144,6 +145,24 @@ async def test_one_browser_of_both_is_one_device(tenant):
     assert report["same_devices"] == 1
     assert len(devices) == 1
     assert again["device"]["new"] is False
+
+
+async def test_who_is_barred_by_a_merge_is_told_to_those_who_cannot_ask(tenant, service):
+    """A session that becomes one of a blocked device, and one for which there is no room."""
+    first = await tenant.login("old")
+    token = first["device"]["token"]
+    second = await tenant.login("ana", device_token=token)
+    await tenant.device("old", first["device"]["id"], access="blocked")
+    bars = service.context.changes.bars
+
+    await merge(tenant, "old", "ana")
+    await tenant.rule("session_limit", "evict_oldest", max=1)
+    one, _ = await tenant.login("eva"), await tenant.login("kim")
+    report = await merge(tenant, "eva", "kim")
+
+    assert bars.here(tenant.name, second["session"]["id"]) is Code.DEVICE_BLOCKED
+    assert report["ended_sessions"] == [one["session"]["id"]]
+    assert bars.here(tenant.name, one["session"]["id"]) is Code.SESSION_ENDED
 
 
 async def test_logins_and_merges_at_once_leave_everybody_somewhere(tenant):
