@@ -273,9 +273,10 @@ class Simulations:
 
     async def _handed_over(self, asked: Asked, run: _Run) -> Job:
         job_id, now = self._new_id(), from_ms(self._now_ms())
-        await self._jobs.make(asked.tenant, job_id, JobKind.SIMULATE, total=None, at=now)
+        total = await self._store.count(asked.tenant, asked.period)  # before it may end
+        await self._jobs.make(asked.tenant, job_id, JobKind.SIMULATE, total=total, at=now)
         run.job_id = job_id
-        await run.tell(total=await self._store.count(asked.tenant, asked.period))
+        await run.tell()
         if run.over:
             await run.finish()
         job = await self._jobs.one(asked.tenant, job_id, now=now)
@@ -325,12 +326,10 @@ class _Run:
             telling.cancel()
         await self.finish()
 
-    async def tell(self, *, total: int | None = None) -> None:
+    async def tell(self) -> None:
         """Tell the job how far it is."""
         if self.job_id is not None:
-            await self._jobs.advance(
-                self._asked.tenant, self.job_id, self._done, at=from_ms(self._now_ms()), total=total
-            )
+            await self._jobs.advance(self._asked.tenant, self.job_id, self._done, at=from_ms(self._now_ms()))
 
     async def finish(self) -> None:
         """Tell the job what came of it, if it is one."""
