@@ -1,6 +1,7 @@
 """What every test may ask for: a real PostgreSQL and a real Valkey, started once a run."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
@@ -25,6 +26,14 @@ structlog.configure(
 settings.register_profile(NIGHTLY, max_examples=MANY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 """`make fuzz` chooses `nightly`: a thousand times as many examples as in a usual run. Tests that need fewer say so by `tests.fuzz`."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _ends_are_heard() -> AsyncIterator[None]:
+    """Processes and pipes that tests have let go of are gone before the loop is closed, which uvloop refuses otherwise."""
+    yield
+    gc.collect()
+    await asyncio.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

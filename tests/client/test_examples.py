@@ -35,7 +35,7 @@ async def started_one(stack, service, tenant, name, folder):
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.client.serve", name), env={**os.environ, **told}, stdout=asyncio.subprocess.PIPE
     )
-    stack.push_async_callback(process.wait)
+    stack.push_async_callback(process.communicate)  # its pipe is closed as well
     stack.callback(process.terminate)
     assert process.stdout is not None
     line = await process.stdout.readline()
