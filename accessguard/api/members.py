@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -16,7 +16,7 @@ from accessguard.api.paging import page
 from accessguard.api.read import body, path_text, query
 from accessguard.api.reply import reply
 from accessguard.api.speech import reading
-from accessguard.api.violations import told
+from accessguard.api.violations import cases
 from accessguard.api.wire import (
     EndAllReply,
     EndAllRequest,
@@ -38,6 +38,7 @@ from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.sessions.live import Change
 from accessguard.violations.model import Violation, ViolationFilter
 
+Fetch: TypeAlias = Callable[[tuple[str, str] | None, int], Awaitable[Sequence[tuple[Member, tuple[str, str]]]]]
 RelatedPlace: TypeAlias = tuple[int, float, str, str]
 RELATED_REACH: Final = timedelta(days=90)
 """How far back addresses are looked at; the access log is kept for about as long."""
@@ -57,6 +58,14 @@ async def put(request: web.Request) -> web.Response:
 async def listed(request: web.Request) -> web.StreamResponse:
     """Search and list members; an attendant sees no devices, sessions or restrictions."""
     asked = query(request, MembersQuery)
+    return await page(request, asked, Member, tuple[str, str], await directory(request, asked))
+
+
+async def directory(request: web.Request, asked: MembersQuery) -> Fetch:
+    """What reads a page of members, as the caller's role sees them; what is pending in memory is among it.
+
+    Raises FORBIDDEN for what the role may not ask by.
+    """
     ctx, who = context(request), asking(request)
     check_seen(asked, who.caller.role)
     await ctx.activity.flush()
@@ -79,7 +88,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
         )
         return [(as_seen(member, who.caller.role), place) for member, place in rows]
 
-    return await page(request, asked, Member, tuple[str, str], fetch)
+    return fetch
 
 
 async def patch(request: web.Request) -> web.Response:
@@ -143,23 +152,8 @@ async def activity(request: web.Request) -> web.StreamResponse:
 async def violations(request: web.Request) -> web.StreamResponse:
     """List the restriction history of a member."""
     asked = query(request, ListQuery)
-    ctx, who, member_id = context(request), asking(request), await known(request)
-    await ctx.folds.flush()
-    language = reading(request)
-
-    async def fetch(
-        after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
-        rows = await ctx.violations.listed(
-            who.tenant,
-            ViolationFilter(member_id=member_id),
-            reader=who.caller.subject,
-            after=after,
-            limit=limit,
-            descending=asked.order == "desc",
-        )
-        return [(told(row, language), (row.last_at, row.id)) for row in rows]
-
+    found = ViolationFilter(member_id=await known(request))
+    fetch = await cases(request, found, reading(request), descending=asked.order == "desc")
     return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
 
 

@@ -32,11 +32,20 @@ async def page(
     """Answer one page of `fetch(after, limit)`, whose rows come with the place to go on after."""
     if CSV in request.headers.get("Accept", ""):
         return await _stream(request, kind, fetch)
+    items, cursor = await portion(asked, place, fetch)
+    return reply({"items": items, "next_cursor": cursor})
+
+
+async def portion(
+    asked: Paging,
+    place: type[Place],
+    fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+) -> tuple[Sequence[Item], str | None]:
+    """The items of one page, and the cursor of the next one, if there is one."""
     rows = await _after(asked.cursor, place, asked.limit + 1, fetch)
-    more = len(rows) > asked.limit
     shown = rows[: asked.limit]
-    cursor = to_cursor(list(_parts(shown[-1][1]))) if more else None
-    return reply({"items": [item for item, _ in shown], "next_cursor": cursor})
+    more = len(rows) > asked.limit
+    return [item for item, _ in shown], to_cursor(list(_parts(shown[-1][1]))) if more else None
 
 
 async def _after(

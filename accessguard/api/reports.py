@@ -13,19 +13,11 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.idempotency import new_id
+from accessguard.api.lists import ActivityDay, DeviceDay, LoginDay, RefusalDay
 from accessguard.api.paging import page
 from accessguard.api.read import body, query
 from accessguard.api.reply import CSV, csv_header, csv_lines, reply
-from accessguard.api.wire import (
-    AccessQuery,
-    ActivityDay,
-    DaysQuery,
-    DeviceDay,
-    LoginDay,
-    RefusalDay,
-    ReportRequest,
-    SharingQuery,
-)
+from accessguard.api.wire import AccessQuery, DaysQuery, ReportRequest, SharingQuery
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.facts import from_ms
 from accessguard.members.access import AccessLine

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -20,29 +21,34 @@ from accessguard.guard.facts import from_ms
 from accessguard.violations.model import Violation, ViolationFilter
 from accessguard.words.operator import case_text
 
+Place: TypeAlias = tuple[datetime, UUID]
+Fetch: TypeAlias = Callable[[Place | None, int], Awaitable[Sequence[tuple[Violation, Place]]]]
+
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """List violations over all members."""
     asked = query(request, ViolationsQuery)
+    fetch = await cases(request, narrowed(asked), reading(request), descending=asked.order == "desc")
+    return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
+
+
+def narrowed(asked: ViolationsQuery) -> ViolationFilter:
+    """Which cases are asked for."""
+    return ViolationFilter(**{name: getattr(asked, name) for name in ViolationFilter.__struct_fields__})
+
+
+async def cases(request: web.Request, found: ViolationFilter, language: str, *, descending: bool) -> Fetch:
+    """What reads a page of these cases, told in a language; what is folded in memory is among them."""
     ctx, who = context(request), asking(request)
     await ctx.folds.flush()
-    language = reading(request)
-    found = ViolationFilter(**{name: getattr(asked, name) for name in ViolationFilter.__struct_fields__})
 
-    async def fetch(
-        after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
+    async def fetch(after: Place | None, limit: int) -> Sequence[tuple[Violation, Place]]:
         rows = await ctx.violations.listed(
-            who.tenant,
-            found,
-            reader=who.caller.subject,
-            after=after,
-            limit=limit,
-            descending=asked.order == "desc",
+            who.tenant, found, reader=who.caller.subject, after=after, limit=limit, descending=descending
         )
         return [(told(row, language), (row.last_at, row.id)) for row in rows]
 
-    return await page(request, asked, Violation, tuple[datetime, UUID], fetch)
+    return fetch
 
 
 async def mark(request: web.Request) -> web.Response:

@@ -12,9 +12,10 @@ from aiohttp import web
 from accessguard.api import card as api_card
 from accessguard.api.context import asking, context
 from accessguard.api.devices import alike
+from accessguard.api.paging import portion
 from accessguard.api.read import path_id, path_text
 from accessguard.api.sessions import ended_now
-from accessguard.api.violations import told
+from accessguard.api.violations import cases
 from accessguard.api.wire import (
     CommentRequest,
     DevicePatch,
@@ -27,7 +28,7 @@ from accessguard.api.wire import (
 )
 from accessguard.console.door import inside, see_other
 from accessguard.console.forms import Form, form, moment, taken, text
-from accessguard.console.lists import asked, link, rows
+from accessguard.console.lists import asked, link
 from accessguard.console.pen import page, reader_of, segment
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry, HistoryFilter
@@ -36,7 +37,7 @@ from accessguard.guard.operators import DeviceChange, MemberChange
 from accessguard.members.comments import Comment
 from accessguard.members.model import Pass
 from accessguard.sessions.history import LoginItem, SessionItem
-from accessguard.violations.model import Resolution, Violation, ViolationFilter
+from accessguard.violations.model import Resolution, ViolationFilter
 from accessguard.words.operator import case_text
 
 ENDED: Final = "ended_by_operator"
@@ -55,7 +56,7 @@ async def history(request: web.Request) -> web.StreamResponse:
         found = await ctx.history.logins(tenant, card.member_id, after=after, limit=limit, descending=True)
         return [(row, (row.at, row.id)) for row in found]
 
-    logins, further = await rows(wanted, tuple[datetime, UUID], fetch)
+    logins, further = await portion(wanted, tuple[datetime, UUID], fetch)
     known = {each.id: each for each in card.known_devices}
     return _tab(
         request,
@@ -80,7 +81,7 @@ async def sessions(request: web.Request) -> web.StreamResponse:
         found = await ctx.history.sessions(tenant, card.member_id, now=now, after=after, limit=limit, descending=True)
         return [(row, (row.started_at, row.id)) for row in found]
 
-    found, further = await rows(wanted, tuple[datetime, str], fetch)
+    found, further = await portion(wanted, tuple[datetime, str], fetch)
     known = {each.id: each for each in card.known_devices}
     return _tab(request, "card_sessions.html", further, card=card, sessions=found, known=known)
 
@@ -95,7 +96,7 @@ async def devices(request: web.Request) -> web.StreamResponse:
         found = await ctx.devices.listed(tenant, card.member_id, now=now, after=after, limit=limit)
         return [(alike(row, sighted), (row.last_seen_at, row.id)) for row in found]
 
-    found, further = await rows(wanted, tuple[datetime, UUID], fetch)
+    found, further = await portion(wanted, tuple[datetime, UUID], fetch)
     names = {each.id: each.name or each.label for each in (*card.known_devices, *found)}
     return _tab(request, "card_devices.html", further, card=card, devices=found, names=names)
 
@@ -103,23 +104,12 @@ async def devices(request: web.Request) -> web.StreamResponse:
 async def restrictions(request: web.Request) -> web.StreamResponse:
     """Every case of this member."""
     card = await api_card.shown(request)
-    wanted, ctx, who = asked(request, ListQuery), context(request), asking(request)
-    language = reader_of(request).language
-
-    async def fetch(
-        after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
-        found = await ctx.violations.listed(
-            who.tenant,
-            ViolationFilter(member_id=card.member_id),
-            reader=who.caller.subject,
-            after=after,
-            limit=limit,
-        )
-        return [(told(row, language), (row.last_at, row.id)) for row in found]
-
-    cases, further = await rows(wanted, tuple[datetime, UUID], fetch)
-    return _tab(request, "card_restrictions.html", further, card=card, cases=cases, resolutions=tuple(Resolution))
+    wanted, language = asked(request, ListQuery), reader_of(request).language
+    found = ViolationFilter(member_id=card.member_id)
+    shown, further = await portion(
+        wanted, tuple[datetime, UUID], await cases(request, found, language, descending=True)
+    )
+    return _tab(request, "card_restrictions.html", further, card=card, cases=shown, resolutions=tuple(Resolution))
 
 
 async def notes(request: web.Request) -> web.StreamResponse:
@@ -133,7 +123,7 @@ async def notes(request: web.Request) -> web.StreamResponse:
         )
         return [(row, (row.at, row.id)) for row in found]
 
-    changes, further = await rows(wanted, tuple[datetime, UUID], fetch)
+    changes, further = await portion(wanted, tuple[datetime, UUID], fetch)
     comments: Sequence[Comment] = await ctx.comments.listed(tenant, card.member_id, after=None, limit=200)
     return _tab(request, "card_notes.html", further, card=card, comments=comments, changes=changes)
 

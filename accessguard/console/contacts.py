@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aiohttp import web
 
-from accessguard.api.context import asking, context
-from accessguard.api.members import as_seen, check_seen, country_of
+from accessguard.api.members import directory
+from accessguard.api.paging import portion
 from accessguard.api.wire import MembersQuery
-from accessguard.console.lists import asked, link, rows
+from accessguard.console.lists import asked, link
 from accessguard.console.pen import page
-from accessguard.guard.facts import from_ms
-from accessguard.members.model import Member, MemberFilter, MemberSort
+from accessguard.members.model import MemberSort
 
 SORTS = {
     MemberSort.LAST_ACTIVITY: "Last activity",
@@ -26,8 +23,7 @@ SORTS = {
 async def listed(request: web.Request) -> web.StreamResponse:
     """The directory."""
     wanted = asked(request, MembersQuery)
-    check_seen(wanted, asking(request).caller.role)
-    found, further = await _found(request, wanted)
+    found, further = await portion(wanted, tuple[str, str], await directory(request, wanted))
     shown = {
         "asked": wanted,
         "members": found,
@@ -37,28 +33,3 @@ async def listed(request: web.Request) -> web.StreamResponse:
         "filtered": wanted.q or wanted.status or wanted.tag or wanted.unread or wanted.restricted or wanted.product_id,
     }
     return page(request, "contacts.html", shown)
-
-
-async def _found(request: web.Request, wanted: MembersQuery) -> tuple[Sequence[Member], str | None]:
-    ctx, who, now = context(request), asking(request), from_ms(context(request).now_ms())
-    await ctx.activity.flush()
-    await ctx.folds.flush()
-    narrowed = MemberFilter(**{name: getattr(wanted, name) for name in MemberFilter.__struct_fields__})
-    country = await country_of(request)
-    descending = (wanted.order or ("asc" if wanted.sort is MemberSort.NAME else "desc")) == "desc"
-
-    async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[Member, tuple[str, str]]]:
-        found = await ctx.directory.listed(
-            who.tenant,
-            narrowed,
-            reader=who.caller.subject,
-            now=now,
-            sort=wanted.sort,
-            descending=descending,
-            after=after,
-            limit=limit,
-            country=country,
-        )
-        return [(as_seen(member, who.caller.role), place) for member, place in found]
-
-    return await rows(wanted, tuple[str, str], fetch)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
 
-from accessguard.api.read import Paging, from_cursor, to_cursor
+from accessguard.api.read import Paging
 from accessguard.console.forms import taken
 
 Asked = TypeVar("Asked", bound=Paging)
@@ -24,17 +24,6 @@ def asked(request: web.Request, kind: type[Asked], **fixed: object) -> Asked:
     known = {each.encode_name for each in msgspec.structs.fields(kind)} - {"limit"}
     said = {name: value for name, value in request.query.items() if name in known and value}
     return taken(kind, {"limit": ROWS} | said | fixed)
-
-
-async def rows(
-    paging: Paging,
-    place: type[Place],
-    fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
-) -> tuple[Sequence[Item], str | None]:
-    """One page, and the cursor of the next one."""
-    found = await fetch(from_cursor(paging.cursor, place), paging.limit + 1)
-    shown = found[: paging.limit]
-    return [item for item, _ in shown], to_cursor(list(shown[-1][1])) if len(found) > paging.limit else None
 
 
 def link(request: web.Request, **changed: str | None) -> str:

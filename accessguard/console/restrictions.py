@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
@@ -11,17 +10,18 @@ from uuid import UUID
 from aiohttp import web
 
 from accessguard.api.context import asking, context
+from accessguard.api.paging import portion
 from accessguard.api.read import path_id
-from accessguard.api.violations import told
+from accessguard.api.violations import cases, narrowed
 from accessguard.api.wire import MarkRequest, ResolutionPatch, ViolationsQuery
 from accessguard.console.door import inside, see_other
 from accessguard.console.forms import Form, form, taken, text, texts
-from accessguard.console.lists import asked, link, rows
+from accessguard.console.lists import asked, link
 from accessguard.console.pen import page, reader_of
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.rules.model import Code
-from accessguard.violations.model import Resolution, Violation, ViolationFilter
+from accessguard.violations.model import Resolution
 from accessguard.words.operator import case_text
 
 ALL: Final = "all"
@@ -34,13 +34,17 @@ async def listed(request: web.Request) -> web.StreamResponse:
     everything = request.query.get("show") == ALL
     wanted = asked(request, ViolationsQuery, read=None if everything else False, limit=ROWS)
     language = reader_of(request).language
-    cases, further = await _found(request, wanted, language)
+    found, further = await portion(
+        wanted,
+        tuple[datetime, UUID],
+        await cases(request, narrowed(wanted), language, descending=wanted.order == "desc"),
+    )
     ctx, who = context(request), asking(request)
     summary = await ctx.violations.summary(who.tenant, who.caller.subject)
     shown = {
         "asked": wanted,
         "everything": everything,
-        "cases": cases,
+        "cases": found,
         "summary": summary,
         "codes": {code.value: case_text(language, code.value, {}) for code in Code},
         "resolutions": tuple(Resolution),
@@ -85,29 +89,6 @@ async def resolve(request: web.Request) -> web.StreamResponse:
     )
     ctx.violations.changed(who.tenant)
     return _back(sent, "resolved")
-
-
-async def _found(
-    request: web.Request, wanted: ViolationsQuery, language: str
-) -> tuple[Sequence[Violation], str | None]:
-    ctx, who = context(request), asking(request)
-    await ctx.folds.flush()
-    narrowed = ViolationFilter(**{name: getattr(wanted, name) for name in ViolationFilter.__struct_fields__})
-
-    async def fetch(
-        after: tuple[datetime, UUID] | None, limit: int
-    ) -> Sequence[tuple[Violation, tuple[datetime, UUID]]]:
-        found = await ctx.violations.listed(
-            who.tenant,
-            narrowed,
-            reader=who.caller.subject,
-            after=after,
-            limit=limit,
-            descending=wanted.order == "desc",
-        )
-        return [(told(row, language), (row.last_at, row.id)) for row in found]
-
-    return await rows(wanted, tuple[datetime, UUID], fetch)
 
 
 def _marked(sent: Form) -> MarkRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 
@@ -14,7 +15,7 @@ SHARE: Final = 0.4
 """Of a check's deadline, what its beat may take; with two looks at 100 ms that is 60 at most."""
 
 
-class Beating:
+class Beating(ABC):
     """One beat under way: what is needed when it is heard, in one object. Whoever settles it first is heard.
 
     `since` is when it began (the loop's time).
@@ -36,9 +37,9 @@ class Beating:
             self.settled = True
             self.then(stands)
 
+    @abstractmethod
     def then(self, stands: bool) -> None:  # noqa: FBT001 - as above
         """What hears it, once."""
-        raise NotImplementedError
 
 
 class Awaited(Beating):

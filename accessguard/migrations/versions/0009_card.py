@@ -135,47 +135,6 @@ STATEMENTS = (
     "ALTER TABLE member ADD COLUMN country text, ADD COLUMN city text",
     # Whom an act was about, where its target is a device, a session or a case of somebody's.
     "ALTER TABLE audit ADD COLUMN member_id text",
-    # As it was, and tallied by rule.
-    """
-    CREATE OR REPLACE FUNCTION record_violations(of_tenant text, found jsonb, quiet interval)
-    RETURNS TABLE (id uuid, member_id text, cause text, subject text)
-    LANGUAGE sql VOLATILE AS $$
-        WITH asked AS (
-            SELECT * FROM jsonb_to_recordset(found) AS v(
-                id uuid, cause text, subject text, code text, rule_id uuid, rule_version integer, mode text, effect text,
-                member_id text, session_id text, device_id uuid, ip text, at timestamptz, hits bigint, details jsonb)
-             ORDER BY v.member_id, v.cause, v.subject
-        ), kept AS (
-            INSERT INTO violation_case AS c (tenant, member_id, cause, subject, violation_id, first_at, last_at)
-            SELECT of_tenant, a.member_id, a.cause, a.subject, a.id, a.at, a.at FROM asked a
-                ON CONFLICT (tenant, member_id, cause, subject) DO UPDATE
-               SET violation_id = CASE WHEN c.last_at < excluded.last_at - quiet THEN excluded.violation_id ELSE c.violation_id END,
-                   first_at = CASE WHEN c.last_at < excluded.last_at - quiet THEN excluded.first_at ELSE c.first_at END,
-                   last_at = greatest(c.last_at, excluded.last_at)
-            RETURNING c.member_id, c.cause, c.subject, c.violation_id, c.first_at
-        ), tallied AS (
-            INSERT INTO tally_new (tenant, at, kind, one, two, three, amount)
-            SELECT of_tenant, date_bin('15 minutes', a.at, '2000-01-01'), 'refusal', coalesce(a.rule_id::text, ''), a.code, a.effect, a.hits
-              FROM asked a
-        ), written AS (
-        INSERT INTO violation AS w (tenant, id, code, rule_id, rule_version, mode, effect, member_id, session_id, device_id, ip,
-                                    first_at, last_at, hits, details)
-        SELECT of_tenant, k.violation_id, a.code, a.rule_id, a.rule_version, a.mode, a.effect, a.member_id, a.session_id, a.device_id,
-               a.ip::inet, k.first_at, a.at, a.hits, a.details
-          FROM asked a JOIN kept k ON (a.member_id, a.cause, a.subject) = (k.member_id, k.cause, k.subject)
-            ON CONFLICT (tenant, id, first_at) DO UPDATE
-           SET hits = w.hits + excluded.hits,
-               last_at = greatest(w.last_at, excluded.last_at),
-               rule_version = excluded.rule_version,
-               mode = excluded.mode,
-               effect = excluded.effect,
-               session_id = coalesce(excluded.session_id, w.session_id),
-               ip = coalesce(excluded.ip, w.ip),
-               details = excluded.details
-        )
-        SELECT k.violation_id, k.member_id, k.cause, k.subject FROM kept k
-    $$
-    """,
 )
 
 

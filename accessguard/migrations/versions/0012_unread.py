@@ -114,7 +114,7 @@ STATEMENTS = (
         RETURN who;
     END $$
     """,
-    # As it was, and noted for those who read.
+    # As it was, tallied by rule (0009), and noted for those who read.
     """
     CREATE OR REPLACE FUNCTION record_violations(of_tenant text, found jsonb, quiet interval)
     RETURNS TABLE (id uuid, member_id text, cause text, subject text)
