@@ -14,7 +14,7 @@ DEVELOPMENT := $(VENV)/.development-$(VERSION)
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: run setup test fuzz chaos check bench lint format lock clean
+.PHONY: run setup test fuzz chaos check bench lint format words lock clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -40,6 +40,10 @@ lint: $(DEVELOPMENT)
 format: $(DEVELOPMENT)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The texts of the code into the catalogues, where translations are then to be written.
+words: $(DEVELOPMENT)
+	@exec $(BIN)/python -m tests.words.gather
 
 bench: $(DEVELOPMENT)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

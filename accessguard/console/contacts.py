@@ -10,13 +10,14 @@ from accessguard.api.wire import MembersQuery
 from accessguard.console.lists import asked, link
 from accessguard.console.pen import page
 from accessguard.members.model import MemberSort
+from accessguard.words.catalogues import word
 
 SORTS = {
-    MemberSort.LAST_ACTIVITY: "Last activity",
-    MemberSort.NAME: "Name",
-    MemberSort.FIRST_ACCESS: "First access",
-    MemberSort.LAST_ACCESS: "Last access",
-    MemberSort.UNREAD: "Unread restrictions",
+    MemberSort.LAST_ACTIVITY: word("Last activity"),
+    MemberSort.NAME: word("Name"),
+    MemberSort.FIRST_ACCESS: word("First access"),
+    MemberSort.LAST_ACCESS: word("Last access"),
+    MemberSort.UNREAD: word("Unread restrictions"),
 }
 
 

@@ -18,6 +18,7 @@ from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.entrance import Entered
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.words.catalogues import word
 
 COOKIE: Final = "__Host-ag_console"
 HOME: Final = "/console/"
@@ -135,7 +136,7 @@ async def _by_token(request: web.Request, token: str, named: str) -> Entered:
 
 
 def _void(request: web.Request) -> web.Response:
-    problem = "This link was used already, or it is too old. Ask for another one."
+    problem = word("This link was used already, or it is too old. Ask for another one.")
     return page(request, "sign_in.html", {"next": HOME, "problem": problem}, status=403)
 
 

@@ -16,6 +16,7 @@ from accessguard.console.charts import Bar, bars
 from accessguard.console.pen import page, reader_of
 from accessguard.rules.words import Effect
 from accessguard.tallies.model import Tally, TallyKind
+from accessguard.words.catalogues import word
 from accessguard.words.operator import case_text
 
 SHOWN: Final = timedelta(days=30)
@@ -45,9 +46,9 @@ async def shown(request: web.Request) -> web.StreamResponse:
     told = {
         "summary": await ctx.violations.summary(who.tenant, who.caller.subject),
         "charts": (
-            _chart("Logins that got in", [each for each in logins if _got_in(each)], last),
-            _chart("Logins that did not", [each for each in logins if not _got_in(each)], last),
-            _chart("Refused by rules", stopped, last),
+            _chart(word("Logins that got in"), [each for each in logins if _got_in(each)], last),
+            _chart(word("Logins that did not"), [each for each in logins if not _got_in(each)], last),
+            _chart(word("Refused by rules"), stopped, last),
         ),
         "codes": [(case_text(reader.language, code, {}), amount) for code, amount in by_code.most_common()],
     }

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import card, contacts, door, overview, restrictions, rules
+from accessguard.console import card, contacts, door, language, overview, restrictions, rules
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -60,6 +60,7 @@ PAGES: Final[tuple[Page, ...]] = (
     _post("/console/enter", door.enter, None),
     _get("/console/", home, "GET /v1/members"),
     _get("/console/account", account, "GET /v1/members"),
+    _post("/console/language", language.choose, "PUT /v1/preferences/{name}"),
     _post("/console/sign-out", door.sign_out, "GET /v1/members"),
     _get("/console/contacts", contacts.listed, "GET /v1/members"),
     _get(CONTACT, card.history, f"GET {MEMBER}"),

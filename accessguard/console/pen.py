@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from functools import cache
-from gettext import GNUTranslations, NullTranslations
-from io import BytesIO
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import aiohttp_jinja2
 import msgspec
 from aiohttp import web
+from babel import Locale
 from babel.dates import format_datetime, format_timedelta
-from babel.messages.mofile import write_mo
-from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -28,13 +23,12 @@ from accessguard.console.files import address
 from accessguard.console.rights import may
 from accessguard.events.console_sessions import ConsoleSession
 from accessguard.policies.model import Settings
-from accessguard.words.catalogues import FOLDER, locale
+from accessguard.words.catalogues import CONSOLE, catalogue, locale
 from accessguard.words.languages import LANGUAGES, accepted, chosen
 from accessguard.words.moments import zone
 
 SESSION: Final = web.RequestKey("console_session", ConsoleSession)
 UNREAD: Final = web.RequestKey("console_unread", int)
-DOMAIN: Final = "console"
 NAMES: Final = {name: value for name, value in vars(names).items() if isinstance(value, dict) and name.isupper()}
 """What the templates call things, by the names of `names.py`."""
 
@@ -80,15 +74,16 @@ def set_up(app: web.Application) -> None:
         auto_reload=False,
     )
     room.filters |= {"segment": segment}
-    room.globals |= {"file": address, "languages": LANGUAGES} | NAMES
+    room.globals |= {"file": address, "languages": {tag: _own_name(tag) for tag in LANGUAGES}} | NAMES
 
 
 def page(request: web.Request, template: str, shown: Mapping[str, object], *, status: int = 200) -> web.Response:
     """A page for somebody who is not signed in, or for nobody in particular."""
     reader = reader_of(request)
+    words = catalogue(reader.language, CONSOLE)
     said = {
-        "_": words(reader.language).gettext,
-        "many": words(reader.language).ngettext,
+        "_": words.gettext,
+        "many": words.ngettext,
         "reader": reader,
         "session": None,
         "form": "",
@@ -104,9 +99,10 @@ def page(request: web.Request, template: str, shown: Mapping[str, object], *, st
 
 
 def reader_of(request: web.Request) -> Reader:
-    """The reader: the language by what the browser accepts and the console speaks, the zone by the school."""
+    """The reader: the language that the operator chose, else what the browser accepts; the zone by the school."""
     settings = settings_of(request)
-    language = chosen(accepted(request.headers.get("Accept-Language")), spoken())
+    own = request[SESSION].language if SESSION in request else None
+    language = own if own is not None and own in LANGUAGES else chosen(accepted(request.headers.get("Accept-Language")))
     name = settings.time_zone
     return Reader(
         language=language,
@@ -127,27 +123,10 @@ def segment(text: object) -> str:
     return quote(str(text), safe="")
 
 
-@cache
-def spoken() -> tuple[str, ...]:
-    """The languages that the console speaks: English, and those with a catalogue of its own."""
-    return tuple(each for each in LANGUAGES if each == "en" or _catalogue(each).exists())
-
-
-@cache
-def words(language: str) -> NullTranslations:
-    """The console's catalogue of one language; where it says nothing, English."""
-    path = _catalogue(language)
-    if not path.exists():
-        return NullTranslations()
-    compiled = BytesIO()
-    with path.open("rb") as file:
-        write_mo(compiled, read_po(file, locale=language.replace("-", "_")))
-    compiled.seek(0)
-    return GNUTranslations(compiled)
-
-
-def _catalogue(language: str) -> Path:
-    return FOLDER / language.replace("-", "_") / "LC_MESSAGES" / f"{DOMAIN}.po"
+def _own_name(tag: str) -> str:
+    """A language as those who speak it call it, such as `Italiano`."""
+    name = Locale.parse(tag, sep="-").get_display_name() or tag
+    return name[:1].upper() + name[1:]
 
 
 def _of_session(request: web.Request) -> dict[str, object]:

@@ -18,7 +18,7 @@ SWEPT: Final = 100
 
 
 class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
-    """One operator in one browser, at the latest until `ends_at`."""
+    """One operator in one browser, at the latest until `ends_at`; `language` is what the operator chose to read."""
 
     tenant: str
     id: UUID
@@ -27,7 +27,11 @@ class ConsoleSession(msgspec.Struct, frozen=True, kw_only=True):
     begun_at: datetime
     seen_at: datetime
     ends_at: datetime
+    language: str | None = None
 
+
+LANGUAGE: Final = "console.language"
+"""The preference that holds it, in its field `tag` (BCP 47)."""
 
 ADD: Final = """
     WITH over AS (
@@ -48,9 +52,12 @@ BEGIN: Final = """
     RETURNING *
 """
 
+# With the language that this operator chose, as every page needs it.
 ONE: Final = """
-    SELECT * FROM console_session
-     WHERE tenant = $1 AND id = $2 AND secret = $3 AND offered_until IS NULL AND ends_at > $4 AND seen_at > $5
+    SELECT s.*, p.value ->> 'tag' AS language
+      FROM console_session s
+      LEFT JOIN preference p ON p.tenant = $1 AND p.operator = s.operator AND p.name = $6
+     WHERE s.tenant = $1 AND s.id = $2 AND s.secret = $3 AND s.offered_until IS NULL AND s.ends_at > $4 AND s.seen_at > $5
 """
 
 SEEN: Final = "UPDATE console_session SET seen_at = $3 WHERE tenant = $1 AND id = $2 AND seen_at < $3 RETURNING id"
@@ -82,7 +89,7 @@ class ConsoleSessionStore:
         self, tenant: str, session_id: UUID, secret: bytes, *, now: datetime, idle_since: datetime
     ) -> ConsoleSession | None:
         """A session that goes on; None for one that was idle since then, is over, or never was."""
-        row = await self._db.row(ONE, tenant, session_id, secret, now, idle_since)
+        row = await self._db.row(ONE, tenant, session_id, secret, now, idle_since, LANGUAGE)
         return None if row is None else _session(dict(row))
 
     async def seen(self, session: ConsoleSession, *, at: datetime) -> None:
@@ -99,4 +106,6 @@ class ConsoleSessionStore:
 
 
 def _session(row: dict[str, object]) -> ConsoleSession:
-    return msgspec.convert({name: row[name] for name in ConsoleSession.__struct_fields__}, ConsoleSession)
+    return msgspec.convert(
+        {name: row[name] for name in ConsoleSession.__struct_fields__ if name in row}, ConsoleSession
+    )

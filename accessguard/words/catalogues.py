@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from gettext import GNUTranslations
+from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,9 @@ from accessguard.words.languages import LANGUAGES
 
 FOLDER: Final = Path(__file__).parent.parent / "locales"
 DOMAIN: Final = "accessguard"
+"""What rules and refusals say; English too has a catalogue, as a school's operators may change its words."""
+CONSOLE: Final = "console"
+"""What the pages for operators say; their texts are English themselves."""
 
 # World English writes the day before the month, and 24 hours, which nobody can mistake; CLDR has that under this name.
 WRITTEN: Final = {"en": "en-GB"}
@@ -40,6 +43,11 @@ def many(single: str, plural: str) -> Text:
     return Text(single, plural)
 
 
+def word(text: str) -> str:
+    """Mark a text of the console that a page translates where it shows it; found as `one` is."""
+    return text
+
+
 def say(language: str, text: Text, values: Mapping[str, object] | None = None, *, number: int = 1) -> str:
     """The text in one of the six languages, filled in; `number` chooses the form where there is a plural."""
     found = catalogue(language)
@@ -49,18 +57,20 @@ def say(language: str, text: Text, values: Mapping[str, object] | None = None, *
 
 
 @cache
-def catalogue(language: str) -> GNUTranslations:
-    """The catalogue of one of the six languages."""
+def catalogue(language: str, domain: str = DOMAIN) -> NullTranslations:
+    """The catalogue of one of the six languages; the console's English is the texts themselves."""
+    if (language, domain) == ("en", CONSOLE):
+        return NullTranslations()
     compiled = BytesIO()
-    with source(language).open("rb") as file:
+    with source(language, domain).open("rb") as file:
         write_mo(compiled, read_po(file, locale=language.replace("-", "_")))
     compiled.seek(0)
     return GNUTranslations(compiled)
 
 
-def source(language: str) -> Path:
+def source(language: str, domain: str = DOMAIN) -> Path:
     """The file that a catalogue is compiled from."""
-    return FOLDER / language.replace("-", "_") / "LC_MESSAGES" / f"{DOMAIN}.po"
+    return FOLDER / language.replace("-", "_") / "LC_MESSAGES" / f"{domain}.po"
 
 
 @cache
@@ -70,7 +80,8 @@ def locale(language: str) -> Locale:
 
 
 def load() -> None:
-    """Read every catalogue now, so that the first student who is refused does not wait for it."""
+    """Read every catalogue now, so that the first who is refused, or opens a page, does not wait for it."""
     for language in LANGUAGES:
         catalogue(language)
+        catalogue(language, CONSOLE)
         locale(language)
