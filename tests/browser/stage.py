@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,26 +33,7 @@ DESKTOP: Final = (1440, 900)
 PATIENCE_MS: Final = 30_000
 """How long a page may take on a machine where much goes on at once."""
 
-# The names of what stands out to the right, as a number alone helps nobody to find it.
-OVERFLOW: Final = """() => {
-    const wide = document.documentElement.scrollWidth, room = document.documentElement.clientWidth;
-    if (wide <= room) return [];
-    const out = [...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > room + 1);
-    return [`${wide} > ${room}`, ...out.slice(-3).map((each) => each.outerHTML.slice(0, 160))];
-}"""
-# The page as it is in another language, in the place of the one that is open: a whole visit for each would take minutes.
-SPEAK: Final = """async (language) => {
-    const answer = await fetch(location.href, {headers: {"Accept-Language": language}});
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.documentElement.lang = page.documentElement.lang;
-    document.title = page.title;
-    document.body.replaceWith(document.importNode(page.body, true));
-    return document.documentElement.lang;
-}"""
-JUDGE: Final = """async (tags) => {
-    const found = await axe.run(document, {runOnly: {type: "tag", values: tags}, resultTypes: ["violations"]});
-    return found.violations.flatMap((each) => each.nodes.map((node) => `${each.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`));
-}"""
+LOOK: Final = (Path(__file__).parent / "look.js").read_text()
 
 
 def program() -> str | None:
@@ -102,21 +83,32 @@ class Window:
         """Make the window as large, in CSS pixels."""
         await self.page.set_viewport_size({"width": size[0], "height": size[1]})
 
-    async def overflow(self) -> list[str]:
-        """What makes the page scroll sideways; empty for nothing."""
-        found: list[str] = await self.page.evaluate(OVERFLOW)
+    async def bring(self, script: str) -> None:
+        """Bring what looks at a page onto the one that is open."""
+        await self.page.evaluate(script)
+
+    async def sweep(self, languages: Sequence[str]) -> list[str]:
+        """Show the page in each language; whatever scrolls sideways, or is not in it."""
+        found: list[str] = await self.page.evaluate("(languages) => look.sweep(languages)", list(languages))
         return found
 
-    async def speak(self, language: str) -> str:
-        """Show the same page in a language; the one that it says it is in."""
-        said: str = await self.page.evaluate(SPEAK, language)
-        return said
+    async def speak(self, language: str) -> None:
+        """Show the page in a language."""
+        await self.page.evaluate("(language) => look.speak(language)", language)
 
-    async def barriers(self, axe: str) -> list[str]:
-        """What axe-core finds, one entry for each element."""
-        if not await self.page.evaluate("typeof axe === 'object'"):
-            await self.page.evaluate(axe)
-        found: list[str] = await self.page.evaluate(JUDGE, list(AXE_RULES))
+    async def visit(self, path: str, language: str) -> None:
+        """The same for a page whose policy lets it fetch nothing."""
+        await self.page.set_extra_http_headers({"Accept-Language": language})
+        await self.open(path)
+
+    async def overflow(self) -> list[str]:
+        """What makes the page scroll sideways; empty for nothing."""
+        found: list[str] = await self.page.evaluate("look.overflow()")
+        return found
+
+    async def barriers(self) -> list[str]:
+        """What axe-core finds, the first three elements for each of its rules."""
+        found: list[str] = await self.page.evaluate("(tags) => look.judge(tags)", list(AXE_RULES))
         return found
 
     def _heard(self, kind: str, said: object) -> None:
