@@ -14,7 +14,7 @@ DEVELOPMENT := $(VENV)/.development-$(VERSION)
 LOCK := .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-emit-index-url --no-emit-find-links
 
-.PHONY: run setup test fuzz chaos check bench lint format words lock clean
+.PHONY: run setup test fuzz chaos check bench lint format words pictures lock clean
 .DEFAULT_GOAL := run
 
 run: $(RUNTIME)
@@ -44,6 +44,10 @@ format: $(DEVELOPMENT)
 # The texts of the code into the catalogues, where translations are then to be written.
 words: $(DEVELOPMENT)
 	@exec $(BIN)/python -m tests.words.gather
+
+# The pictures of the README, anew.
+pictures: $(DEVELOPMENT)
+	ACCESSGUARD_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest tests/browser/test_pictures.py -n 0
 
 bench: $(DEVELOPMENT)
 	@exec $(BIN)/python -m benchmarks $(ARGS)

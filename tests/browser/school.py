@@ -70,8 +70,17 @@ async def furnished(tenant: Tenant) -> School:
     job = await _done(
         tenant, "POST", "/v1/members/bulk", {"action": "tag", "tags": ["all"], "filter": {}}, role="supervisor"
     )
+    told = {"url": "https://hooks.school.example/accessguard", "events": ["violation", "device_new"]}
+    hook = await _done(tenant, "POST", "/v1/webhooks", told, role="administrator")
     case = (await tenant.see("/v1/violations"))["items"][0]
-    ids = {"member_id": "ana", "rule_id": rule["id"], "violation_id": case["id"], "job_id": job["id"], "version": "1"}
+    ids = {
+        "member_id": "ana",
+        "rule_id": rule["id"],
+        "violation_id": case["id"],
+        "job_id": job["id"],
+        "version": "1",
+        "webhook_id": hook["id"],
+    }
     ids |= {"device_id": first["device"]["id"], "session_id": first["session"]["id"]}
     ids |= {"code": "device_limit", "language": "pt-BR", "name": "household", "at": "0"}
     for agent in (FIREFOX, PHONE, MAC):

@@ -96,11 +96,6 @@ class Window:
         """Show the page in a language."""
         await self.page.evaluate("(language) => look.speak(language)", language)
 
-    async def visit(self, path: str, language: str) -> None:
-        """The same for a page whose policy lets it fetch nothing."""
-        await self.page.set_extra_http_headers({"Accept-Language": language})
-        await self.open(path)
-
     async def overflow(self) -> list[str]:
         """What makes the page scroll sideways; empty for nothing."""
         found: list[str] = await self.page.evaluate("look.overflow()")

@@ -139,13 +139,103 @@ async def test_a_rule_is_tried_on_what_was_and_then_saved(chromium: Browser, ten
         await expect(page.locator(".big")).to_have_text("Would have been stopped: 1 of 1 contacts. Refusals: 1.")
         await expect(page.locator("svg.chart rect")).to_have_count(1)
         assert list(items(await tenant.call("GET", "/v1/rules", role="administrator"))) == []
-        await page.get_by_label("Mode").select_option("enforce")
-        await page.get_by_role("button", name="Save", exact=True).click()
+        await page.get_by_role("button", name="Save and enforce").click()
 
         await expect(page.get_by_role("status")).to_have_text("Saved.")
         await expect(page.get_by_role("main")).to_contain_text("At most 1 device within 30 days")
         (rule,) = items(await tenant.call("GET", "/v1/rules", role="administrator"))
         assert (rule["kind"], rule["mode"], rule["params"]["max"]) == ("device_limit", "enforce", 1)
+        assert tab.faults == []
+
+
+async def test_many_contacts_get_a_tag_at_once(chromium: Browser, tenant: Tenant) -> None:
+    """Chosen on the list, asked what to do, told how far it is; those who were not chosen stay as they are."""
+    for member in ("ana", "bo", "cy"):
+        await tenant.call("PUT", f"/v1/members/{member}", {"name": member.title()})
+    async with window(chromium, tenant) as tab:
+        page = tab.page
+        await admit(page.context, tenant, "supervisor")
+        await tab.open("/console/contacts?sort=name&order=asc")
+
+        for name in ("Ana", "Bo"):
+            await page.get_by_role("row", name=name).get_by_role("checkbox").check()
+        await page.get_by_role("button", name="With the chosen …").click()
+        await titled(page, "What to do with 2 contacts?")
+        await page.get_by_label("Tags, one a line").first.fill("evening")
+        await page.get_by_role("button", name="Give tags").click()
+        await expect(page.get_by_role("main")).to_contain_text("2 contacts were changed.")
+
+        found = items(await tenant.see("/v1/members?tag=evening"))
+        assert sorted(each["member_id"] for each in found) == ["ana", "bo"]
+        assert tab.faults == []
+
+
+async def test_who_is_on_is_seen_without_a_reload(chromium: Browser, tenant: Tenant) -> None:
+    """Who opens a lesson appears on the open page; ending its session there makes it go, and the next check is refused."""
+    async with window(chromium, tenant) as tab:
+        page = tab.page
+        await admit(page.context, tenant, "supervisor")
+        await tab.open("/console/live")
+        await expect(page.get_by_role("main")).to_contain_text("Nobody is on.")
+
+        login = await tenant.login("kim")
+        session = login["session"]["id"]
+        await tenant.check(login, activity="lesson_open")
+        await expect(page.get_by_role("link", name="kim")).to_be_visible()
+        await page.get_by_role("button", name="Pause").click()
+        await page.get_by_role("button", name="End").click()
+        await expect(page.get_by_role("status").filter(has_text="The session was ended.")).to_be_visible()
+
+        assert (await tenant.check(session))["reason"]["code"] == "session_ended"
+        assert tab.faults == []
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["with script", "without"])
+async def test_a_refused_student_frees_a_place_and_writes_to_support(
+    chromium: Browser, tenant: Tenant, script: bool
+) -> None:
+    """The page says why, in the student's language; the device that is given up goes, and the next login is let in."""
+    await tenant.rule("device_limit", "challenge", max=1, swaps={"max": 1, "window_days": 30})
+    await tenant.call("PUT", "/v1/members/kim", {"name": "Kim", "locale": "es"})
+    await tenant.login("kim")
+    refused = await tenant.login("kim", user_agent=FIREFOX)
+    there = refused["reason"]["page_url"].partition("/restricted")[2]
+    async with window(chromium, tenant, java_script_enabled=script, viewport={"width": 390, "height": 844}) as tab:
+        page = tab.page
+        await tab.open("/restricted" + there)
+        await expect(page.locator("html")).to_have_attribute("lang", "es")
+
+        await page.get_by_role("textbox").fill(HOSTILE)
+        await page.locator("form[action*=words] button").click()
+        await expect(page.get_by_role("status")).to_be_visible()
+        await page.locator("form[action*=place] button").click()
+        await expect(page.locator("form[action*=place]")).to_have_count(0)
+
+        assert (await tenant.login("kim", user_agent=FIREFOX))["decision"] == "allow"
+        (case, *_) = items(await tenant.see("/v1/violations"))
+        assert [each["text"] for each in case["student_words"]] == [HOSTILE]
+        assert tab.faults == []
+
+
+async def test_a_school_writes_its_own_words_and_sees_them_as_its_students_will(
+    chromium: Browser, tenant: Tenant
+) -> None:
+    """The page beside the text follows what is typed; saved and enabled, students read it."""
+    async with window(chromium, tenant) as tab:
+        page = tab.page
+        await admit(page.context, tenant)
+        await tab.open("/console/settings/messages/device_limit/en")
+
+        await page.get_by_label("What students read").fill("Two devices are enough for {support_email}.")
+        beside = page.frame_locator("iframe")
+        await page.get_by_label("What students read").fill("Two devices are enough.")
+        await expect(beside.get_by_text("Two devices are enough.")).to_be_visible()
+        await page.get_by_label("Enabled").check()
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("status")).to_have_text("The settings were saved.")
+
+        saved = await tenant.call("GET", "/v1/settings", role="administrator")
+        assert saved["messages"]["device_limit"]["en"] == {"text": "Two devices are enough.", "state": "enabled"}
         assert tab.faults == []
 
 

@@ -23,13 +23,7 @@ CATALOGUES = [
 TRANSLATED = [each for each in CATALOGUES if each.values[0] != "en"]
 
 # A word that a language shares with English, or a name.
-SHARED = {
-    "it": {"File", "Token", "ID", "Webhook", "Note"},
-    "pt-BR": {"Token", "Status", "Webhook", "Link", "Webhooks"},
-    "es": {"Token", "Error", "No", "Webhook", "Webhooks"},
-    "ru": set(),
-    "uk": set(),
-}
+SHARED = {"it": {"password", "tablet"}, "pt-BR": {"Webhooks", "tablet"}, "es": {"Webhooks"}, "ru": set(), "uk": set()}
 
 
 def ids(catalog: Catalog) -> set[str | tuple[str, ...]]:
