@@ -219,10 +219,11 @@ def _nobody(ctx: Context, dialect: Dialect, say: Told, tenant: str) -> web.Respo
 
 
 def _login(ctx: Context, tenant: str, say: Told) -> str | None:
-    """Where a browser logs in; read in the background, when the tenant's settings are not in memory."""
+    """Where a browser logs in; read in the background, when the tenant's settings are not in memory, or have changed."""
     policy = ctx.book.last(tenant)
-    if policy is None:
+    if ctx.book.held(tenant) is None:
         _soon(ctx, tenant)
+    if policy is None:
         return None
     known = identity_at(policy.settings.proxy, say.host)
     return login_address(known.login_url, say.target) if say.browser else None
