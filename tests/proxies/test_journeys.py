@@ -29,6 +29,8 @@ FORGED = {
     "AccessGuard_Token": "forged",
     "X_Forwarded_For": "198.51.100.7",
     "X__Forwarded__For": "198.51.100.7",
+    "Forwarded": "for=198.51.100.7",
+    "X_Forwarded_Host": "198.51.100.7",
     "X_Envoy_External_Address": "198.51.100.7",
     "X_Original_URI": "/courses/9",
     "X_Forwarded_Uri": "/courses/9",
@@ -95,6 +97,7 @@ async def test_a_session_passes_and_the_platform_is_told_whose_it_is(proxy, tena
             (name.replace("_", "-"), value) for name, value in seen.told["headers"] if name.startswith("accessguard")
         ]
         assert seen.status == 200
+        assert not any("198.51.100.7" in value for name, value in seen.told["headers"] if "forwarded" in name)
         assert sorted(told) == [
             ("accessguard-device", login["device"]["id"]),
             ("accessguard-exempt", "false"),
