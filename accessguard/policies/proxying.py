@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
@@ -218,7 +219,12 @@ def identity_at(settings: ProxySettings, host: str) -> ProxySettings | HostIdent
     """Who the session is, and where one logs in, at a host; what is said for all, where nothing is said for this one."""
     if not settings.hosts:
         return settings
-    return next((each for each in settings.hosts if plain(each.host) == plain(host)), settings)
+    name = plain(host)
+    return next((each for each in settings.hosts if _listed(each.host) == name), settings)
+
+
+_listed: Final = lru_cache(maxsize=1_024)(plain)
+"""Listed hosts as they are compared: for each request, and from a list that rarely changes."""
 
 
 def login_address(url: str | None, target: str) -> str | None:
