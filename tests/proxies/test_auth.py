@@ -308,6 +308,23 @@ async def test_each_kind_of_no_has_its_status_and_reason(tenant):
     assert {answer.body for answer in answers} == {b""}
 
 
+async def test_a_challenge_lets_nobody_pass_until_it_is_settled(tenant):
+    """403 with the rule's code, whether a person or a script asks, and the way is free where it was."""
+    await tenant.rule("network_limit", "challenge", max=1, window_s=3600, unit="ip")
+    login = await tenant.login()
+    home = await ask(tenant, Cookie=cookies(login))
+
+    away = [
+        await ask(tenant, dialect, Cookie=cookies(login), X_Forwarded_For="198.51.100.8", Accept=accept)
+        for dialect in ("nginx", "caddy")
+        for accept in (PAGE, "*/*")
+    ]
+    back = await ask(tenant, Cookie=cookies(login))
+
+    assert [home.status, back.status] == [204, 204]
+    assert {(each.status, each.headers["AccessGuard-Reason"]) for each in away} == {(403, "network_limit")}
+
+
 async def test_a_browser_is_shown_why_and_a_script_is_told(tenant):
     """A page, with what the school wrote escaped, or a problem document; nothing that may be kept."""
     login = await tenant.login()
