@@ -16,7 +16,8 @@ from accessguard.guard import changes
 from accessguard.guard.crowds import LINGER_S
 from accessguard.metrics import POOL_REFUSED
 from tests.journeys.outage import Outage, outage, until
-from tests.service import CHROME, FIREFOX, Tenant, items, running
+from tests.proxies.test_auth import COOKIE, ask, cookies
+from tests.service import CHROME, FIREFOX, Tenant, items, running, token
 
 pytestmark = pytest.mark.chaos
 
@@ -282,6 +283,32 @@ async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(the
     assert (check["decision"], check["reason"]["code"]) == ("deny", "undecided")
     (line,) = items(await tenant.see("/v1/members/ana/logins"))
     assert (line["decision"], line["code"]) == ("deny", "undecided")
+
+
+async def test_proxies_go_on_in_an_outage_with_what_is_known(there, tenant):
+    """A session and a host that are known pass; nobody is told to log in again, where a tenant chose closed: 503, come back."""
+    host = f"{tenant.name}.example"
+    said = {"failure_mode": "closed", "hosts": [{"host": host, "primary": True}]}
+    saved = await tenant.call("PUT", "/v1/settings", said, role="administrator")
+    login = await tenant.login("ana")
+    await there.worker.context.hosts.read()
+    shown = {"AccessGuard_Token": token("*", "platform"), "X_Forwarded_Host": host}
+    before = await ask(tenant, Cookie=cookies(login), **shown)
+    strange = there.worker.context.session_tokens.issue(tenant.name, "no-such-session")
+    await out(there, tenant)
+    there.worker.context.hosts.expire()
+
+    known_ = [await ask(tenant, fast=fast, Cookie=cookies(login), **shown) for fast in (True, False)]
+    unknown = await ask(tenant, Cookie=f"{COOKIE}={strange}", Accept="text/html", **shown)
+    nobody = await ask(tenant, Cookie=None, **shown)
+    await back(there)
+
+    assert saved.status == 200, saved.body
+    assert [each.status for each in (before, *known_)] == [204] * 3
+    assert (unknown.status, unknown.headers["AccessGuard-Reason"]) == (503, "undecided")
+    assert "Retry-After" in unknown.headers
+    assert "Location" not in unknown.headers
+    assert (nobody.status, nobody.headers["AccessGuard-Reason"]) == (401, "no_session")
 
 
 async def test_a_store_that_hangs_is_left_alone_after_a_few_calls(there, tenant):
