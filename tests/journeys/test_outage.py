@@ -292,7 +292,7 @@ async def test_proxies_go_on_in_an_outage_with_what_is_known(there, tenant):
     saved = await tenant.call("PUT", "/v1/settings", said, role="administrator")
     login = await tenant.login("ana")
     await there.worker.context.hosts.read()
-    shown = {"AccessGuard_Token": token("*", "platform"), "X_Forwarded_Host": host}
+    shown: dict[str, Any] = {"AccessGuard_Token": token("*", "platform"), "X_Forwarded_Host": host}
     before = await ask(tenant, Cookie=cookies(login), **shown)
     strange = there.worker.context.session_tokens.issue(tenant.name, "no-such-session")
     await out(there, tenant)
