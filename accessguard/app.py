@@ -95,6 +95,7 @@ from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook, HostStore
 from accessguard.policies.model import RuleBody
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.presets import preset, presets
@@ -132,6 +133,8 @@ class Parts:
         now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
+        hosts = HostBook(HostStore(db))
+        book.on_drop = hosts.expire
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
@@ -304,6 +307,7 @@ class Parts:
             audit=AuditStore(lists),
             idempotency=IdempotencyStore(db),
             book=book,
+            hosts=hosts,
             activity=self.activity,
             folds=self.folds,
             geo=self.geo,

@@ -53,7 +53,7 @@ class Server(Section, frozen=True, kw_only=True):
 
     `unix_socket` is a path, None for none. `trusted_networks` are its own
     proxies; with `trust_unix_socket` so is whoever may connect to the socket.
-    `proxy_tenant` is whose proxies those are that show no token; None refuses them.
+    `proxy_tenant` is whose proxies those are that show no token; "*" leaves it to the host, None refuses them.
     `check_deadline_ms` is how long a check may take that is not answered from memory.
     """
 
@@ -65,7 +65,7 @@ class Server(Section, frozen=True, kw_only=True):
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
     trust_unix_socket: bool = False
-    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^*]")] | None = None
+    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^([^*]|\*$)")] | None = None
     shutdown_s: NotNegative = 10
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     drain_s: NotNegative = 30

@@ -56,6 +56,7 @@ from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStore
@@ -117,6 +118,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     parts: PartStore
     audit: AuditStore
     book: PolicyBook
+    hosts: HostBook
     activity: ActivityLog
     folds: Folds
     geo: Geo

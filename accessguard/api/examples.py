@@ -60,6 +60,7 @@ PROXY: Final[Mapping[str, Any]] = {
     "jwt": None,
     "cookie": None,
     "login_url": "/login?next={return_to}",
+    "hosts": [],
     "activities": [
         {"path": "/courses/{id}", "kind": "course_open", "methods": ["GET"], "resource": "course:{id}", "product": "id"}
     ],

@@ -19,7 +19,8 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
 from accessguard.policies.contradictions import Contradiction, contradicted
-from accessguard.policies.hosts import host_problems
+from accessguard.policies.host_book import HostStore
+from accessguard.policies.hosts import Host, host_problems, plain
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.platform_tokens import key_problems
 from accessguard.policies.proxying import problems as proxy_problems
@@ -136,6 +137,7 @@ class Tenancy:
             await store.hold(tenant)
             _refuse("The settings were refused.", retention_problems(settings.retention, await store.rules(tenant)))
             before = await store.settings(tenant)
+            _refuse("The settings were refused.", await _taken(HostStore(tx), tenant, settings.hosts, before))
             after = await store.save_settings(tenant, settings)
             if after is None:
                 raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
@@ -196,6 +198,21 @@ class Tenancy:
         )
 
 
+async def _taken(store: HostStore, tenant: str, hosts: Sequence[Host], before: Settings | None) -> Sequence[Problem]:
+    """Refuse a host that is another school's; one that was there before stays, so that nobody is kept from saving."""
+    kept = {plain(each.host) for each in (before.hosts if before else ()) if each.status == "active"}
+    new = {plain(each.host): place for place, each in enumerate(hosts) if each.status == "active"}
+    if new.keys() <= kept:
+        return ()
+    theirs = {each.host for each in await store.hosts() if each.tenant != tenant}
+    detail = "is another school's host"
+    return [
+        Problem(pointer=f"/hosts/{place}/host", detail=detail)
+        for host, place in new.items()
+        if host in theirs and host not in kept
+    ]
+
+
 def _check_cookie(asked: CookieChoice) -> None:
     """Refuse what no browser would keep, before a login stumbles over it."""
     try:
@@ -215,7 +232,7 @@ def _check_messages(settings: Settings) -> None:
 def _check_proxy(settings: Settings) -> None:
     """Refuse patterns, addresses and keys that could not be used."""
     said = settings.proxy
-    found = [*proxy_problems(said), *(() if said.jwt is None else key_problems(said.jwt))]
+    found = [*proxy_problems(said), *key_problems(said)]
     _refuse("The settings were refused.", (Problem(pointer=pointer, detail=detail) for pointer, detail in found))
 
 
