@@ -17,10 +17,12 @@ import msgspec
 import uvloop
 
 from tests.chaos.stage import Host, Stores
-from tests.client_faults.play import FAULTS, TENANT, Outcome, Play
+from tests.client_faults.play import FAULTS, TENANT, Outcome, Play, revived
 
 LASTING_S = (0.5, 7.0)
 FAIR_S = (0.5, 4.0)
+LISTENS_S = 12.0
+"""After it every stream has come back, whose pause is 10 s at most; blocks that were made at the end are seen as well."""
 
 
 @contextlib.asynccontextmanager
@@ -32,8 +34,7 @@ async def hosted(folder: Path) -> AsyncIterator[Host]:
         await stores.start()
         await host.postgres.start()
         await host.valkey.start()
-        host.launch()
-        await host.answers()
+        await revived(host)
         yield host
     finally:
         await asyncio.shield(_ended(host, stores))
@@ -64,12 +65,9 @@ async def play(seed: int, seconds: float, only: list[str], say: Callable[[str], 
                         await asyncio.sleep(dice.uniform(*FAIR_S))
                         if time.monotonic() >= began + seconds:
                             break
-                await asyncio.sleep(BLOCKS_SEEN_S)
+                await asyncio.sleep(LISTENS_S)
+                played.reckon()
     return played.outcome(seed, time.monotonic() - began)
-
-
-BLOCKS_SEEN_S = 6.0
-"""A block that was made at the end is looked at for longer than it may be missed."""
 
 
 def main() -> int:

@@ -23,6 +23,7 @@ from tests.service import CHROME, LAPTOP, token
 
 STUDENTS: Final = 24
 DEADLINE_MS: Final = 500
+CONNECTIONS: Final = 4
 BLOCKED_S: Final = (6.0, 9.0)
 BACK_S: Final = 5.0
 """How long after a fault a client may take until it knows answers again: the breaker's pause, a stream's, and patience."""
@@ -64,6 +65,9 @@ class Play:
     @contextlib.asynccontextmanager
     async def begun(self) -> AsyncIterator[None]:
         """Everybody is logged in, and asked about, until the end."""
+        loop = asyncio.get_running_loop()
+        handler = loop.get_exception_handler()
+        loop.set_exception_handler(lambda _, told: self.judge.breach("nothing is raised", "loop", str(told)))
         await self.sky.turn(Weather.FAIR)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as self._http:
             self.students = [await self._student(number) for number in range(STUDENTS)]
@@ -72,6 +76,7 @@ class Play:
                 yield
             finally:
                 await self._close()
+                loop.set_exception_handler(handler)
 
     def _open(self) -> None:
         asking = Settings(
@@ -203,6 +208,7 @@ class Play:
         if name in PROCESS:
             assert self.host is not None
             await PROCESS[name](self.host, self._dice, lasting_s)
+            await revived(self.host)
         else:
             await self.sky.turn(Weather(name))
             await asyncio.sleep(lasting_s)
@@ -218,6 +224,15 @@ class Play:
                 return
             await asyncio.sleep(0.02)
         self.back.append(max(self.judge.known.values()) - ended)
+
+    def reckon(self) -> None:
+        """In fair weather at the end: nobody keeps more connections than were allowed, and everybody listens again."""
+        most = (len(self._guards) + 1) * (CONNECTIONS + 1)
+        if len(self.sky.writers) > most:
+            self.judge.breach("connections are bounded", "all", f"{len(self.sky.writers)} of {most}")
+        listening = self.sky.streams
+        if listening < len(self._guards) + 1:
+            self.judge.breach("everybody listens again", "all", f"{listening} streams")
 
     def outcome(self, seed: int, seconds: float) -> Outcome:
         """What it came to."""
@@ -236,13 +251,26 @@ class Play:
         )
 
 
+async def revived(host: Host) -> None:
+    """Start the service again, as systemd does, where it has ended; every worker answers, as a start wants them all."""
+    before = _starts(host)
+    if not host.workers():
+        await host.restart()
+        async with asyncio.timeout(60):
+            while _starts(host) == before:
+                await asyncio.sleep(0.05)
+
+
+def _starts(host: Host) -> int:
+    return host.log.read_text().count("AccessGuard answers at") if host.log.exists() else 0
+
+
 async def kill(host: Host, _: random.Random, lasting_s: float) -> None:
-    """SIGKILL for all of it; started again."""
+    """SIGKILL for all of it."""
     everyone = list(reversed([psutil.Process(host.pid), *host.workers()]))
     tell(everyone, signal.SIGKILL)
     await gone(everyone[:-1])
     await asyncio.sleep(lasting_s)
-    await host.restart()
 
 
 async def kill_worker(host: Host, dice: random.Random, lasting_s: float) -> None:
@@ -270,10 +298,9 @@ async def _paused(processes: list[psutil.Process], lasting_s: float) -> None:
 
 
 async def restart(host: Host, _: random.Random, lasting_s: float) -> None:
-    """An orderly end, and a start."""
+    """An orderly end."""
     await host.stop()
     await asyncio.sleep(lasting_s)
-    await host.restart()
 
 
 async def renew(host: Host, _: random.Random, lasting_s: float) -> None:

@@ -43,6 +43,11 @@ class Sky:
         self._streams: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
     async def turn(self, weather: Weather) -> None:
         """Treat connections like this from now on."""
         self.weather = weather
