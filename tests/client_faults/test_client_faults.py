@@ -14,7 +14,6 @@ from tests.client_faults.play import Play
 from tests.client_faults.weather import Weather
 from tests.service import Service
 
-
 SEED = 11
 SHORT = (Weather.TWICE, Weather.GARBAGE, Weather.STREAM_CUT, Weather.HALF_CLOSED, Weather.CUT, Weather.REFUSED)
 EACH_S = 0.7
