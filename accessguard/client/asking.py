@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from time import monotonic
 from types import TracebackType
@@ -92,33 +91,20 @@ class AccessGuard(Ground):
         self._loop = None
 
     def _begin(self) -> asyncio.AbstractEventLoop:
-        """Belong to this loop; what was left on one that has ended is forgotten."""
+        """Belong to this loop; what was left on one that has ended is forgotten. Raises RuntimeError while another still runs."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                self._leave(self._loop)
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("An AccessGuard belongs to one loop: make another for this one.")
             self._loop, self._timer, self._asked_flush = loop, None, False
             self._flights.clear()
-            self._airborne = deque()
-            self._turn = []
+            self._airborne.clear()
+            self._turn.clear()
             self._pool.begin(loop)
             if self.settings.follow:
                 self._following = Following(self._at, self._heads, self._holding)
                 self._following.start(loop)
         return loop
-
-    def _leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Another loop takes over while this one goes on: who waits on it is told there, and its connections end."""
-        flights, following = list(self._airborne), self._following
-        with contextlib.suppress(RuntimeError):  # it may be closed meanwhile
-            loop.call_soon_threadsafe(self._tell, flights)
-            self._pool.leave(loop)
-            if following is not None:
-                loop.call_soon_threadsafe(following.cancel)
-
-    def _tell(self, flights: list[Flight]) -> None:
-        for flight in flights:
-            self._land(flight, self._unknown, counted=True)
 
     def _waiting(self, asked: Question) -> asyncio.Future[Verdict] | None:
         """What will be the answer; None when nobody is asked, as the service is taken to be out."""

@@ -34,11 +34,6 @@ class Following:
         """Listen until `stop`."""
         self._task = loop.create_task(self._for_ever())
 
-    def cancel(self) -> None:
-        """Listen no longer, without waiting for the end."""
-        if self._task is not None:
-            self._task.cancel()
-
     async def stop(self) -> None:
         """Listen no longer."""
         if self._task is not None:

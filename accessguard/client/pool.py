@@ -50,12 +50,6 @@ class Pool:
         self._opening.clear()
         self._jobs.clear()
 
-    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close, on the loop that they are of, the connections that it leaves behind. Raises RuntimeError when it is closed."""
-        for connection in list(self._all):
-            connection.job = None
-            loop.call_soon_threadsafe(connection.end)
-
     def free(self) -> Connection | None:
         """A connection to send a job on; None: one will be free, or is being opened."""
         while self._idle:
