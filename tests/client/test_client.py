@@ -418,7 +418,11 @@ async def test_a_client_is_of_one_loop_at_a_time_and_of_the_next_when_that_has_e
         async def once():
             return (await guard.check("s", "1.1.1.1")).unknown
 
-        ended = [await asyncio.to_thread(asyncio.run, once()) for _ in range(2)]
+        async def once_and_close():
+            async with guard:
+                return await once()
+
+        ended = [await asyncio.to_thread(asyncio.run, once_and_close()) for _ in range(2)]
         here = await once()
         with pytest.raises(RuntimeError, match="one loop"):
             await asyncio.to_thread(asyncio.run, once())
