@@ -101,7 +101,7 @@ def main():
     people()
     found = {"flask": list(by_flask()), "django": list(by_django()), "django-async": asyncio.run(by_django_async())}
     found["aiohttp"] = asyncio.run(by_aiohttp())
-    if importlib.util.find_spec("httpx") or importlib.util.find_spec("httpx2"):
+    if importlib.util.find_spec("httpx2"):
         found |= {name: list(by_starlette(name)) for name in ("starlette", "fastapi")}
     print(json.dumps(found))  # noqa: T201 - whoever started it reads it
 

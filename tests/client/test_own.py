@@ -13,7 +13,7 @@ STRANGER = [401, {}, "no_session"]
 UNDECIDED = [503, {"Retry-After": "1"}, "undecided"]
 PAGE = [503, {"Retry-After": "1"}, "<html"]
 FRAMEWORKS = {"flask", "django", "django-async", "aiohttp", "starlette", "fastapi"}
-WITHOUT_HTTPX = {"flask", "django", "django-async", "aiohttp"}
+WITHOUT_HTTPX = FRAMEWORKS - {"starlette", "fastapi"}  # an environment that was set up before it was pinned
 
 
 async def asked(address, bearer, folder, what):
