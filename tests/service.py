@@ -192,7 +192,7 @@ async def configured(said: Config) -> AsyncIterator[Service]:
 async def listening(context: Context) -> AsyncIterator[tuple[str, str]]:
     """The application behind the fast lane, and on its own."""
     limit = 1_048_576
-    runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None)
+    runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None, shutdown_timeout=1)
     await runner.setup()
     fast = lane_protocol(runner, context, body_limit_bytes=limit)
     server = await asyncio.get_running_loop().create_server(fast, "127.0.0.1", 0)
