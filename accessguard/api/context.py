@@ -35,6 +35,7 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
@@ -123,6 +124,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     spooling: Spooling
     keyring: Keyring
     session_tokens: SessionTokens
+    pages: RefusedPages
     platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool

@@ -55,6 +55,13 @@ EVALUATION: Final[Mapping[str, Any]] = {
     "resource": {"type": "course", "id": "42", "properties": {"product_id": "course-42"}},
     "context": {"ip": "203.0.113.9", "user_agent": "Mozilla/5.0", "device_token": None},
 }
+BRAND: Final[Mapping[str, Any]] = {
+    "color_one": "#7a1fa2",
+    "color_two": "#00796b",
+    "logo_url": "https://cdn.example.com/logo.svg",
+    "favicon_url": None,
+    "copyright": "Example School",
+}
 PROXY: Final[Mapping[str, Any]] = {
     "identity": "cookie",
     "jwt": None,
@@ -127,7 +134,7 @@ WHOLE: Final[Mapping[str, Any]] = {
             "Please use a device on which you have already studied. If you need help, write to help@school.example.",
             "language": "en",
             "support_email": "help@school.example",
-            "page_url": None,
+            "page_url": "https://guard.example/restricted?t=v1.s1.czE.…",
             "challenge_id": None,
             "choices": [
                 {"kind": "device", "id": DEVICE, "label": "Chrome on Windows", "last_activity_at": AT, "same": False}
@@ -254,8 +261,10 @@ WHOLE: Final[Mapping[str, Any]] = {
             {"host": "old.example.com", "primary": False, "status": "inactive"},
         ],
         "proxy": PROXY,
+        "brand": BRAND,
     },
     "ProxySettings": PROXY,
+    "Brand": BRAND,
     "EvaluationRequest": EVALUATION,
     "EvaluationsRequest": {
         "subject": EVALUATION["subject"],

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from accessguard.api.context import Context
 from accessguard.guard.model import Verdict
+from accessguard.guard.refused import RefusedPages
 from accessguard.policies.model import Settings
 from accessguard.rules.model import Code, Outcome
 from accessguard.words.languages import UNDETERMINED, accepted, chosen
@@ -18,10 +19,20 @@ from accessguard.words.template import filled
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Whom a message is for: a student of a school with these settings, whose browser accepts these languages."""
+    """Whom a message is for: a student of a school with these settings, whose browser accepts these languages.
+
+    `pages` makes the address of the page that explains it, at `now_ms`; None for nobody in particular.
+    """
 
     settings: Settings = Settings()
     accepted: tuple[str, ...] = ()
+    tenant: str = ""
+    pages: RefusedPages | None = None
+    now_ms: int = 0
+
+    def page_url(self, verdict: Verdict) -> str | None:
+        """Where the student is told more of this refusal."""
+        return None if self.pages is None else self.pages.url(self.tenant, verdict, self.now_ms)
 
 
 ANYBODY: Final = Listener()
@@ -30,7 +41,8 @@ ANYBODY: Final = Listener()
 def listening(ctx: Context, tenant: str, header: str | None) -> Listener:
     """The listener of a call; `header` is its `Accept-Language`, the student's, which the platform passes on."""
     policy = ctx.book.held(tenant)
-    return Listener(settings=policy.settings if policy else Settings(), accepted=accepted(header))
+    settings = policy.settings if policy else Settings()
+    return Listener(settings=settings, accepted=accepted(header), tenant=tenant, pages=ctx.pages, now_ms=ctx.now_ms())
 
 
 def reading(request: web.Request) -> str:

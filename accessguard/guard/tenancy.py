@@ -18,6 +18,7 @@ from accessguard.guard.acts import Act, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.policies.branding import brand_problems
 from accessguard.policies.contradictions import Contradiction, contradicted
 from accessguard.policies.hosts import host_problems
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
@@ -127,10 +128,7 @@ class Tenancy:
         self, tenant: str, actor: Actor, settings: Settings, *, reason: str | None, now_ms: int
     ) -> Settings:
         """Replace the tenant's settings."""
-        _check_cookie(settings.cookie)
-        _check_messages(settings)
-        _refuse("The settings were refused.", host_problems(settings.hosts))
-        _check_proxy(settings)
+        check_settings(settings)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await store.hold(tenant)
@@ -194,6 +192,16 @@ class Tenancy:
             "The rule was refused.",
             Problem(pointer=f"/params/{OF_PLACES[rule.kind]}", detail=detail),
         )
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that no store need be asked about. Raises GuardError(INVALID) that points at the fields."""
+    _check_cookie(settings.cookie)
+    _check_messages(settings)
+    _refuse("The settings were refused.", host_problems(settings.hosts))
+    _check_proxy(settings)
+    found = brand_problems(settings.brand)
+    _refuse("The settings were refused.", (Problem(pointer=pointer, detail=detail) for pointer, detail in found))
 
 
 def _check_cookie(asked: CookieChoice) -> None:
