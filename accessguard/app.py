@@ -57,6 +57,7 @@ from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
@@ -233,10 +234,14 @@ class Parts:
             new_id=uuid7,
         )
         self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
+        challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,
             logins=logins,
-            challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
+            challenges=challenges,
+            explaining=Explaining(
+                challenges=challenges, history=HistoryStore(db), devices=DeviceStore(db), violations=violations
+            ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),

@@ -27,6 +27,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports
@@ -75,6 +76,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     checks: Checks
     logins: Logins
     challenges: Challenges
+    explaining: Explaining
     operators: Operators
     merging: Merging
     tenancy: Tenancy

@@ -14,7 +14,7 @@ from accessguard.policies.model import Settings
 from accessguard.rules.model import Code, Outcome
 from accessguard.words.languages import UNDETERMINED, accepted, chosen
 from accessguard.words.moments import clock
-from accessguard.words.student import Told, refusal, values
+from accessguard.words.student import Parts, Told, parts, refusal, values
 from accessguard.words.template import filled
 
 
@@ -70,6 +70,17 @@ def spoken(verdict: Verdict, code: Code, listener: Listener) -> tuple[str, str]:
     own = _own(settings, code, language)
     text = None if own is None else filled(own, values(language, told))
     return (refusal(language, told) if text is None else text), language
+
+
+def spoken_in_parts(verdict: Verdict, code: Code, listener: Listener) -> tuple[Parts, str]:
+    """The same for a page: sentences apart, and the language of those that say why, which a rule's own text may not share."""
+    settings, language = listener.settings, language_of(verdict, listener)
+    told = _told(verdict, code, settings)
+    usual = parts(language, told)
+    text, tongue = spoken(verdict, code, listener)
+    if text == refusal(language, told):
+        return usual, language
+    return msgspec.structs.replace(usual, why=(text,)), tongue
 
 
 def _own(settings: Settings, code: Code, language: str) -> str | None:
