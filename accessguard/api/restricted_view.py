@@ -102,9 +102,9 @@ def policy(brand: Brand, style: str, *, framed: bool) -> str:
     """What the browser may load: this one style, and the school's pictures (CSP level 3)."""
     pictures = " ".join(("'self'", *origins(brand)))
     source = b64encode(sha256(style.encode()).digest()).decode()
-    ancestors = "'self'" if framed else "'none'"
+    ancestors, forms = ("'self'", "'none'") if framed else ("'none'", "'self'")
     return (
-        f"default-src 'none'; style-src 'sha256-{source}'; img-src {pictures}; form-action 'self'; base-uri 'none'; "
+        f"default-src 'none'; style-src 'sha256-{source}'; img-src {pictures}; form-action {forms}; base-uri 'none'; "
         f"frame-ancestors {ancestors}"
     )
 
