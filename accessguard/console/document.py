@@ -25,8 +25,8 @@ Document: TypeAlias = dict[str, Any]
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """One field: its pointer without the first slash, and how it is asked for.
 
-    `shape` is text, number, colour, choice, choices, check, lines or json;
-    `optional`: left empty, it is null.
+    `shape` is text, number, colour, choice, ranked, check, lines or json;
+    `optional`: left empty, it is null. Of what is ranked, one is said to be the first.
     """
 
     name: str
@@ -43,10 +43,15 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
             return "" if value is None else msgspec.json.format(msgspec.json.encode(value)).decode()
         return "" if value is None else value
 
+    def ranked(self, document: Document) -> list[str]:
+        """The options, those that are chosen first and in their order."""
+        chosen = [each for each in found(document, self.name) if each in self.options]
+        return [*chosen, *(each for each in self.options if each not in chosen)]
+
     def read(self, sent: Form) -> Any:
         """What a form says; what is no number or no JSON stays a text, which is then refused by the decoder."""
-        if self.shape == "choices":
-            return list(texts(sent, self.name))
+        if self.shape == "ranked":
+            return sorted(texts(sent, self.name), key=lambda each: each != text(sent, f"{self.name}:first"))
         said = text(sent, self.name).strip()
         return None if self.optional and not said else READ.get(self.shape, str)(said)
 
@@ -82,7 +87,7 @@ SECTIONS: Final[Mapping[str, tuple[Setting, ...]]] = {
     "school": (
         Setting(name="name"),
         Setting(name="support_email", optional=True),
-        Setting(name="languages", shape="choices", options=LANGUAGES),
+        Setting(name="languages", shape="ranked", options=LANGUAGES),
         Setting(name="time_zone"),
         Setting(name="country", optional=True),
         Setting(name="brand/color_one", shape="colour", optional=True),

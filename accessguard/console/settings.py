@@ -235,6 +235,10 @@ def _preview(settings: Settings, code: Code, language: str, now_ms: int, tenant:
         for hours, label in enumerate(labels, start=1)
     )
     stands = Stands(
-        counted=counted, challenge=Standing(stage=Stage.LOGIN, choices=counted, swaps_left=bool(limits)), may_write=True
+        counted=counted,
+        challenge=Standing(stage=Stage.LOGIN, choices=counted, swaps_left=int(bool(limits))),
+        may_write=True,
     )
-    return Shown(page=drawn(visit, stands), token="", lang=None, clock=clock(None, settings.time_zone), framed=True)
+    return Shown(
+        page=drawn(visit, stands), token="", lang=None, clock=clock(settings.time_zone, settings.time_zone), framed=True
+    )
