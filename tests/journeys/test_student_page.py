@@ -29,7 +29,7 @@ def token_of(refusal: Answer) -> str:
     """The token in the page's address."""
     url = urlsplit(refusal["reason"]["page_url"])
     assert (url.scheme, url.netloc, url.path) == ("https", "guard.example", "/restricted")
-    return parse_qs(url.query)["t"][0]
+    return str(parse_qs(url.query)["t"][0])
 
 
 async def look(tenant: Tenant, token: str, **more: Any) -> Answer:
@@ -46,9 +46,9 @@ async def call(tenant: Tenant, method: str, path: str, **more: Any) -> Answer:
         return Answer(answer.status, parsed, dict(answer.headers))
 
 
-async def limited(tenant: Tenant, kind: str = "device_limit", **params: Any) -> tuple[Answer, Answer]:
+async def limited(tenant: Tenant) -> tuple[Answer, Answer]:
     """A login that is in, and a second one that is challenged because one may be."""
-    await tenant.rule(kind, "challenge", **{"max": 1, "swaps": SWAPS} | params)
+    await tenant.rule("device_limit", "challenge", max=1, swaps=SWAPS)
     first, second = await tenant.login(), await tenant.login(user_agent=FIREFOX)
     assert second["decision"] == "challenge", second.body
     return first, second
