@@ -291,6 +291,7 @@ WHOLE: Final[Mapping[str, Any]] = {
         "challenged": True,
         "swaps_left": 1,
         "freed": False,
+        "freed_label": None,
         "next": None,
         "continue_url": "https://learn.example.com/",
         "may_write": True,

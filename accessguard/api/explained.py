@@ -63,6 +63,7 @@ def drawn(visit: Visit, stands: Stands, *, complete: bool = True) -> RestrictedP
         challenged=said.challenged,
         swaps_left=left,
         freed=freed,
+        freed_label=stands.freed,
         next=_next(said, stands, freed=freed),
         continue_url=continue_url(settings),
         may_write=stands.may_write,

@@ -469,6 +469,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "challenged": "Whether the refusal is a challenge, which a code or a freed place lifts.",
     "swaps_left": "How often the student may still free a place himself.",
     "freed": "Whether a place was freed for this refusal.",
+    "freed_label": "What was closed for it, such as `Chrome on Windows`; null when that has no name.",
     "RestrictedPage.next": "What to do now: `sign_in` anew, or `go_back` to the session, which goes on; null: neither.",
     "continue_url": "Where that is done: the school's login page or primary host; null when neither is known.",
     "may_write": "Whether there is room for a message to support.",

@@ -91,7 +91,7 @@ def _response(
 ) -> web.Response:
     style = style_of(brand)
     said = {"style": Markup(style), "language": language, "W": words, "native": words.NATIVE}  # noqa: S704 -- our own file
-    said["say"] = lambda text, number=1: say(language, text, {"count": number}, number=number)
+    said["say"] = lambda text, number=1, label="": say(language, text, {"count": number, "label": label}, number=number)
     html = room().get_template(template).render(**said, **shown)
     headers = HEADERS | {"Content-Security-Policy": policy(brand, style, framed=framed)}
     headers["X-Frame-Options"] = "SAMEORIGIN" if framed else "DENY"

@@ -55,6 +55,7 @@ class RestrictedPage(msgspec.Struct, frozen=True, kw_only=True):
     challenged: bool
     swaps_left: int
     freed: bool
+    freed_label: str | None
     next: Literal["sign_in", "go_back"] | None
     continue_url: str | None
     may_write: bool

@@ -26,12 +26,16 @@ OF_DEVICES: Final = frozenset({Code.DEVICE_LIMIT, Code.DEVICE_CHURN})
 
 
 class Stands(msgspec.Struct, frozen=True, kw_only=True):
-    """How a refusal stands now: what counts, the challenge if one was put, what the student wrote and whether there is room for more."""
+    """How a refusal stands now: what counts, the challenge if one was put, what the student wrote and whether there is room for more.
+
+    `freed` is what the place was called that was freed for it; None for none, and for what has no name.
+    """
 
     counted: tuple[Choice, ...] = ()
     challenge: Standing | None = None
     written: tuple[StudentWords, ...] = ()
     may_write: bool = False
+    freed: str | None = None
 
 
 class Explaining:
@@ -53,6 +57,7 @@ class Explaining:
         challenge = None
         if refused.challenge_id is not None:
             challenge = await self._challenges.standing(tenant, member_id, refused.challenge_id, now_ms)
+        freed = challenge.freed if challenge else None
         written = None
         if refused.violation_id is not None:
             written = await self._violations.student_words(tenant, member_id, refused.violation_id)
@@ -61,6 +66,9 @@ class Explaining:
             challenge=challenge,
             written=tuple(written or ()),
             may_write=written is not None and len(written) < MOST_WORDS,
+            freed=None
+            if freed is None
+            else await self._devices.called(tenant, member_id, freed.device_id or freed.merged_id, freed.session_id),
         )
 
     async def free(self, refused: Refused, freed: Freed, now_ms: int) -> None:

@@ -45,6 +45,8 @@ MAY_FREE: Final = many(
 )
 MAY_NOT_FREE: Final = one("You cannot free a place yourself at the moment.")
 FREED: Final = one("The place is free.")
+REMOVED: Final = one("Removed: {label}")
+SIGNED_OUT: Final = one("Signed out: {label}")
 NOW_SIGN_IN: Final = one("Now sign in again.")
 NOW_GO_BACK: Final = one("Now go back to your course and open the page again.")
 GO_ON: Final = one("Continue")

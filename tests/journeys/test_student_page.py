@@ -71,6 +71,7 @@ async def test_a_student_removes_a_device_once_and_logs_in_anew(tenant: Tenant):
     place = before["places"][0]
     assert (place["kind"], place["id"], place["closable"], before["swaps_left"]) == ("device", device, True, 1)
     assert (freed.status, freed["freed"], freed["next"]) == (200, True, "sign_in")
+    assert freed["freed_label"] == place["label"] == "Chrome on Windows"
     assert (again.status, again["freed"]) == (200, True)
     assert (await tenant.check(first))["reason"]["code"] == "session_ended"
     assert third["decision"] == "allow"
@@ -100,6 +101,7 @@ async def test_a_session_that_is_challenged_goes_on_once_another_one_is_closed(t
 
     assert values == {f"session:{first['session']['id']}"}
     assert (sent.status, sent.headers["Location"].startswith("../restricted?t=")) == (303, True)
+    assert "Signed out: Chrome · Windows" in after.body
     assert "Now go back to your course" in after.body
     assert (await tenant.check(second, user_agent=FIREFOX))["decision"] == "allow"
     ended = await tenant.check(first)
