@@ -156,7 +156,7 @@ def config(database_url: str, redis_url: str, *geo: str) -> Config:
     """The configuration of a worker of the tests, with these geographic files."""
     return Config(
         server=Server(
-            check_deadline_ms=5_000
+            check_deadline_ms=5_000, public_url="https://guard.example"
         ),  # on a machine where much goes on at once; what is late has tests of its own
         database=Database(url=database_url),
         redis=Redis(url=redis_url),

@@ -27,6 +27,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports
@@ -35,6 +36,7 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
@@ -75,6 +77,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     checks: Checks
     logins: Logins
     challenges: Challenges
+    explaining: Explaining
     operators: Operators
     merging: Merging
     tenancy: Tenancy
@@ -125,6 +128,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     spooling: Spooling
     keyring: Keyring
     session_tokens: SessionTokens
+    pages: RefusedPages
     platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool

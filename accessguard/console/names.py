@@ -22,6 +22,7 @@ DONE: Final[Mapping[str, str]] = {
     "unread": "Marked as unread.",
     "resolved": "The resolution was saved.",
     "deleted": "The rule is out of force; its versions stay.",
+    "settings": "The settings were saved.",
 }
 """What was done, by the word in the address of the page that comes after it."""
 
@@ -105,4 +106,88 @@ MODES: Final[Mapping[str, str]] = {
     "off": "Off",
     "observe": "Observe: count and record, refuse nobody",
     "enforce": "Enforce",
+}
+SECTIONS: Final[Mapping[str, str]] = {
+    "school": "School and brand",
+    "messages": "Messages",
+    "hosts": "Hosts",
+    "data": "Logs and failures",
+    "sessions": "Sessions and cookie",
+    "proxy": "Proxies",
+}
+"""The pages of the settings, in their order."""
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "name": "Name of the school",
+    "support_email": "E-mail address of support",
+    "languages": "Languages that students are spoken to in (none: every one)",
+    "time_zone": "Time zone",
+    "country": "Country of telephone numbers without a country code",
+    "brand/color_one": "Main colour",
+    "brand/color_two": "Second colour",
+    "brand/logo_url": "Address of the logo",
+    "brand/favicon_url": "Address of the icon",
+    "brand/copyright": "Line at the foot of the page",
+    "retention/logins_days": "Days to keep logins, sessions and networks",
+    "retention/activity_days": "Days to keep activity",
+    "retention/violations_days": "Days to keep restrictions",
+    "retention/truncate_ip_after_days": "Days after which addresses are cut to their network",
+    "failure_mode": "When a rule cannot be judged because a store does not answer",
+    "passes_per_month": "Passes for a day that a student may take each month",
+    "copies": "Copied sessions that no rule looks at",
+    "session/idle_ttl_s": "Seconds without activity after which a session ends",
+    "session/absolute_ttl_s": "Seconds after which every session ends",
+    "cookie/prefix": "Prefix of the device cookie",
+    "cookie/domain": "Domain of the device cookie",
+    "cookie/same_site": "SameSite of the device cookie",
+    "cookie/partitioned": "A device for each page that embeds the school",
+    "proxy/identity": "Who the session is",
+    "proxy/cookie": "Name of the session cookie",
+    "proxy/login_url": "Address of the login page",
+    "proxy/polling": "Paths that are never activity, one a line",
+    "proxy/jwt": "The platform's own token, as JSON",
+}
+HINTS: Final[Mapping[str, str]] = {
+    "support_email": "Students see it in refusals.",
+    "time_zone": "A name such as Europe/Rome.",
+    "country": "Two letters, such as IT.",
+    "brand/color_one": "Such as #2456c9. It is darkened or lightened where it could not be read.",
+    "brand/logo_url": "Begins with https://",
+    "brand/favicon_url": "Begins with https://",
+    "retention/truncate_ip_after_days": "Empty: addresses stay as long as their line.",
+    "retention/logins_days": "No rule may look back further.",
+    "cookie/domain": "For a school on several subdomains; the prefix __Host- must then go.",
+    "proxy/cookie": "Empty: the usual one.",
+    "proxy/login_url": "Where a browser without a session is sent; {return_to} is the path that it asked for.",
+    "proxy/jwt": "Only for the platform's own token: keys, algorithms, claims, as PUT /v1/settings takes them.",
+}
+WRONG: Final[Mapping[str, str]] = {
+    "/country": "is two capital letters, such as IT",
+    "/brand/color_one": "is a colour such as #2456c9",
+    "/brand/color_two": "is a colour such as #2456c9",
+    "/retention/logins_days": "is a number of days from 1 to 1096, and no fewer than the rules look back",
+    "/retention/activity_days": "is a number of days from 1 to 1096, and no fewer than the rules look back",
+    "/retention/violations_days": "is a number of days from 1 to 1096, and no fewer than the rules look back",
+    "/retention/truncate_ip_after_days": "is empty, or a number of days from 1 to 1096",
+    "/passes_per_month": "is a number from 0 to 31",
+    "/session/idle_ttl_s": "is a number of seconds, 60 at least",
+    "/session/absolute_ttl_s": "is a number of seconds, 60 at least",
+    "/cookie/domain": "is a domain such as .school.example; the prefix __Host- must then go",
+    "/proxy/login_url": "is an address that begins with https://, or a path that begins with one /",
+    "/proxy/cookie": "is the name of a cookie",
+    "/proxy/jwt": "is JSON with keys, algorithms and claims, as PUT /v1/settings takes it",
+}
+"""What a field holds, where the decoder's own words would say it to a programmer."""
+
+CHOICES: Final[Mapping[str, str]] = {
+    "open": "Let pass",
+    "closed": "Refuse",
+    "log": "Record them",
+    "off": "Do nothing",
+    "cookie": "The session cookie of AccessGuard",
+    "jwt": "The platform's own token (JWT)",
+    "active": "In use",
+    "inactive": "Not in use",
+    "draft": "Draft: shown to nobody",
+    "enabled": "Enabled",
 }

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import card, contacts, door, overview, restrictions, rules
+from accessguard.console import card, contacts, door, overview, restrictions, rules, settings
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -24,6 +24,7 @@ MEMBER: Final = "/v1/members/{member_id}"
 CONTACT: Final = "/console/contacts/~{member_id}"
 """The sign before the id keeps browsers from taking `..` for a step up."""
 RULE: Final = "/console/rules/{rule_id}"
+MESSAGE: Final = "/console/settings/messages/{code}/{language}"
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +90,14 @@ PAGES: Final[tuple[Page, ...]] = (
     _post(RULE + "/try", rules.tried, "POST /v1/rules/simulate"),
     _post(RULE + "/delete", rules.deleted, "DELETE /v1/rules/{rule_id}"),
     _get(RULE + "/versions", rules.versions, "GET /v1/rules/{rule_id}/versions"),
+    _get("/console/settings", settings.home, "GET /v1/settings"),
+    _get("/console/settings/messages", settings.messages, "GET /v1/settings"),
+    _get(MESSAGE, settings.message, "GET /v1/settings"),
+    _post(MESSAGE, settings.message_saved, "PUT /v1/settings"),
+    _get(MESSAGE + "/preview", settings.preview, "GET /v1/settings"),
+    _post(MESSAGE + "/preview", settings.preview, "GET /v1/settings"),
+    _get("/console/settings/{section}", settings.shown, "GET /v1/settings"),
+    _post("/console/settings/{section}", settings.saved, "PUT /v1/settings"),
 )
 
 

@@ -11,6 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from accessguard.api.forwarded import Dialect, Told
+from accessguard.api.refusing import Refusal, refusing
 from accessguard.metrics import REGISTRY
 from tests.service import CHROME, LAPTOP, Answer, Tenant, token
 
@@ -325,20 +327,43 @@ async def test_a_challenge_lets_nobody_pass_until_it_is_settled(tenant):
     assert {(each.status, each.headers["AccessGuard-Reason"]) for each in away} == {(403, "network_limit")}
 
 
-async def test_a_browser_is_shown_why_and_a_script_is_told(tenant):
-    """A page, with what the school wrote escaped, or a problem document; nothing that may be kept."""
+async def test_a_browser_is_sent_to_the_page_that_says_why_and_a_script_is_told(tenant):
+    """The student's page, with what the school wrote escaped, or a problem document; nothing that may be kept."""
     login = await tenant.login()
     rule = {"kind": "ip_deny", "mode": "enforce", "params": {"networks": [LAPTOP]}, "message": "<b>no</b>"}
     await tenant.call("POST", "/v1/rules", rule, role="administrator")
 
-    page = await ask(tenant, "traefik", Cookie=cookies(login), Accept=PAGE)
+    sent = await ask(tenant, "traefik", Cookie=cookies(login), Accept=PAGE)
     told = await ask(tenant, "caddy", Cookie=cookies(login), Accept="application/json")
+    silent = await ask(tenant, Cookie=cookies(login), Accept=PAGE)
 
-    assert (page.status, told.status) == (403, 403)
-    assert b"&lt;b&gt;no" in page.body
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert (sent.status, told.status, silent.status) == (302, 403, 403)
+    there = sent.headers["Location"].removeprefix("https://guard.example")
+    async with tenant.service.http.get(tenant.service.url + there) as page:
+        assert "&lt;b&gt;no" in await page.text()
+    assert silent.headers["Location"].startswith("https://guard.example/restricted?t=")
     assert msgspec.json.decode(told.body)["detail"] == "<b>no</b>"
-    assert {answer.headers["Cache-Control"] for answer in (page, told)} == {"no-store"}
+    assert {answer.headers["Cache-Control"] for answer in (sent, told)} == {"no-store"}
+
+
+def test_a_browser_that_cannot_be_sent_anywhere_is_told_on_the_spot():
+    """A page of one sentence, with what the school wrote escaped, where the service is not reached by browsers."""
+    say = Told(
+        method="GET",
+        target="/",
+        host="",
+        ip="",
+        cookies="",
+        user_agent="",
+        accept=PAGE,
+        authorization="",
+        languages=None,
+    )
+
+    page = refusing(Dialect.TRAEFIK, say, Refusal(status=403, reason="ip_denied", detail="<b>no</b>"))
+
+    assert (page.status, "&lt;b&gt;no" in (page.text or "")) == (403, True)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize(

@@ -72,3 +72,12 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
+
+// What is written is seen at once on the student's page beside it.
+for (const button of document.querySelectorAll("[data-preview]")) {
+  let timer = 0;
+  button.form.elements.text.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => button.form.requestSubmit(button), 350);
+  });
+}
