@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
 
+from accessguard.api.paging import every_row
 from accessguard.api.read import Paging
 from accessguard.console.forms import taken
+from accessguard.console.shield import HEADERS
 
 Asked = TypeVar("Asked", bound=Paging)
-Item = TypeVar("Item")
-Place = TypeVar("Place", bound=Sequence[object])
+Item = TypeVar("Item", bound=msgspec.Struct)
+Place = TypeVar("Place")
 
 ROWS: Final = 50
 
@@ -31,3 +33,14 @@ def link(request: web.Request, **changed: str | None) -> str:
     kept = {name: value for name, value in request.query.items() if name not in ("cursor", "done")}
     said: Mapping[str, str] = {name: value for name, value in (kept | changed).items() if value}
     return f"{request.rel_url.raw_path}?{urlencode(said)}" if said else request.rel_url.raw_path
+
+
+async def file(
+    request: web.Request,
+    name: str,
+    kind: type[Item],
+    fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+) -> web.StreamResponse:
+    """Every row of a list, however long it is, as a CSV file that the browser keeps as `name`."""
+    headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+    return await every_row(request, kind, fetch, headers=headers)

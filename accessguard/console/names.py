@@ -21,6 +21,8 @@ DONE: Final[Mapping[str, str]] = {
     "read": "Marked as read.",
     "unread": "Marked as unread.",
     "resolved": "The resolution was saved.",
+    "filter": "The filter was saved.",
+    "unfiltered": "The filter was forgotten.",
     "deleted": "The rule is out of force; its versions stay.",
 }
 """What was done, by the word in the address of the page that comes after it."""
@@ -105,4 +107,35 @@ MODES: Final[Mapping[str, str]] = {
     "off": "Off",
     "observe": "Observe: count and record, refuse nobody",
     "enforce": "Enforce",
+}
+BULK: Final[Mapping[str, str]] = {
+    "tag": "Give tags",
+    "untag": "Take tags away",
+    "exempt": "Switch checks off",
+    "unexempt": "Switch checks on",
+    "end_sessions": "End all sessions",
+    "deactivate": "Deactivate enrolments",
+    "erase": "Erase",
+}
+"""What is done to many contacts at once."""
+
+FILTERS: Final[Mapping[str, str]] = {
+    "q": "Search",
+    "status": "Status",
+    "tag": "Tag",
+    "unread": "Unread",
+    "restricted": "Restricted",
+    "product_id": "Product",
+}
+JOBS: Final[Mapping[str, str]] = {
+    "bulk": "Many contacts at once",
+    "import": "Import",
+    "simulate": "A rule tried on history",
+    "report": "Report",
+}
+JOB_STATES: Final[Mapping[str, str]] = {
+    "waiting": "Waits",
+    "running": "Under way",
+    "done": "Done",
+    "failed": "Did not come to its end",
 }

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import card, contacts, door, overview, restrictions, rules
+from accessguard.console import bulk, card, contacts, door, overview, restrictions, rules, saved
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -19,6 +19,8 @@ from accessguard.errors import ErrorCode, GuardError
 
 View: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+BULK: Final = "POST /v1/members/bulk"
+KEEP: Final = "PUT /v1/preferences/{name}"
 SUMMARY: Final = "GET /v1/violations/summary"
 MEMBER: Final = "/v1/members/{member_id}"
 CONTACT: Final = "/console/contacts/~{member_id}"
@@ -62,6 +64,13 @@ PAGES: Final[tuple[Page, ...]] = (
     _get("/console/account", account, "GET /v1/members"),
     _post("/console/sign-out", door.sign_out, "GET /v1/members"),
     _get("/console/contacts", contacts.listed, "GET /v1/members"),
+    _get("/console/contacts.csv", contacts.exported, "GET /v1/members"),
+    _post("/console/contacts/filters", saved.save, KEEP),
+    _post("/console/contacts/filters/drop", saved.drop, KEEP),
+    _post("/console/contacts/bulk", bulk.chosen, BULK),
+    _post("/console/contacts/bulk/begin", bulk.begin, BULK),
+    _post("/console/contacts/bulk/confirm", bulk.confirm, BULK),
+    _get("/console/jobs/{job_id}", bulk.progress, "GET /v1/jobs/{job_id}"),
     _get(CONTACT, card.history, f"GET {MEMBER}"),
     _get(CONTACT + "/sessions", card.sessions, f"GET {MEMBER}/sessions"),
     _get(CONTACT + "/devices", card.devices, f"GET {MEMBER}/devices"),
@@ -77,6 +86,7 @@ PAGES: Final[tuple[Page, ...]] = (
     _post(CONTACT + "/devices/{device_id}/forget", card.forget_device, f"DELETE {MEMBER}/devices/{{device_id}}"),
     _post(CONTACT + "/devices/{device_id}/merge", card.merge_device, f"POST {MEMBER}/devices/{{device_id}}/merge"),
     _get("/console/restrictions", restrictions.listed, "GET /v1/violations"),
+    _get("/console/restrictions.csv", restrictions.exported, "GET /v1/violations"),
     _post("/console/restrictions/mark", restrictions.mark, "POST /v1/violations/mark"),
     _post("/console/restrictions/{violation_id}", restrictions.resolve, "PATCH /v1/violations/{violation_id}"),
     _get("/console/overview", overview.shown, "GET /v1/reports/logins"),

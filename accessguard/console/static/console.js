@@ -14,7 +14,10 @@ for (const form of document.querySelectorAll("form[data-live]")) {
       if (!answer.ok) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const id = form.dataset.live;
-      document.getElementById(id).replaceWith(document.importNode(page.getElementById(id), true));
+      const found = document.importNode(page.getElementById(id), true);
+      document.getElementById(id).replaceWith(found);
+      const told = document.getElementById("found");
+      if (told) told.textContent = found.dataset.found || "";
       history.replaceState(null, "", where);
     } catch (error) {
       if (error.name !== "AbortError") form.submit();
@@ -33,10 +36,25 @@ document.addEventListener("submit", (event) => {
   if (question && !confirm(question)) event.preventDefault();
 });
 
-for (const all of document.querySelectorAll("[data-all]")) {
-  all.addEventListener("change", () => {
-    for (const box of document.getElementsByName(all.dataset.all)) box.checked = all.checked;
-  });
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset.all;
+  if (name) for (const box of document.getElementsByName(name)) box.checked = event.target.checked;
+});
+
+// Work that goes on is looked at until it is over.
+const work = document.querySelector("[data-again]");
+if (work) {
+  const again = async () => {
+    try {
+      const answer = await fetch(location.href, { redirect: "error" });
+      if (!answer.ok) throw new Error(answer.statusText);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const now = page.getElementById("work");
+      document.getElementById("work").replaceChildren(...document.importNode(now, true).childNodes);
+      if (now.hasAttribute("data-again")) setTimeout(again, 1000);
+    } catch { setTimeout(again, 5000); }
+  };
+  setTimeout(again, 1000);
 }
 
 for (const opener of document.querySelectorAll("[data-sheet]")) {

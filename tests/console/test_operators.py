@@ -1,0 +1,121 @@
+"""What operators do on the console's pages besides looking: many contacts at once, filters, files, who is on, rules, webhooks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from html import unescape
+from typing import Any
+
+from tests.console.test_console import HOSTILE, RTL, STRANGE, Browser, Page, contact, signed_in
+from tests.service import Tenant
+
+HIDDEN = re.compile(r'name="(\w+)" value="([^"]*)"')
+
+
+def rows(page: Page) -> list[dict[str, str]]:
+    """A file as its rows."""
+    return list(csv.DictReader(io.StringIO(page.text)))
+
+
+def hidden(page: Page) -> dict[str, str]:
+    """What the last form of a page carries besides what is typed."""
+    return {name: unescape(value) for name, value in HIDDEN.findall(page.text.rpartition("<form")[2])}
+
+
+async def over(browser: Browser, page: Page) -> Page:
+    """The page of a job when it has come to its end."""
+    assert page.status == 303, page.text
+    found = await browser.get(page.headers["Location"])
+    while "data-again" in found.text:
+        found = await browser.get(page.headers["Location"])
+    assert found.status == 200
+    return found
+
+
+async def test_a_file_holds_every_contact_that_the_filters_find(tenant: Tenant) -> None:
+    """All pages of them, whatever their ids; nobody else; and a browser keeps it as a file."""
+    for number in range(60):
+        await tenant.call("PUT", f"/v1/members/m{number:02}", {"name": f"Ann {number:02}", "tags": ["a"]})
+    await tenant.call("PUT", "/v1/members/other", {"name": "Bob"})
+    browser = await signed_in(tenant)
+
+    file = await browser.get("/console/contacts.csv?tag=a&sort=name")
+
+    assert [each["member_id"] for each in rows(file)] == sorted(f"m{number:02}" for number in range(60))
+    assert file.headers["Content-Disposition"] == 'attachment; filename="contacts.csv"'
+    assert file.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_filter_that_is_kept_is_there_at_the_next_login_and_for_nobody_else(tenant: Tenant) -> None:
+    """It leads to its contacts, whatever its name says; forgotten, it is gone."""
+    browser = await signed_in(tenant)
+    await browser.get("/console/contacts?status=active")
+    saved = {"name": HOSTILE[:60], "query": f"tag={RTL}&status=active&cursor=x"}
+    assert (await browser.post("/console/contacts/filters", saved)).status == 303
+
+    again, other = await signed_in(tenant), await signed_in(tenant, subject="other")
+    page, theirs = await again.get("/console/contacts"), await other.get("/console/contacts")
+
+    link = unescape(re.search(r'class="chip" href="([^"]+)"', page.text)[1])  # type: ignore[index]
+    assert "cursor" not in link
+    assert "<img src=x" not in page.text
+    assert 'class="chip"' not in theirs.text
+    assert (await again.get(link)).status == 200
+    await again.post("/console/contacts/filters/drop", {"name": saved["name"]})
+    assert 'class="chip"' not in (await again.get("/console/contacts")).text
+
+
+async def test_tags_go_to_those_who_are_chosen(tenant: Tenant) -> None:
+    """By their ids, strange ones too; the page of the job says how many were changed."""
+    for member in (STRANGE, RTL, "third"):
+        await tenant.login(member)
+    browser = await signed_in(tenant)
+    await browser.get("/console/contacts")
+
+    page = await browser.post("/console/contacts/bulk", {"whom": "chosen", "ids": [STRANGE, RTL]})
+    begun = await browser.post("/console/contacts/bulk/begin", hidden(page) | {"action": "tag", "tags": "one\ntwo"})
+    done = await over(browser, begun)
+
+    assert "2 contacts were changed" in done.text
+    found = rows(await browser.get("/console/contacts.csv?tag=two"))
+    assert sorted(each["member_id"] for each in found) == sorted([STRANGE, RTL])
+
+
+async def test_what_cannot_be_undone_is_asked_twice(tenant: Tenant) -> None:
+    """The first time nobody is erased; the second time exactly who was shown; a supervisor is refused."""
+    await tenant.call("PUT", "/v1/members/gone", {"name": "Gone", "tags": ["left"]})
+    await tenant.call("PUT", "/v1/members/stays", {"name": "Stays"})
+    browser, lesser = await signed_in(tenant, "administrator"), await signed_in(tenant)
+    await browser.get("/console/contacts?tag=left")
+    whom = await browser.post("/console/contacts/bulk", {"whom": "found", "query": "tag=left"})
+    asked = hidden(whom) | {"action": "erase", "mode": "erase", "reason": HOSTILE}
+
+    sure = await browser.post("/console/contacts/bulk/begin", asked)
+    before = await browser.get(contact("gone"))
+    await lesser.get("/console/contacts")
+    refused = await lesser.post("/console/contacts/bulk/begin", {**asked, "form": lesser.form})
+    done = await over(browser, await browser.post("/console/contacts/bulk/confirm", hidden(sure)))
+
+    assert (sure.status, before.status, refused.status) == (200, 200, 403)
+    assert "<img src=x" not in sure.text
+    assert "1 contact was changed" in done.text
+    assert (await browser.get(contact("gone"))).status == 404
+    assert (await browser.get(contact("stays"))).status == 200
+
+
+async def test_the_restrictions_are_a_file_too(tenant: Tenant) -> None:
+    """With what each was in words; the filters of the page hold for it."""
+    await tenant.rule("device_limit", "deny_new", max=1)
+    for member in ("ana", "ben"):
+        await tenant.login(member)
+        await tenant.login(member, user_agent="Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0")
+    browser = await signed_in(tenant)
+    page = await browser.get("/console/restrictions?member_id=ana")
+    link = unescape(re.search(r'href="(/console/restrictions\.csv[^"]*)"', page.text)[1])  # type: ignore[index]
+
+    file: list[dict[str, Any]] = rows(await browser.get(link))
+
+    assert [(each["member_id"], each["code"]) for each in file] == [("ana", "device_limit")]
+    assert "2 devices in use" in file[0]["summary"]
