@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import bulk, card, contacts, door, overview, restrictions, rules, saved
+from accessguard.console import bulk, card, contacts, door, live, overview, restrictions, rules, saved
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -85,6 +85,8 @@ PAGES: Final[tuple[Page, ...]] = (
     _post(CONTACT + "/devices/{device_id}", card.change_device, f"PATCH {MEMBER}/devices/{{device_id}}"),
     _post(CONTACT + "/devices/{device_id}/forget", card.forget_device, f"DELETE {MEMBER}/devices/{{device_id}}"),
     _post(CONTACT + "/devices/{device_id}/merge", card.merge_device, f"POST {MEMBER}/devices/{{device_id}}/merge"),
+    _get("/console/live", live.listed, f"GET {MEMBER}/sessions"),
+    _get("/console/live/events", live.followed, f"GET {MEMBER}/sessions"),
     _get("/console/restrictions", restrictions.listed, "GET /v1/violations"),
     _get("/console/restrictions.csv", restrictions.exported, "GET /v1/violations"),
     _post("/console/restrictions/mark", restrictions.mark, "POST /v1/violations/mark"),
@@ -105,6 +107,7 @@ PAGES: Final[tuple[Page, ...]] = (
 def add_console(app: web.Application) -> None:
     """Put the table on an application; each view runs only for who its call of the API admits."""
     set_up(app)
+    app[live.WATCHERS] = live.Watchers()
     files()
     for each in PAGES:
         if each.like is not None and each.like not in CALLS:

@@ -96,13 +96,17 @@ class Entrance:
 
     async def present(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
         """The session that a browser holds; None when there is none, or it is over."""
-        read, now = _read(self._cookies, token), from_ms(now_ms)
-        if read is None:
-            return None
-        found = await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
+        found, now = await self.held(token, now_ms=now_ms), from_ms(now_ms)
         if found is not None and found.seen_at <= now - BEAT:
             await self._store.seen(found, at=now)
         return found
+
+    async def held(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
+        """The same without noting that somebody is there: a page that looks by itself keeps nobody signed in."""
+        read, now = _read(self._cookies, token), from_ms(now_ms)
+        if read is None:
+            return None
+        return await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
 
     async def leave(self, session: ConsoleSession) -> None:
         """Sign out in this browser."""

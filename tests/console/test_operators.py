@@ -5,9 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import AsyncIterator
 from html import unescape
 from typing import Any
 
+import msgspec
+import pytest
+from aiohttp import ClientResponse
+
+from accessguard.console import live
 from tests.console.test_console import HOSTILE, RTL, STRANGE, Browser, Page, contact, signed_in
 from tests.service import Tenant
 
@@ -119,3 +125,64 @@ async def test_the_restrictions_are_a_file_too(tenant: Tenant) -> None:
 
     assert [(each["member_id"], each["code"]) for each in file] == [("ana", "device_limit")]
     assert "2 devices in use" in file[0]["summary"]
+
+
+async def frames(answer: ClientResponse) -> AsyncIterator[str]:
+    """What the pages' stream shows, one list after the other."""
+    async for line in answer.content:
+        if line.startswith(b"data: "):
+            yield msgspec.json.decode(line[6:])["html"]
+
+
+async def test_who_is_on_is_listed_by_the_newest_activity_page_after_page(tenant: Tenant) -> None:
+    """Those who have logged out since are not; the pages together hold everybody once."""
+    members = [f"m{number:02}" for number in range(33)]
+    for member in members:
+        session = await tenant.login(member)
+        await tenant.check(session, activity="lesson_open", resource=HOSTILE)
+        tenant.service.clock.forward(1_000)
+    gone = await tenant.login("gone")
+    await tenant.check(gone, activity="lesson_open")
+    await tenant.call("POST", f"/v1/sessions/{gone['session']['id']}/end", {"reason": "logout"})
+    browser = await signed_in(tenant)
+
+    first = await browser.get("/console/live")
+    second = await browser.get(unescape(re.search(r'href="([^"]+)" rel="next"', first.text)[1]))  # type: ignore[index]
+
+    assert "33 contacts are on." in first.text
+    assert "<img src=x" not in first.text
+    found = [re.findall(r'id="m-(\w+)"', page.text) for page in (first, second)]
+    assert found[0] + found[1] == members[::-1]
+    assert "data-stream" not in second.text
+    assert (await (await signed_in(tenant, "attendant")).get("/console/live")).status == 403
+
+
+async def test_a_session_that_is_ended_leaves_the_list_of_those_who_look_on(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is sent anew without a reload; when the operator signs out, the stream ends."""
+    monkeypatch.setattr(live, "REST_S", 0.1)
+    monkeypatch.setattr(live, "LOOK_S", 0.5)
+    session = await tenant.login("ana")
+    await tenant.check(session, activity="video_watch")
+    browser = await signed_in(tenant)
+    await browser.get("/console/live")
+    address = f"{tenant.service.url}/console/live/events?within=30"
+    cookie = {"Cookie": f"__Host-ag_console={browser.cookie}"}
+
+    async with tenant.service.http.get(address, headers=cookie) as answer:
+        shown = frames(answer)
+        before = await anext(shown)
+        path = f"{contact('ana')}/sessions/~{session['session']['id']}/end"
+        ended = await browser.post(path, {"back": "/console/live?within=30"})
+        after = await anext(shown)
+        await browser.post("/console/sign-out")
+        rest = [each async for each in shown]
+
+    assert (answer.content_type, ended.headers["Location"]) == (
+        "text/event-stream",
+        "/console/live?within=30&done=session",
+    )
+    assert "~ana" in before
+    assert "~ana" not in after
+    assert not rest

@@ -90,3 +90,32 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
+
+// Who is on now: what the service sends is put in place, and whoever is at a button there stays at it.
+const live = document.querySelector("[data-stream]");
+if (live && window.EventSource) {
+  const pulse = document.getElementById("pulse"), pause = document.getElementById("pause"), go_on = pause.dataset.paused, stop = pause.textContent;
+  let source = null, held = null, paused = false;
+  const say = (state) => { if (pulse.dataset.state !== state) { pulse.dataset.state = state; pulse.textContent = live.dataset[state]; } };
+  const show = (html) => {
+    const at_id = live.contains(document.activeElement) ? document.activeElement.id : "";
+    const page = new DOMParser().parseFromString(html, "text/html");
+    live.replaceChildren(...document.importNode(page.body, true).childNodes);
+    if (at_id) document.getElementById(at_id)?.focus({ preventScroll: true });
+  };
+  source = new EventSource(live.dataset.stream);
+  source.addEventListener("list", (event) => {
+    held = JSON.parse(event.data).html;
+    if (!paused) show(held);
+  });
+  source.onopen = () => say(paused ? "off" : "on");
+  source.onerror = () => say("lost");
+  pulse.hidden = pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.textContent = paused ? go_on : stop;
+    say(paused ? "off" : "on");
+    if (!paused && held) show(held);
+  });
+  addEventListener("pagehide", () => source.close());
+}
