@@ -9,7 +9,6 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api import bulk as api_bulk
-from accessguard.api import jobs as api_jobs
 from accessguard.api.context import context
 from accessguard.api.read import decode
 from accessguard.api.wire import BulkFilter, BulkRequest
@@ -18,10 +17,8 @@ from accessguard.console.forms import Form, form, moment, taken, text, texts
 from accessguard.console.pen import page, reader_of
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.selecting import Preview
-from accessguard.jobs.model import JobState
 
 FIELDS: Final = frozenset(BulkFilter.__struct_fields__)
-OVER: Final = frozenset({JobState.DONE, JobState.FAILED})
 
 
 class Whom(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,12 +56,6 @@ async def confirm(request: web.Request) -> web.StreamResponse:
     asked = msgspec.structs.replace(asked, confirmation=text(sent, "confirmation"))
     found = await api_bulk.begun(request, asked, context(request).new_id())
     return see_other(f"/console/jobs/{found.id}" if not isinstance(found, Preview) else "/console/contacts")
-
-
-async def progress(request: web.Request) -> web.StreamResponse:
-    """How far a job is, and what came of it."""
-    job = await api_jobs.seen(request)
-    return page(request, "job.html", {"job": job, "over": job.state in OVER})
 
 
 def _whom(sent: Form) -> Whom:

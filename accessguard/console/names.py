@@ -21,6 +21,10 @@ DONE: Final[Mapping[str, str]] = {
     "read": "Marked as read.",
     "unread": "Marked as unread.",
     "resolved": "The resolution was saved.",
+    "enforced": "The rule is enforced from now on.",
+    "observed": "The rule is only observed from now on.",
+    "off": "The rule is switched off.",
+    "preset": "The rules are there, and only observed for now.",
     "filter": "The filter was saved.",
     "unfiltered": "The filter was forgotten.",
     "deleted": "The rule is out of force; its versions stay.",
@@ -139,3 +143,57 @@ JOB_STATES: Final[Mapping[str, str]] = {
     "done": "Done",
     "failed": "Did not come to its end",
 }
+SCOPE: Final[Mapping[str, str]] = {
+    "tags": "Only contacts with one of these tags",
+    "except_tags": "Not contacts with one of these tags",
+    "products": "Only in these products",
+    "apps": "Only in these apps",
+    "device_classes": "Only on these kinds of device",
+}
+CLASSES: Final[Mapping[str, str]] = {"desktop": "computer", "mobile": "telephone", "tablet": "tablet"}
+TERMS: Final[Mapping[str, str]] = {
+    "name": "Name",
+    "mode": "Mode",
+    "action": "What happens",
+    "message": "What the student reads",
+    "priority": "Priority",
+    "escalation.challenge_after": "Asks to confirm after so many cases",
+    "escalation.deny_after": "Refuses after so many cases",
+    "escalation.days": "Cases of so many days count",
+    "swaps.max": "Places that students may free themselves",
+    "swaps.window_days": "In so many days",
+}
+"""What rules of every kind say besides their parameters."""
+
+PRESETS: Final[Mapping[str, str]] = {
+    "getcourse-like": "Two browsers",
+    "household": "Household",
+    "kwiga-like": "Sessions, devices and addresses",
+    "observe-only": "Observe only",
+    "one-may-watch": "One may watch",
+    "strict-exam": "Strict exam",
+}
+PRESETS_SAY: Final[Mapping[str, str]] = {
+    "getcourse-like": (
+        "Two browsers may be signed in; the third ends the one that was idle longest."
+        " Staff and operators who enter as a student never count."
+    ),
+    "household": (
+        "A family's devices in a few places: devices are limited, may be swapped now and then,"
+        " and so are the places they are used from."
+    ),
+    "kwiga-like": (
+        "Limits simultaneous sessions and devices for the whole school; a further one is refused,"
+        " and addresses are only watched."
+    ),
+    "observe-only": (
+        "Sees what happens and refuses nothing: limits most schools end up with, as if they were on."
+        " What a new tenant starts with."
+    ),
+    "one-may-watch": "Any number may be signed in and read; one video plays at a time.",
+    "strict-exam": (
+        "For the hours of an exam: one session on one device, enrolled students only, nothing copied."
+        " A known device that an operator allows is let in."
+    ),
+}
+"""As in the presets' own files."""

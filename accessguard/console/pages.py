@@ -10,7 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import bulk, card, contacts, door, live, overview, restrictions, rules, saved
+from accessguard.console import bulk, card, contacts, door, jobs, live, overview, restrictions, rules, saved, versions
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -70,7 +70,7 @@ PAGES: Final[tuple[Page, ...]] = (
     _post("/console/contacts/bulk", bulk.chosen, BULK),
     _post("/console/contacts/bulk/begin", bulk.begin, BULK),
     _post("/console/contacts/bulk/confirm", bulk.confirm, BULK),
-    _get("/console/jobs/{job_id}", bulk.progress, "GET /v1/jobs/{job_id}"),
+    _get("/console/jobs/{job_id}", jobs.progress, "GET /v1/jobs/{job_id}"),
     _get(CONTACT, card.history, f"GET {MEMBER}"),
     _get(CONTACT + "/sessions", card.sessions, f"GET {MEMBER}/sessions"),
     _get(CONTACT + "/devices", card.devices, f"GET {MEMBER}/devices"),
@@ -96,11 +96,18 @@ PAGES: Final[tuple[Page, ...]] = (
     _get("/console/rules/new", rules.new, "POST /v1/rules"),
     _post("/console/rules/new", rules.saved, "POST /v1/rules"),
     _post("/console/rules/new/try", rules.tried, "POST /v1/rules/simulate"),
+    _post("/console/rules/new/say", rules.said, "POST /v1/rules"),
+    _get("/console/rules/presets", versions.offered, "POST /v1/rules"),
+    _post("/console/rules/presets/{name}", versions.begun, "POST /v1/rules"),
+    _get("/console/rules/presets/{name}/{at}", versions.one_offered, "POST /v1/rules"),
     _get(RULE, rules.one, "GET /v1/rules/{rule_id}"),
     _post(RULE, rules.saved, "PUT /v1/rules/{rule_id}"),
     _post(RULE + "/try", rules.tried, "POST /v1/rules/simulate"),
+    _post(RULE + "/say", rules.said, "PUT /v1/rules/{rule_id}"),
+    _post(RULE + "/mode", rules.switched, "PUT /v1/rules/{rule_id}"),
     _post(RULE + "/delete", rules.deleted, "DELETE /v1/rules/{rule_id}"),
-    _get(RULE + "/versions", rules.versions, "GET /v1/rules/{rule_id}/versions"),
+    _get(RULE + "/versions", versions.listed, "GET /v1/rules/{rule_id}/versions"),
+    _get(RULE + "/versions/{version}/again", versions.again, "POST /v1/rules"),
 )
 
 

@@ -186,3 +186,83 @@ async def test_a_session_that_is_ended_leaves_the_list_of_those_who_look_on(
     assert "~ana" in before
     assert "~ana" not in after
     assert not rest
+
+
+async def rules(tenant: Tenant) -> list[dict[str, Any]]:
+    """The rules as the API reads them."""
+    found: list[dict[str, Any]] = (await tenant.call("GET", "/v1/rules", role="administrator"))["items"]
+    return found
+
+
+async def test_a_form_says_for_whom_a_rule_is_how_it_grows_and_whether_places_may_be_freed(tenant: Tenant) -> None:
+    """What is left empty is not there; what is no number is said beside the form, and nothing is saved."""
+    for each in await rules(tenant):
+        await tenant.call("DELETE", f"/v1/rules/{each['id']}", role="administrator")
+    browser = await signed_in(tenant, "administrator")
+    await browser.get("/console/rules/new?kind=device_limit")
+    said = {
+        "kind": "device_limit", "name": HOSTILE, "mode": "observe", "action": "deny_new", "max": "3", "window_days": "",
+        "per": "member", "priority": "7", "message": "", "escalation.asked": "yes", "escalation.challenge_after": "",
+        "escalation.deny_after": "5", "escalation.days": "14", "swaps.asked": "yes", "swaps.max": "", "swaps.window_days": "30",
+        "only.tags": f"{RTL}\n\n{RTL}\nvip", "only.except_tags": "", "only.products": "a/b", "only.apps": "",
+        "only.device_classes": ["mobile"],
+    }  # fmt: skip
+
+    wrong = await browser.post("/console/rules/new/say", said | {"max": "many"})
+    right = await browser.post("/console/rules/new/say", said)
+    saved = await browser.post("/console/rules/new", said)
+
+    assert "/params/max" in wrong.text
+    assert "At most 3 devices in all" in right.text
+    assert saved.status == 303, saved.text
+    (made,) = await rules(tenant)
+    assert made["params"]["escalation"] == {"days": 14, "challenge_after": None, "deny_after": 5}
+    assert not made["params"].get("swaps")
+    assert (made["priority"], made["params"]["window_days"]) == (7, None)
+    assert made["applies_to"] == {
+        "tags": [RTL, "vip"], "except_tags": [], "products": ["a/b"], "apps": [], "device_classes": ["mobile"],
+    }  # fmt: skip
+    assert "<img src=x" not in (await browser.get(f"/console/rules/{made['id']}")).text
+
+
+async def test_versions_are_told_apart_in_words_and_an_old_one_can_be_the_newest(tenant: Tenant) -> None:
+    """Each says what changed by it; the form of an old one saves its values as the next version; so does one that is deleted."""
+    rule = (await tenant.rule("ip_deny", networks=["203.0.113.0/24", "198.51.100.7"], mode="observe"))["id"]
+    changed = {"kind": "ip_deny", "mode": "off", "params": {"networks": ["198.51.100.7", "192.0.2.1"]}, "name": HOSTILE}
+    await tenant.call("PUT", f"/v1/rules/{rule}", changed, role="administrator")
+    browser = await signed_in(tenant, "administrator")
+
+    versions = await browser.get(f"/console/rules/{rule}/versions")
+    old = await browser.get(unescape(re.search(r'href="([^"]+\?version=1)"', versions.text)[1]))  # type: ignore[index]
+
+    words = re.sub(r"<[^>]+>|\s+", " ", versions.text)
+    assert re.search(r"Mode: +Observe: count and record, refuse nobody +→ +Off", words)
+    assert re.search(r"Networks, one a line: +203\.0\.113\.0/24 +→ +192\.0\.2\.1 ", words)
+    assert "<img src=x" not in versions.text
+    assert "203.0.113.0/24" in old.text
+    sent = {"mode": "observe", "action": "deny", "networks": "203.0.113.0/24\n198.51.100.7"}
+    assert (await browser.post(f"/console/rules/{rule}", sent)).status == 303
+    assert next(each for each in await rules(tenant) if each["id"] == rule)["version"] == 3
+    await browser.post(f"/console/rules/{rule}/delete")
+    assert (await browser.get(f"/console/rules/{rule}/versions/1/again")).status == 200
+
+
+async def test_a_set_of_rules_is_observed_until_it_is_enforced(tenant: Tenant) -> None:
+    """Beginning with it refuses nobody; one button enforces a rule that was observed, and leaves the rest of it as it was."""
+    for each in await rules(tenant):
+        await tenant.call("DELETE", f"/v1/rules/{each['id']}", role="administrator")
+    browser = await signed_in(tenant, "administrator")
+    await browser.get("/console/rules/presets")
+
+    begun = await browser.post("/console/rules/presets/kwiga-like")
+    before = await rules(tenant)
+    shown = await browser.get(f"/console/rules/{before[1]['id']}")
+    switched = await browser.post(f"/console/rules/{before[1]['id']}/mode", {"mode": "enforce"})
+    after = await rules(tenant)
+
+    assert (begun.status, switched.status) == (303, 303)
+    assert {each["mode"] for each in before} == {"observe"}
+    assert "found something 0 times" in shown.text
+    assert [each["mode"] for each in after].count("enforce") == 1
+    assert after[1]["params"] == before[1]["params"]
+    assert (await browser.post("/console/rules/presets/none")).status == 404

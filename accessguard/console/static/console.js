@@ -119,3 +119,18 @@ if (live && window.EventSource) {
   });
   addEventListener("pagehide", () => source.close());
 }
+
+// What the rule of a form does, said while somebody types.
+for (const form of document.querySelectorAll("form[data-say]")) {
+  let timer = 0;
+  const say = async () => {
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      const answer = await fetch(form.getAttribute("action") + "/say", { method: "POST", body, redirect: "error" });
+      if (!answer.ok) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      document.getElementById(form.dataset.say).replaceChildren(...document.importNode(page.getElementById(form.dataset.say), true).childNodes);
+    } catch { /* the page says it when it is saved */ }
+  };
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(say, 400); });
+}
