@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from accessguard.api.paging import every_row
 from accessguard.api.read import Paging
 from accessguard.console.forms import taken
+from accessguard.console.pen import reader_of
 from accessguard.console.shield import HEADERS
 
 Asked = TypeVar("Asked", bound=Paging)
@@ -26,6 +28,20 @@ def asked(request: web.Request, kind: type[Asked], **fixed: object) -> Asked:
     known = {each.encode_name for each in msgspec.structs.fields(kind)} - {"limit"}
     said = {name: value for name, value in request.query.items() if name in known and value}
     return taken(kind, {"limit": ROWS} | said | fixed)
+
+
+def between(request: web.Request) -> dict[str, datetime | None]:
+    """The days from `from` to `to`, both included, by the reader's clock; None for one that is not named or is none."""
+    first, last = _day(request, "from"), _day(request, "to")
+    return {"from": first, "to": last and last + timedelta(days=1)}
+
+
+def _day(request: web.Request, name: str) -> datetime | None:
+    try:
+        day = date.fromisoformat(request.query.get(name, ""))
+        return datetime.combine(day, time(), reader_of(request).zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def link(request: web.Request, **changed: str | None) -> str:

@@ -25,6 +25,11 @@ DONE: Final[Mapping[str, str]] = {
     "observed": "The rule is only observed from now on.",
     "off": "The rule is switched off.",
     "preset": "The rules are there, and only observed for now.",
+    "union": "The two contacts are one now.",
+    "redelivered": "The message is sent again.",
+    "unhooked": "The webhook was deleted.",
+    "signed_out": "That browser is signed out.",
+    "shown_out": "The operator was signed out everywhere.",
     "filter": "The filter was saved.",
     "unfiltered": "The filter was forgotten.",
     "deleted": "The rule is out of force; its versions stay.",
@@ -197,3 +202,91 @@ PRESETS_SAY: Final[Mapping[str, str]] = {
     ),
 }
 """As in the presets' own files."""
+ACTS: Final[Mapping[str, str]] = {
+    "bulk.deactivate": "Enrolments of many deactivated",
+    "bulk.end_sessions": "Sessions of many ended",
+    "bulk.erase": "Many erased",
+    "bulk.exempt": "Checks of many switched off",
+    "bulk.tag": "Tags given to many",
+    "bulk.unexempt": "Checks of many switched on",
+    "bulk.untag": "Tags taken from many",
+    "comment.add": "Comment added",
+    "console.enter": "Signed in to the console",
+    "console.leave_everywhere": "Signed out everywhere",
+    "console.show_out": "Operator signed out everywhere",
+    "device.change": "Device changed",
+    "device.forget": "Device forgotten",
+    "device.merge": "Devices merged",
+    "member.anonymise": "Contact anonymised",
+    "member.change": "Contact changed",
+    "member.deactivate": "Enrolments deactivated",
+    "member.end_sessions": "Sessions ended",
+    "member.erase": "Contact erased",
+    "member.exempt": "Checks switched off",
+    "member.export": "Data of a contact exported",
+    "member.merge": "Contacts merged",
+    "member.tag": "Tags given",
+    "member.unexempt": "Checks switched on",
+    "member.untag": "Tags taken away",
+    "pass.give": "Pass given",
+    "rule.create": "Rule made",
+    "rule.delete": "Rule deleted",
+    "rule.replace": "Rule changed",
+    "session.end": "Session ended",
+    "sessions.end": "All sessions ended",
+    "settings.replace": "Settings changed",
+    "tenant.change": "School changed",
+    "tenant.create": "School made",
+    "tenant.delete": "School deleted",
+    "violation.resolve": "Restriction resolved",
+    "webhook.create": "Webhook made",
+    "webhook.delete": "Webhook deleted",
+    "webhook.redeliver": "Message sent again",
+}
+"""Acts of operators, by their names in the audit log."""
+
+THINGS: Final[Mapping[str, str]] = {
+    "bulk": "Many at once",
+    "comment": "Comments",
+    "console": "Signing in",
+    "device": "Devices",
+    "member": "Contacts",
+    "members": "Contacts together",
+    "pass": "Passes",
+    "rule": "Rules",
+    "session": "Sessions",
+    "sessions": "All sessions of a contact",
+    "settings": "Settings",
+    "violation": "Restrictions",
+    "webhook": "Webhooks",
+}
+RELATED: Final[Mapping[str, str]] = {
+    "device": "Same browser",
+    "phone": "Same telephone number",
+    "address": "Same address",
+}
+STRENGTHS: Final[Mapping[str, str]] = {"strong": "strong", "medium": "medium", "weak": "weak"}
+DETAILS: Final[Mapping[str, str]] = {
+    "limit": "Allowed",
+    "counted": "Counted",
+    "sessions": "Sessions",
+    "devices": "Devices",
+    "networks": "Networks",
+    "seen": "Seen",
+    "before": "Before that",
+    "distance_km": "Distance in km",
+    "speed_kmh": "Speed in km/h",
+    "lapse": "Until",
+    "grade": "Grade",
+    "ended": "Ended for it",
+    "would_end": "Would have been ended",
+}
+"""What a case keeps of what was counted."""
+
+WEBHOOK_EVENTS: Final[Mapping[str, str]] = {
+    "session_ended": "a session ended",
+    "violation": "a restriction",
+    "device_blocked": "a device blocked",
+    "device_new": "a new device",
+}
+DELIVERIES: Final[Mapping[str, str]] = {"pending": "Waits", "delivered": "Taken", "failed": "Given up"}

@@ -10,7 +10,23 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
-from accessguard.console import bulk, card, contacts, door, jobs, live, overview, restrictions, rules, saved, versions
+from accessguard.console import (
+    activity,
+    bulk,
+    card,
+    contacts,
+    door,
+    jobs,
+    kin,
+    live,
+    operators,
+    overview,
+    restrictions,
+    rules,
+    saved,
+    versions,
+    webhooks,
+)
 from accessguard.console.files import files, serve
 from accessguard.console.pen import UNREAD, page, set_up
 from accessguard.console.rights import CALLS, may
@@ -25,6 +41,8 @@ SUMMARY: Final = "GET /v1/violations/summary"
 MEMBER: Final = "/v1/members/{member_id}"
 CONTACT: Final = "/console/contacts/~{member_id}"
 """The sign before the id keeps browsers from taking `..` for a step up."""
+HOOK: Final = "/console/webhooks/{webhook_id}"
+REDELIVER: Final = "POST /v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"
 RULE: Final = "/console/rules/{rule_id}"
 
 
@@ -50,18 +68,21 @@ async def home(request: web.Request) -> web.StreamResponse:
     return door.see_other("/console/contacts")
 
 
-async def account(request: web.Request) -> web.StreamResponse:
-    """Who is signed in here, and the way out."""
-    return page(request, "account.html", {})
-
-
 PAGES: Final[tuple[Page, ...]] = (
     _get("/console/sign-in", door.sign_in_page, None),
     _post("/console/sign-in", door.sign_in, None),
     _get("/console/enter", door.enter_page, None),
     _post("/console/enter", door.enter, None),
     _get("/console/", home, "GET /v1/members"),
-    _get("/console/account", account, "GET /v1/members"),
+    _get("/console/account", operators.account, "GET /v1/members"),
+    _post("/console/account/sessions/{session_id}/end", operators.end_own, "GET /v1/members"),
+    _get("/console/operators", operators.listed, "GET /v1/audit"),
+    _post("/console/operators/end", operators.show_out, "GET /v1/audit"),
+    _get("/console/webhooks", webhooks.listed, "GET /v1/webhooks"),
+    _post("/console/webhooks", webhooks.create, "POST /v1/webhooks"),
+    _get(HOOK, webhooks.deliveries, "GET /v1/webhooks/{webhook_id}/deliveries"),
+    _post(HOOK + "/delete", webhooks.delete, "DELETE /v1/webhooks/{webhook_id}"),
+    _post(HOOK + "/deliveries/{delivery_id}", webhooks.redeliver, REDELIVER),
     _post("/console/sign-out", door.sign_out, "GET /v1/members"),
     _get("/console/contacts", contacts.listed, "GET /v1/members"),
     _get("/console/contacts.csv", contacts.exported, "GET /v1/members"),
@@ -76,6 +97,12 @@ PAGES: Final[tuple[Page, ...]] = (
     _get(CONTACT + "/devices", card.devices, f"GET {MEMBER}/devices"),
     _get(CONTACT + "/restrictions", card.restrictions, f"GET {MEMBER}/violations"),
     _get(CONTACT + "/notes", card.notes, f"GET {MEMBER}/history"),
+    _post(CONTACT + "/notes", kin.remember, KEEP),
+    _get(CONTACT + "/related", kin.related, f"GET {MEMBER}/related"),
+    _post(CONTACT + "/merge", kin.merge, f"POST {MEMBER}/merge"),
+    _get(CONTACT + "/bundle", kin.bundle, f"GET {MEMBER}/bundle"),
+    _get(CONTACT + "/bundle.txt", kin.bundle_file, f"GET {MEMBER}/bundle"),
+    _get(CONTACT + "/devices/{device_id}/users", kin.users, f"GET {MEMBER}/devices"),
     _post(CONTACT + "/checks", card.switch_checks, f"PATCH {MEMBER}"),
     _post(CONTACT + "/note", card.write_note, f"PATCH {MEMBER}"),
     _post(CONTACT + "/comments", card.write_comment, f"POST {MEMBER}/comments"),
@@ -85,6 +112,8 @@ PAGES: Final[tuple[Page, ...]] = (
     _post(CONTACT + "/devices/{device_id}", card.change_device, f"PATCH {MEMBER}/devices/{{device_id}}"),
     _post(CONTACT + "/devices/{device_id}/forget", card.forget_device, f"DELETE {MEMBER}/devices/{{device_id}}"),
     _post(CONTACT + "/devices/{device_id}/merge", card.merge_device, f"POST {MEMBER}/devices/{{device_id}}/merge"),
+    _get("/console/activity", activity.listed, "GET /v1/audit"),
+    _get("/console/activity.csv", activity.exported, "GET /v1/audit"),
     _get("/console/live", live.listed, f"GET {MEMBER}/sessions"),
     _get("/console/live/events", live.followed, f"GET {MEMBER}/sessions"),
     _get("/console/restrictions", restrictions.listed, "GET /v1/violations"),

@@ -16,7 +16,7 @@ from accessguard.api.violations import Fetch, cases, narrowed
 from accessguard.api.wire import MarkRequest, ResolutionPatch, ViolationsQuery
 from accessguard.console.door import inside, see_other
 from accessguard.console.forms import Form, form, taken, text, texts
-from accessguard.console.lists import asked, file, link
+from accessguard.console.lists import asked, between, file, link
 from accessguard.console.pen import page, reader_of
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
@@ -25,8 +25,8 @@ from accessguard.violations.model import Resolution, Violation
 from accessguard.words.operator import case_text
 
 ALL: Final = "all"
-ROWS: Final = 30
-"""Cases of a page, each with its forms: some 70 KB."""
+ROWS: Final = 20
+"""Cases of a page, each with its forms: some 60 KB."""
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
@@ -42,6 +42,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
         "everything": everything,
         "cases": found,
         "summary": summary,
+        "said": {name: request.query.get(name, "") for name in ("from", "to")},
         "codes": {code.value: case_text(language, code.value, {}) for code in Code},
         "resolutions": tuple(Resolution),
         "further": None if further is None else link(request, cursor=further),
@@ -96,7 +97,7 @@ async def resolve(request: web.Request) -> web.StreamResponse:
 
 def _wanted(request: web.Request, **fixed: object) -> ViolationsQuery:
     everything = request.query.get("show") == ALL
-    return asked(request, ViolationsQuery, read=None if everything else False, **fixed)
+    return asked(request, ViolationsQuery, read=None if everything else False, **between(request), **fixed)
 
 
 async def _cases(request: web.Request, wanted: ViolationsQuery) -> Fetch:

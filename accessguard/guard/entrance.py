@@ -118,6 +118,26 @@ class Entrance:
             await ConsoleSessionStore(tx).end_all(session.tenant, session.operator)
             await self._log(tx, session, "console.leave_everywhere", from_ms(now_ms))
 
+    async def signed_in(self, tenant: str, operator: str | None, *, now_ms: int) -> Sequence[ConsoleSession]:
+        """Who is signed in, of one operator, or with None of all."""
+        now = from_ms(now_ms)
+        return await self._store.listed(tenant, operator, now=now, idle_since=now - IDLE)
+
+    async def show_out(self, tenant: str, actor: Actor, operator: str, *, reason: str | None, now_ms: int) -> int:
+        """Sign another operator out everywhere, links that wait included; how many there were."""
+        async with self._db.transaction() as tx:
+            ended = await ConsoleSessionStore(tx).end_all(tenant, operator)
+            act = Act(
+                tenant=tenant,
+                actor=actor,
+                action="console.show_out",
+                target=operator,
+                reason=reason,
+                at=from_ms(now_ms),
+            )
+            await log(tx, act, None, {"sessions": ended}, entry_id=self._new_id())
+        return ended
+
     def form_token(self, session: ConsoleSession) -> str:
         """What every form of a session carries, and no other page can know."""
         return self._forms.sign(session.id.bytes)

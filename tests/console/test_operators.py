@@ -266,3 +266,88 @@ async def test_a_set_of_rules_is_observed_until_it_is_enforced(tenant: Tenant) -
     assert [each["mode"] for each in after].count("enforce") == 1
     assert after[1]["params"] == before[1]["params"]
     assert (await browser.post("/console/rules/presets/none")).status == 404
+
+
+async def test_a_secret_of_a_webhook_is_shown_once(tenant: Tenant) -> None:
+    """On the page that made it and on no other; what is wrong is said beside the form; deleted, it is gone; a supervisor sees none."""
+    browser = await signed_in(tenant, "administrator")
+    await browser.get("/console/webhooks")
+
+    wrong = await browser.post("/console/webhooks", {"url": "gopher://x", "events": ["violation"]})
+    made = await browser.post("/console/webhooks", {"url": "https://hook.example/", "events": ["violation"]})
+    again = await browser.get("/console/webhooks")
+
+    assert (wrong.status, made.status) == (400, 200)
+    assert "whsec_" in made.text
+    assert "whsec_" not in again.text
+    one = re.search(r"/console/webhooks/[0-9a-f-]{36}", again.text)
+    assert one is not None
+    assert (await browser.get(one[0])).status == 200
+    assert (await browser.post(f"{one[0]}/delete")).status == 303
+    assert (await browser.get(one[0])).status == 404
+    assert (await (await signed_in(tenant)).get("/console/webhooks")).status == 403
+
+
+async def test_operators_are_signed_out_by_themselves_and_by_administrators(tenant: Tenant) -> None:
+    """One of one's browsers, or another operator's all; it is in the activity of operators, found by its filters and in the file."""
+    here, there = await signed_in(tenant), await signed_in(tenant)
+    administrator = await signed_in(tenant, "administrator", "boss")
+    page = await here.get("/console/account")
+    ways = re.findall(r"/console/account/sessions/[^\"]+/end", page.text)
+
+    assert len(ways) == 1
+    assert (await here.post(ways[0])).status == 303
+    assert (await there.get("/console/account")).status == 303
+    await administrator.get("/console/operators")
+    await administrator.post("/console/operators/end", {"operator": "eva", "reason": HOSTILE})
+    assert (await here.get("/console/account")).status == 303
+    found = await administrator.get("/console/activity?action=console.show_out&actor=boss&from=2020-01-01")
+    assert "Operator signed out everywhere" in found.text
+    assert "<img src=x" not in found.text
+    assert (
+        "Operator signed out"
+        not in (await administrator.get("/console/activity?to=2020-01-01")).text.partition("<table")[2]
+    )
+    (row,) = rows(await administrator.get("/console/activity.csv?action=console.show_out"))
+    assert (row["target_id"], row["actor"]) == ("eva", "boss")
+
+
+async def test_a_card_says_who_else_uses_a_device_and_makes_two_contacts_one(tenant: Tenant) -> None:
+    """Those with the same browser are named; two are one only for who says so twice; the bundle is a text."""
+    first = await tenant.login(STRANGE)
+    await tenant.login("twin", device_token=first["device"]["token"])
+    browser = await signed_in(tenant)
+    device = first["device"]["id"]
+
+    users = await browser.get(f"{contact(STRANGE)}/devices/{device}/users")
+    related = await browser.get(f"{contact(STRANGE)}/related")
+    bundle = await browser.get(f"{contact(STRANGE)}/bundle.txt")
+    unsure = await browser.post(f"{contact('twin')}/merge", {"into": STRANGE})
+    merged = await browser.post(f"{contact('twin')}/merge", {"into": STRANGE, "sure": "yes"})
+
+    assert "~twin" in users.text
+    assert "Same browser" in related.text
+    assert "SUPPORT BUNDLE" in bundle.text
+    assert bundle.headers["Content-Disposition"] == 'attachment; filename="bundle.txt"'
+    assert (unsure.status, merged.status) == (400, 303)
+    assert (await browser.get(contact("twin"))).status == 404
+    assert (await browser.get(merged.headers["Location"])).status == 200
+
+
+async def test_what_an_operator_wants_to_see_of_changes_is_remembered(tenant: Tenant) -> None:
+    """The kind that was chosen on one card holds on the next one, and says what was changed from what to what."""
+    for member in ("ana", "ben"):
+        device = (await tenant.login(member))["device"]["id"]
+        await tenant.device(member, device, access="blocked", reason=HOSTILE)
+        await tenant.call("PATCH", f"/v1/members/{member}", {"note": "seen"}, role="supervisor")
+    browser = await signed_in(tenant)
+    await browser.get(f"{contact('ana')}/notes")
+
+    await browser.post(f"{contact('ana')}/notes", {"kind": "device"})
+    page = await browser.get(f"{contact('ben')}/notes")
+
+    table = page.text.partition("<table")[2]
+    assert "Device changed" in table
+    assert "Contact changed" not in table
+    assert "blocked" in table
+    assert "<img src=x" not in page.text
