@@ -102,6 +102,21 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "min_distance_km": "Over more than so many km",
     "signal": "What gives a copy away",
 }
+CHOICES: Final[Mapping[str, str]] = {
+    "member": "contact",
+    "device_class": "kind of device",
+    "app": "app",
+    "ip": "address",
+    "device": "device",
+    "prefix": "network (/24, /48)",
+    "asn": "network operator",
+    "city": "city",
+    "browser": "two browsers",
+    "network": "two networks at the same time",
+    "both": "either of them",
+}
+"""Values of parameters that are chosen from a few."""
+
 ACTIONS: Final[Mapping[str, str]] = {
     "deny": "Refuse",
     "deny_new": "Refuse the new one",

@@ -26,7 +26,7 @@ async def listed(request: web.Request) -> web.StreamResponse:
 async def create(request: web.Request) -> web.StreamResponse:
     """Make one; the page that answers shows its secret, and no other page ever does."""
     sent, ctx, who = await form(request), context(request), asking(request)
-    said = {
+    said: dict[str, object] = {
         "url": text(sent, "url").strip(),
         "events": texts(sent, "events"),
         "digest": text(sent, "digest") or None,

@@ -74,17 +74,26 @@ const go = (to) => {
   cases[at].focus({ preventScroll: true });
   cases[at].scrollIntoView({ block: "nearest" });
 };
+// Where somebody was is found again on the page that comes after a mark.
+const PLACE = "place:" + location.pathname;
+document.addEventListener("submit", (event) => {
+  if (at >= 0 && event.target.method === "post") sessionStorage.setItem(PLACE, String(at));
+});
+const back = list ? sessionStorage.getItem(PLACE) : null;
+sessionStorage.removeItem(PLACE);
 const keys = {
   j: () => go(at + 1),
   k: () => go(at - 1),
+  o: () => cases[at]?.querySelector("a")?.click(),
   x: () => { const box = cases[at]?.querySelector("[name=ids]"); if (box) box.checked = !box.checked; },
   r: () => cases[at]?.querySelector("[data-mark]")?.click(),
   "/": () => document.querySelector("[data-search]")?.focus(),
   "?": () => document.getElementById("keys")?.showModal(),
 };
+if (back !== null) go(Number(back));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  if (event.target.closest("input, select, textarea, dialog")) return;
+  if (event.target.closest?.("input, select, textarea, dialog")) return;
   const act = keys[event.key];
   if (!act || (event.key !== "/" && !list && event.key !== "?")) return;
   event.preventDefault();
