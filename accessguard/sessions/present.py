@@ -61,13 +61,16 @@ LISTED: Final = Listing(
     order="coalesce(m.last_activity_at, '-infinity'::timestamptz) <order>, m.id <order>",
 )
 
+# The LIMIT within keeps it from being a join with all sessions.
 COUNT: Final = """
     SELECT count(*) FROM (
-        SELECT 1 FROM member m
+        SELECT 1
+          FROM member m, LATERAL (
+               SELECT 1 FROM session s
+                WHERE s.tenant = $1 AND s.member_id = m.id AND s.ended_at IS NULL AND s.expires_at > $2
+                  AND greatest(s.last_activity_at, s.started_at) > $3
+                LIMIT 1) o
          WHERE m.tenant = $1 AND coalesce(m.last_activity_at, '-infinity'::timestamptz) > $3
-           AND EXISTS (SELECT FROM session s
-                        WHERE s.tenant = $1 AND s.member_id = m.id AND s.ended_at IS NULL AND s.expires_at > $2
-                          AND greatest(s.last_activity_at, s.started_at) > $3)
          LIMIT $4) n
 """
 
