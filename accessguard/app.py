@@ -110,6 +110,7 @@ from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
+from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.signing import SigningKey
@@ -297,6 +298,7 @@ class Parts:
             ),
             sessions=sessions,
             history=HistoryStore(lists),
+            present=PresentStore(db),
             members=MemberStore(db),
             directory=Directory(db, lists),
             related=RelatedStore(lists),

@@ -65,6 +65,7 @@ from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
+from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionTokens
 from accessguard.tallies.store import TallyStore
@@ -104,6 +105,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready
     sessions: SessionStore
     history: HistoryStore
+    present: PresentStore
     members: MemberStore
     directory: Directory
     related: RelatedStore

@@ -21,6 +21,17 @@ DONE: Final[Mapping[str, str]] = {
     "read": "Marked as read.",
     "unread": "Marked as unread.",
     "resolved": "The resolution was saved.",
+    "enforced": "The rule is enforced from now on.",
+    "observed": "The rule is only observed from now on.",
+    "off": "The rule is switched off.",
+    "preset": "The rules are there, and only observed for now.",
+    "union": "The two contacts are one now.",
+    "redelivered": "The message is sent again.",
+    "unhooked": "The webhook was deleted.",
+    "signed_out": "That browser is signed out.",
+    "shown_out": "The operator was signed out everywhere.",
+    "filter": "The filter was saved.",
+    "unfiltered": "The filter was forgotten.",
     "deleted": "The rule is out of force; its versions stay.",
     "settings": "The settings were saved.",
 }
@@ -92,6 +103,21 @@ PARAMETERS: Final[Mapping[str, str]] = {
     "min_distance_km": "Over more than so many km",
     "signal": "What gives a copy away",
 }
+CHOICES: Final[Mapping[str, str]] = {
+    "member": "contact",
+    "device_class": "kind of device",
+    "app": "app",
+    "ip": "address",
+    "device": "device",
+    "prefix": "network (/24, /48)",
+    "asn": "network operator",
+    "city": "city",
+    "browser": "two browsers",
+    "network": "two networks at the same time",
+    "both": "either of them",
+}
+"""Values of parameters that are chosen from a few."""
+
 ACTIONS: Final[Mapping[str, str]] = {
     "deny": "Refuse",
     "deny_new": "Refuse the new one",
@@ -191,3 +217,177 @@ CHOICES: Final[Mapping[str, str]] = {
     "draft": "Draft: shown to nobody",
     "enabled": "Enabled",
 }
+
+BULK: Final[Mapping[str, str]] = {
+    "tag": "Give tags",
+    "untag": "Take tags away",
+    "exempt": "Switch checks off",
+    "unexempt": "Switch checks on",
+    "end_sessions": "End all sessions",
+    "deactivate": "Deactivate enrolments",
+    "erase": "Erase",
+}
+"""What is done to many contacts at once."""
+
+FILTERS: Final[Mapping[str, str]] = {
+    "q": "Search",
+    "status": "Status",
+    "tag": "Tag",
+    "unread": "Unread",
+    "restricted": "Restricted",
+    "product_id": "Product",
+}
+JOBS: Final[Mapping[str, str]] = {
+    "bulk": "Many contacts at once",
+    "import": "Import",
+    "simulate": "A rule tried on history",
+    "report": "Report",
+}
+JOB_STATES: Final[Mapping[str, str]] = {
+    "waiting": "Waits",
+    "running": "Under way",
+    "done": "Done",
+    "failed": "Did not come to its end",
+}
+SCOPE: Final[Mapping[str, str]] = {
+    "tags": "Only contacts with one of these tags",
+    "except_tags": "Not contacts with one of these tags",
+    "products": "Only in these products",
+    "apps": "Only in these apps",
+    "device_classes": "Only on these kinds of device",
+}
+CLASSES: Final[Mapping[str, str]] = {"desktop": "computer", "mobile": "telephone", "tablet": "tablet"}
+TERMS: Final[Mapping[str, str]] = {
+    "name": "Name",
+    "mode": "Mode",
+    "action": "What happens",
+    "message": "What the student reads",
+    "priority": "Priority",
+    "escalation.challenge_after": "Asks to confirm after so many cases",
+    "escalation.deny_after": "Refuses after so many cases",
+    "escalation.days": "Cases of so many days count",
+    "swaps.max": "Places that students may free themselves",
+    "swaps.window_days": "In so many days",
+}
+"""What rules of every kind say besides their parameters."""
+
+PRESETS: Final[Mapping[str, str]] = {
+    "getcourse-like": "Two browsers",
+    "household": "Household",
+    "kwiga-like": "Sessions, devices and addresses",
+    "observe-only": "Observe only",
+    "one-may-watch": "One may watch",
+    "strict-exam": "Strict exam",
+}
+PRESETS_SAY: Final[Mapping[str, str]] = {
+    "getcourse-like": (
+        "Two browsers may be signed in; the third ends the one that was idle longest."
+        " Staff and operators who enter as a student never count."
+    ),
+    "household": (
+        "A family's devices in a few places: devices are limited, may be swapped now and then,"
+        " and so are the places they are used from."
+    ),
+    "kwiga-like": (
+        "Limits simultaneous sessions and devices for the whole school; a further one is refused,"
+        " and addresses are only watched."
+    ),
+    "observe-only": (
+        "Sees what happens and refuses nothing: limits most schools end up with, as if they were on."
+        " What a new tenant starts with."
+    ),
+    "one-may-watch": "Any number may be signed in and read; one video plays at a time.",
+    "strict-exam": (
+        "For the hours of an exam: one session on one device, enrolled students only, nothing copied."
+        " A known device that an operator allows is let in."
+    ),
+}
+"""As in the presets' own files."""
+ACTS: Final[Mapping[str, str]] = {
+    "bulk.deactivate": "Enrolments of many deactivated",
+    "bulk.end_sessions": "Sessions of many ended",
+    "bulk.erase": "Many erased",
+    "bulk.exempt": "Checks of many switched off",
+    "bulk.tag": "Tags given to many",
+    "bulk.unexempt": "Checks of many switched on",
+    "bulk.untag": "Tags taken from many",
+    "comment.add": "Comment added",
+    "console.enter": "Signed in to the console",
+    "console.leave_everywhere": "Signed out everywhere",
+    "console.show_out": "Operator signed out everywhere",
+    "device.change": "Device changed",
+    "device.forget": "Device forgotten",
+    "device.merge": "Devices merged",
+    "member.anonymise": "Contact anonymised",
+    "member.change": "Contact changed",
+    "member.deactivate": "Enrolments deactivated",
+    "member.end_sessions": "Sessions ended",
+    "member.erase": "Contact erased",
+    "member.exempt": "Checks switched off",
+    "member.export": "Data of a contact exported",
+    "member.merge": "Contacts merged",
+    "member.tag": "Tags given",
+    "member.unexempt": "Checks switched on",
+    "member.untag": "Tags taken away",
+    "pass.give": "Pass given",
+    "rule.create": "Rule made",
+    "rule.delete": "Rule deleted",
+    "rule.replace": "Rule changed",
+    "session.end": "Session ended",
+    "sessions.end": "All sessions ended",
+    "settings.replace": "Settings changed",
+    "tenant.change": "School changed",
+    "tenant.create": "School made",
+    "tenant.delete": "School deleted",
+    "violation.resolve": "Restriction resolved",
+    "webhook.create": "Webhook made",
+    "webhook.delete": "Webhook deleted",
+    "webhook.redeliver": "Message sent again",
+}
+"""Acts of operators, by their names in the audit log."""
+
+THINGS: Final[Mapping[str, str]] = {
+    "bulk": "Many at once",
+    "comment": "Comments",
+    "console": "Signing in",
+    "device": "Devices",
+    "member": "Contacts",
+    "members": "Contacts together",
+    "pass": "Passes",
+    "rule": "Rules",
+    "session": "Sessions",
+    "sessions": "All sessions of a contact",
+    "settings": "Settings",
+    "violation": "Restrictions",
+    "webhook": "Webhooks",
+}
+RELATED: Final[Mapping[str, str]] = {
+    "device": "Same browser",
+    "phone": "Same telephone number",
+    "address": "Same address",
+}
+STRENGTHS: Final[Mapping[str, str]] = {"strong": "strong", "medium": "medium", "weak": "weak"}
+DETAILS: Final[Mapping[str, str]] = {
+    "limit": "Allowed",
+    "counted": "Counted",
+    "sessions": "Sessions",
+    "devices": "Devices",
+    "networks": "Networks",
+    "seen": "Seen",
+    "before": "Before that",
+    "distance_km": "Distance in km",
+    "speed_kmh": "Speed in km/h",
+    "lapse": "Until",
+    "grade": "Grade",
+    "ended": "Ended for it",
+    "would_end": "Would have been ended",
+}
+"""What a case keeps of what was counted."""
+
+WEBHOOK_EVENTS: Final[Mapping[str, str]] = {
+    "session_ended": "a session ended",
+    "violation": "a restriction",
+    "device_blocked": "a device blocked",
+    "device_new": "a new device",
+}
+DELIVERIES: Final[Mapping[str, str]] = {"pending": "Waits", "delivered": "Taken", "failed": "Given up"}
