@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.facts import from_ms
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
@@ -65,6 +67,7 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
@@ -95,6 +98,7 @@ from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook, HostStore
 from accessguard.policies.model import RuleBody
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.presets import preset, presets
@@ -106,6 +110,7 @@ from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
+from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.signing import SigningKey
@@ -132,6 +137,8 @@ class Parts:
         now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
+        hosts = HostBook(HostStore(db))
+        book.on_drop = hosts.expire
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
@@ -151,7 +158,8 @@ class Parts:
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
-        self.keys = key_files(config, device_tokens, session_tokens)
+        pages = RefusedPages(config.keys.session, config.server.public_url)
+        self.keys = key_files(config, device_tokens, session_tokens, pages)
         self.shown = Shown(DeviceStore(db))
         tally = Tally()
         aftermath = Aftermath(
@@ -230,10 +238,14 @@ class Parts:
             new_id=uuid7,
         )
         self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
+        challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,
             logins=logins,
-            challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
+            challenges=challenges,
+            explaining=Explaining(
+                challenges=challenges, history=HistoryStore(db), devices=DeviceStore(db), violations=violations
+            ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
@@ -286,6 +298,7 @@ class Parts:
             ),
             sessions=sessions,
             history=HistoryStore(lists),
+            present=PresentStore(db),
             members=MemberStore(db),
             directory=Directory(db, lists),
             related=RelatedStore(lists),
@@ -304,12 +317,14 @@ class Parts:
             audit=AuditStore(lists),
             idempotency=IdempotencyStore(db),
             book=book,
+            hosts=hosts,
             activity=self.activity,
             folds=self.folds,
             geo=self.geo,
             spooling=self.spooling,
             keyring=_keyring(config),
             session_tokens=session_tokens,
+            pages=pages,
             platform_tokens=PlatformTokens(),
             trusted=networks(config.server.trusted_networks),
             trust_unix=config.server.trust_unix_socket,
@@ -375,17 +390,21 @@ class Parts:
                 LOG.exception("pending_lost", what=what, exc_info=error)
 
 
-def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> KeyFiles:
+def key_files(config: Config, device: DeviceTokens, session: SessionTokens, pages: RefusedPages) -> KeyFiles:
     """The files of keys that are watched, and who takes up what is new in them."""
     watched = (
-        ("ACCESSGUARD_DEVICE_KEYS", config.keys.device_file, device),
-        ("ACCESSGUARD_SESSION_KEYS", config.keys.session_file, session),
+        ("ACCESSGUARD_DEVICE_KEYS", config.keys.device_file, (device,)),
+        ("ACCESSGUARD_SESSION_KEYS", config.keys.session_file, (session, pages)),
     )
     return KeyFiles(
-        KeyFile(Path(path), lambda text, name=name, tokens=tokens: tokens.take(read_keys(name, text)))  # type: ignore[misc] # mypy does not infer defaults
-        for name, path, tokens in watched
-        if path is not None
+        KeyFile(Path(path), partial(_take, name, users)) for name, path, users in watched if path is not None
     )
+
+
+def _take(name: str, users: Iterable[DeviceTokens | SessionTokens | RefusedPages], text: str) -> None:
+    keys = read_keys(name, text)
+    for each in users:
+        each.take(keys)
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:

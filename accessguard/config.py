@@ -18,6 +18,9 @@ from accessguard.signing import MIN_SECRET_BYTES, SigningKey
 DEFAULT_FILE: Final = Path("config/accessguard.toml")
 PREFIX: Final = "ACCESSGUARD_"
 
+PUBLIC: Final = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+LOCAL: Final = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 NotNegative = Annotated[int, msgspec.Meta(ge=0)]
@@ -53,8 +56,9 @@ class Server(Section, frozen=True, kw_only=True):
 
     `unix_socket` is a path, None for none. `trusted_networks` are its own
     proxies; with `trust_unix_socket` so is whoever may connect to the socket.
-    `proxy_tenant` is whose proxies those are that show no token; None refuses them.
-    `check_deadline_ms` is how long a check may take that is not answered from memory.
+    `proxy_tenant` is whose proxies those are that show no token; "*" leaves it to the host, None refuses them.
+    `public_url` is where students' browsers reach it ("https://guard.example"), None where they do not: then there
+    is no page for them. `check_deadline_ms` is how long a check may take that is not answered from memory.
     """
 
     host: str = "127.0.0.1"
@@ -65,11 +69,12 @@ class Server(Section, frozen=True, kw_only=True):
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
     trust_unix_socket: bool = False
-    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^*]")] | None = None
+    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^([^*]|\*$)")] | None = None
     shutdown_s: NotNegative = 10
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     drain_s: NotNegative = 30
     check_deadline_ms: Positive = 100
+    public_url: Annotated[str, msgspec.Meta(max_length=300)] | None = None
 
 
 class Database(Hidden, frozen=True, kw_only=True):
@@ -166,6 +171,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIN_HOST": ("server", "admin_host"),
     "ADMIN_PORT": ("server", "admin_port"),
     "WORKERS": ("server", "workers"),
+    "PUBLIC_URL": ("server", "public_url"),
     "DATABASE_URL": ("database", "url"),
     "DATABASE_DIRECT_URL": ("database", "direct_url"),
     "DATABASE_REPLICA_URL": ("database", "replica_url"),
@@ -205,6 +211,7 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
     check_strength(config)
     check_networks(config.server.trusted_networks)
     check_allowed(config.webhooks.allow_networks)
+    check_public(config.server.public_url)
     return config
 
 
@@ -358,6 +365,12 @@ def check_allowed(networks: tuple[str, ...]) -> None:
             ip_network(network)
         except ValueError:
             raise ConfigError(f"`{network}` in webhooks.allow_networks is no network such as 10.20.0.0/16.") from None
+
+
+def check_public(url: str | None) -> None:
+    """Raise ConfigError when it is no address that a browser could be sent to: over TLS, or on this machine."""
+    if url is not None and not (PUBLIC.fullmatch(url) or LOCAL.fullmatch(url)):
+        raise ConfigError(f"`{url}` in server.public_url is no address such as https://guard.example, or with a path.")
 
 
 def check_networks(networks: tuple[str, ...]) -> None:

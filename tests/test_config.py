@@ -196,3 +196,24 @@ def test_secrets_are_not_shown_when_the_configuration_is_printed():
 def test_the_manual_is_toml():
     """The file that comes with it can be read by any TOML parser."""
     assert set(tomllib.loads(FILE.read_text())) == set(Config.__struct_fields__) - {"keys"}
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://guard.example", True),
+        ("https://school.example:8443/guard/", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://guard.example", False),
+        ("https://guard.example?t=", False),
+        ("https://a@guard.example", False),
+        ("guard.example", False),
+    ],
+)
+def test_browsers_are_sent_over_tls_or_nowhere(url, taken):
+    """Or to this machine, to try it."""
+    if taken:
+        assert load({"ACCESSGUARD_PUBLIC_URL": url}).server.public_url == url
+        return
+    with pytest.raises(ConfigError, match="public_url"):
+        load({"ACCESSGUARD_PUBLIC_URL": url})

@@ -47,6 +47,8 @@ TAGS: Final[Mapping[str, str]] = {
     "Logins": "Every try to log in is told to AccessGuard, which records it, decides on it and opens the session.",
     "Challenges": "A refusal that can be lifted: the platform asks the student for more, or the student closes something.",
     "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
+    "Students": "The page that explains a refusal to its student, for platforms that draw their own: its token is in `page_url`, and "
+    "without `Accept: application/json` it is a web page.",
     "Proxies": "The proxy in front of the platform asks about every request; no code in the platform.",
     "AuthZEN": "The same checks in the words of OpenID's Authorization API 1.0.",
     "Sessions": "One login of the platform, on one device.",

@@ -27,6 +27,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports
@@ -35,6 +36,7 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
@@ -56,12 +58,14 @@ from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
+from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionTokens
 from accessguard.tallies.store import TallyStore
@@ -74,6 +78,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     checks: Checks
     logins: Logins
     challenges: Challenges
+    explaining: Explaining
     operators: Operators
     merging: Merging
     tenancy: Tenancy
@@ -100,6 +105,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready
     sessions: SessionStore
     history: HistoryStore
+    present: PresentStore
     members: MemberStore
     directory: Directory
     related: RelatedStore
@@ -117,12 +123,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     parts: PartStore
     audit: AuditStore
     book: PolicyBook
+    hosts: HostBook
     activity: ActivityLog
     folds: Folds
     geo: Geo
     spooling: Spooling
     keyring: Keyring
     session_tokens: SessionTokens
+    pages: RefusedPages
     platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool

@@ -85,7 +85,7 @@ class Gates:
         self, dialect: Dialect, fields: Mapping[str, str], line: tuple[str, str], peer: str | None, now_ms: int
     ) -> Pass | None:
         ctx = self._ctx
-        call = called(ctx, fields, line, peer)
+        call = called(ctx, dialect, fields, line, peer)
         asked = identified(ctx, heard(ctx, dialect, fields, call), call.tenant)
         if not isinstance(asked, Asked):
             return None

@@ -34,7 +34,12 @@ PLACES: Final[Mapping[str, str]] = {
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
     "path": "The path that is asked about, with its query, as Envoy appends it to its prefix.",
 }
-ROOMS: Final[Mapping[str, str]] = {"auth": "Proxies", "access": "AuthZEN", ".well-known": "AuthZEN"}
+ROOMS: Final[Mapping[str, str]] = {
+    "auth": "Proxies",
+    "access": "AuthZEN",
+    "restricted": "Students",
+    ".well-known": "AuthZEN",
+}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 

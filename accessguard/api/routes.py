@@ -28,6 +28,7 @@ from accessguard.api import (
     privacy,
     proxy,
     reports,
+    restricted,
     rules,
     sessions,
     simulate,
@@ -42,6 +43,7 @@ from accessguard.api.context import ASKING, CONTEXT
 from accessguard.api.keys import Role
 from accessguard.api.read import Paging
 from accessguard.api.reply import problem
+from accessguard.api.restricted_wire import PlaceRequest, RestrictedPage, RestrictedQuery, WordsRequest
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.events.preferences import Preference
@@ -437,6 +439,37 @@ ROUTES: Final[tuple[Route, ...]] = (
         authzen.metadata,
         NOBODY,
         authzen_wire.PdpMetadata,
+        installation=True,
+        open=True,
+    ),
+    Route(
+        method="GET",
+        path="/restricted",
+        handler=restricted.show,
+        roles=NOBODY,
+        query=RestrictedQuery,
+        reply=RestrictedPage,
+        errors=(404,),
+        installation=True,
+        open=True,
+    ),
+    _send(
+        "POST /restricted/place",
+        restricted.free,
+        NOBODY,
+        PlaceRequest,
+        RestrictedPage,
+        errors=(404, 409),
+        installation=True,
+        open=True,
+    ),
+    _send(
+        "POST /restricted/words",
+        restricted.write,
+        NOBODY,
+        WordsRequest,
+        RestrictedPage,
+        errors=(404, 409),
         installation=True,
         open=True,
     ),

@@ -566,7 +566,7 @@ def login_reply(verdict: LoginVerdict, listener: Listener) -> LoginReply:
     """The wire form of what a login came to."""
     return LoginReply(
         decision=verdict.outcome,
-        reason=refusal(verdict.refusal, listener) if verdict.refusal else None,
+        reason=_login_refusal(verdict, verdict.refusal, listener) if verdict.refusal else None,
         attempt_id=verdict.attempt_id,
         exempt=verdict.exempt,
         degraded=verdict.degraded,
@@ -575,6 +575,12 @@ def login_reply(verdict: LoginVerdict, listener: Listener) -> LoginReply:
         ended_sessions=verdict.ended_sessions,
         violations=verdict.violations,
     )
+
+
+def _login_refusal(login: LoginVerdict, verdict: Verdict, listener: Listener) -> RefusalReason | None:
+    """The same of a login, whose first case is the one that its student is told of."""
+    case = next(iter(login.violations), None)
+    return refusal(msgspec.structs.replace(verdict, violation_id=case), listener)
 
 
 def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
@@ -592,7 +598,7 @@ def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
         message=message,
         language=language,
         support_email=verdict.support_email,
-        page_url=None,
+        page_url=listener.page_url(verdict),
         challenge_id=verdict.challenge_id,
         choices=verdict.choices,
         end_reason=verdict.end_reason,

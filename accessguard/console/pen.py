@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from typing import Final
 from urllib.parse import quote
 
@@ -11,7 +11,7 @@ import aiohttp_jinja2
 import msgspec
 from aiohttp import web
 from babel import Locale
-from babel.dates import format_datetime, format_timedelta
+from babel.dates import format_date, format_datetime, format_timedelta
 from babel.numbers import format_decimal
 from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,6 +26,7 @@ from accessguard.policies.model import Settings
 from accessguard.words.catalogues import CONSOLE, catalogue, locale
 from accessguard.words.languages import LANGUAGES, accepted, chosen
 from accessguard.words.moments import zone
+from accessguard.words.operator import related_text
 
 SESSION: Final = web.RequestKey("console_session", ConsoleSession)
 UNREAD: Final = web.RequestKey("console_unread", int)
@@ -57,6 +58,10 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
         whole = format_datetime(at.astimezone(self.zone), "long", tzinfo=self.zone, locale=locale(self.language))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(time_text(at), whole, text)
 
+    def day(self, value: date) -> str:
+        """A day as the language writes it."""
+        return format_date(value, "medium", locale=locale(self.language))
+
     def number(self, value: float) -> str:
         """A number as the language writes it."""
         return format_decimal(value, locale=locale(self.language))
@@ -73,18 +78,25 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    room.filters |= {"segment": segment}
+    room.filters |= {"segment": segment, "plainly": plainly}
     room.globals |= {"file": address, "languages": {tag: _own_name(tag) for tag in LANGUAGES}} | NAMES
 
 
 def page(request: web.Request, template: str, shown: Mapping[str, object], *, status: int = 200) -> web.Response:
     """A page for somebody who is not signed in, or for nobody in particular."""
+    text = written(request, template, shown)
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+
+
+def written(request: web.Request, template: str, shown: Mapping[str, object]) -> str:
+    """A template filled in for the reader: a page, or a part of one."""
     reader = reader_of(request)
     words = catalogue(reader.language, CONSOLE)
     said = {
         "_": words.gettext,
         "many": words.ngettext,
         "reader": reader,
+        "common": lambda each: related_text(reader.language, each.reason, shared=each.shared, members=each.members),
         "session": None,
         "form": "",
         "may": _nothing,
@@ -94,8 +106,7 @@ def page(request: web.Request, template: str, shown: Mapping[str, object], *, st
         "unread": request.get(UNREAD, 0),
         "school": "",
     }
-    text = aiohttp_jinja2.render_string(template, request, {**said, **_of_session(request), **shown})
-    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+    return aiohttp_jinja2.render_string(template, request, {**said, **_of_session(request), **shown})
 
 
 def reader_of(request: web.Request) -> Reader:
@@ -116,6 +127,11 @@ def settings_of(request: web.Request) -> Settings:
     """What the school chose; the defaults where nobody is signed in."""
     policy = context(request).book.held(asking(request).tenant) if SESSION in request else None
     return policy.settings if policy else Settings()
+
+
+def plainly(label: str) -> str:
+    """What a device is called by itself, such as `Chrome on Windows`, without its one English word."""
+    return label.replace(" on ", " · ")
 
 
 def segment(text: object) -> str:

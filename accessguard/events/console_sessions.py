@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,6 +14,7 @@ from accessguard.errors import ErrorCode, GuardError
 
 MOST: Final = 100
 """Sessions and unused links of one operator in one tenant."""
+MOST_LISTED: Final = 1_000
 SWEPT: Final = 100
 """Sessions over and done with that go when another one is stored."""
 
@@ -65,6 +67,13 @@ END: Final = "DELETE FROM console_session WHERE tenant = $1 AND id = $2 RETURNIN
 END_ALL: Final = "DELETE FROM console_session WHERE tenant = $1 AND operator = $2 RETURNING id"
 
 
+LISTED: Final = """
+    SELECT * FROM console_session
+     WHERE tenant = $1 AND ($2::text IS NULL OR operator = $2) AND offered_until IS NULL AND ends_at > $3 AND seen_at > $4
+     ORDER BY operator, begun_at DESC, id LIMIT $5
+"""
+
+
 class ConsoleSessionStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -103,6 +112,13 @@ class ConsoleSessionStore:
     async def end_all(self, tenant: str, operator: str) -> int:
         """Sign an operator out everywhere, unused links included; how many there were."""
         return len(await self._db.fetch(END_ALL, tenant, operator))
+
+    async def listed(
+        self, tenant: str, operator: str | None, *, now: datetime, idle_since: datetime
+    ) -> Sequence[ConsoleSession]:
+        """Who is signed in, of one operator (None: of all), by their names; a thousand at most."""
+        rows = await self._db.fetch(LISTED, tenant, operator, now, idle_since, MOST_LISTED)
+        return [_session(dict(row)) for row in rows]
 
 
 def _session(row: dict[str, object]) -> ConsoleSession:

@@ -96,13 +96,17 @@ class Entrance:
 
     async def present(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
         """The session that a browser holds; None when there is none, or it is over."""
-        read, now = _read(self._cookies, token), from_ms(now_ms)
-        if read is None:
-            return None
-        found = await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
+        found, now = await self.held(token, now_ms=now_ms), from_ms(now_ms)
         if found is not None and found.seen_at <= now - BEAT:
             await self._store.seen(found, at=now)
         return found
+
+    async def held(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
+        """The same without noting that somebody is there: a page that looks by itself keeps nobody signed in."""
+        read, now = _read(self._cookies, token), from_ms(now_ms)
+        if read is None:
+            return None
+        return await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
 
     async def leave(self, session: ConsoleSession) -> None:
         """Sign out in this browser."""
@@ -113,6 +117,26 @@ class Entrance:
         async with self._db.transaction() as tx:
             await ConsoleSessionStore(tx).end_all(session.tenant, session.operator)
             await self._log(tx, session, "console.leave_everywhere", from_ms(now_ms))
+
+    async def signed_in(self, tenant: str, operator: str | None, *, now_ms: int) -> Sequence[ConsoleSession]:
+        """Who is signed in, of one operator, or with None of all."""
+        now = from_ms(now_ms)
+        return await self._store.listed(tenant, operator, now=now, idle_since=now - IDLE)
+
+    async def show_out(self, tenant: str, actor: Actor, operator: str, *, reason: str | None, now_ms: int) -> int:
+        """Sign another operator out everywhere, links that wait included; how many there were."""
+        async with self._db.transaction() as tx:
+            ended = await ConsoleSessionStore(tx).end_all(tenant, operator)
+            act = Act(
+                tenant=tenant,
+                actor=actor,
+                action="console.show_out",
+                target=operator,
+                reason=reason,
+                at=from_ms(now_ms),
+            )
+            await log(tx, act, None, {"sessions": ended}, entry_id=self._new_id())
+        return ended
 
     def form_token(self, session: ConsoleSession) -> str:
         """What every form of a session carries, and no other page can know."""

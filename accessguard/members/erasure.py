@@ -159,7 +159,7 @@ KEPT: Final[Mapping[str, str]] = {
     "violation": """
         UPDATE violation
            SET member_id = $3, id = md5($4 || id)::uuid, session_id = md5($4 || session_id), device_id = md5($4 || device_id)::uuid,
-               ip = NULL, details = '{}', note = ''
+               ip = NULL, details = '{}', note = '', student_words = '[]'
     """,
     "device": """
         UPDATE device

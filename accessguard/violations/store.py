@@ -16,6 +16,7 @@ from accessguard.violations.model import (
     QUIET,
     Found,
     Resolution,
+    StudentWords,
     Summary,
     Violation,
     ViolationFilter,
@@ -73,6 +74,16 @@ ONE: Final = COLUMNS + " AND v.id = $3"
 RESOLVE: Final = """
     UPDATE violation SET resolution = $3, note = $4 WHERE tenant = $1 AND id = $2 RETURNING id
 """
+
+
+WORDS: Final = "SELECT student_words FROM violation WHERE tenant = $1 AND id = $2 AND member_id = $3"
+
+# One by one: whoever sends the same twice at once is not told twice that there was room.
+WRITE: Final = """
+    UPDATE violation SET student_words = student_words || $4::jsonb
+     WHERE tenant = $1 AND id = $2 AND member_id = $3 AND jsonb_array_length(student_words) < $5 RETURNING id
+"""
+MOST_WORDS: Final = 3
 
 
 class ViolationStore:
@@ -162,6 +173,15 @@ class ViolationStore:
         """Store what the operators think of a case; False when unknown."""
         return await self._db.row(RESOLVE, tenant, violation_id, resolution, note) is not None
 
+    async def student_words(self, tenant: str, member_id: str, violation_id: UUID) -> Sequence[StudentWords] | None:
+        """What the student wrote about a case; None when it is not that student's."""
+        row = await self._db.row(WORDS, tenant, violation_id, member_id)
+        return None if row is None else _words(row)
+
+    async def write(self, tenant: str, member_id: str, violation_id: UUID, words: StudentWords) -> bool:
+        """Keep what a student wrote about a case of his own; False when it is not his, or he wrote three times."""
+        return await self._db.row(WRITE, tenant, violation_id, member_id, [words], MOST_WORDS) is not None
+
     async def summary(self, tenant: str, reader: str) -> Summary:
         """Unread and open cases per code and per member, as `reader` sees them."""
         return await self._summaries.of(tenant, reader)
@@ -194,4 +214,9 @@ def _violation(row: Row) -> Violation:
         resolution=Resolution(row["resolution"]),
         note=row["note"],
         retained_until=row["retained_until"],
+        student_words=_words(row),
     )
+
+
+def _words(row: Row) -> tuple[StudentWords, ...]:
+    return msgspec.json.decode(row["student_words"], type=tuple[StudentWords, ...])

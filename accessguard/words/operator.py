@@ -152,6 +152,14 @@ COUNTED_CASES: Final[Mapping[str, Text]] = {
 }
 
 
+RELATED: Final[Mapping[str, Text]] = {
+    "device": many("{shared} browser in common", "{shared} browsers in common"),
+    "address": many("{shared} address in common at the same time", "{shared} addresses in common at the same time"),
+    "phone": one("the same telephone number"),
+}
+SHARED_BY: Final = one("{common} (contacts who have it: {members})")
+
+
 def sentence(language: str, *, kind: str, mode: str, action: str | None, params: Mapping[str, Any]) -> str:
     """What a rule does, in one of the six languages; `params` as they are on the wire."""
     act = say(language, ACTIONS[action or "deny"])
@@ -169,6 +177,12 @@ def case_text(language: str, code: str, details: Mapping[str, Any]) -> str:
     if text is None or counted is None or limit is None:
         return say(language, CASES[code])
     return say(language, text, {"counted": counted, "limit": limit}, number=counted)
+
+
+def related_text(language: str, reason: str, *, shared: int, members: int) -> str:
+    """What two contacts have in common, in a few words; `members` are all who have it, those two included."""
+    common = say(language, RELATED[reason], {"shared": shared}, number=shared)
+    return say(language, SHARED_BY, {"common": common, "members": members})
 
 
 def _does(language: str, kind: str, action: str, params: Mapping[str, Any]) -> str:

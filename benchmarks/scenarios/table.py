@@ -20,6 +20,7 @@ from benchmarks.scenarios import (
     mixed,
     operators,
     places,
+    proxies,
     recognition,
     simulate,
     stores,
@@ -51,6 +52,7 @@ SCENARIOS = (
     Scenario(
         name=client.NAME, about="a platform's client: CPU of a check asked and held, a block on its way", run=client.run
     ),
+    Scenario(name=proxies.NAME, about="what the question adds to a request through each proxy", run=proxies.run),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),
     Scenario(name=simulate.NAME, about="a rule tried on a million recorded events", run=simulate.run),

@@ -105,6 +105,9 @@ TABLE: list[tuple[str, str, set[str]]] = [
 
 # These find out by themselves who asks; tests/proxies tells how.
 OPEN = {
+    ("GET", "/restricted"),
+    ("POST", "/restricted/place"),
+    ("POST", "/restricted/words"),
     ("GET", "/auth/nginx"),
     ("GET", "/auth/traefik"),
     ("GET", "/auth/caddy"),

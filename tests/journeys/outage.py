@@ -10,14 +10,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import psutil
+import pytest
 
 from accessguard.app import migrate
 from accessguard.embedded import Child, Embedded
 from accessguard.errors import GuardError
 from tests.data import lay_out
-from tests.service import Service, running
+from tests.service import Service, Tenant, running
 
 
 @dataclass
@@ -112,3 +116,63 @@ async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> Non
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+async def there(tmp_path_factory: Any) -> AsyncIterator[Outage]:
+    """Stores and a worker for this module."""
+    async with outage(tmp_path_factory.mktemp("outage")) as found:
+        yield found
+
+
+@pytest.fixture
+async def tenant(there: Outage) -> AsyncIterator[Tenant]:
+    """A tenant whose rules the worker knows; both stores are well again at the end."""
+    found = there.worker.tenant()
+    await found.login("zoe")
+    yield found
+    await there.thaw_valkey()
+    if there.stores.postgres is not None and not there.stores.postgres.running:
+        await there.start_postgres()
+    await there.thaw_postgres()
+    await there.drained()
+
+
+async def known(there: Outage, tenant: Tenant) -> None:
+    """The worker holds the tenant's rules, and has heard of every change of them."""
+    await asyncio.sleep(0.3)
+    await tenant.check("nobody")
+    assert there.worker.context.book.held(tenant.name) is not None
+
+
+async def out(there: Outage, tenant: Tenant) -> None:
+    """PostgreSQL is gone, and the worker has noticed."""
+    await known(there, tenant)
+    await there.kill_postgres()
+    breaker = there.worker.context.ready._db.breaker
+    while not breaker.open:
+        await tenant.check(str(uuid4()))
+
+
+async def back(there: Outage) -> None:
+    """PostgreSQL is there again, and has what waited."""
+    await there.start_postgres()
+    await there.drained()
+
+
+async def refuse_attempts(there: Outage, member: str, state: str) -> None:
+    """Have PostgreSQL answer login attempts of such a member (LIKE; "": of nobody) with an error of this class."""
+    connection = await asyncpg.connect(there.stores.database_url)
+    try:
+        await connection.execute(
+            f"""
+            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.member_id LIKE '{member}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON login_attempt FOR EACH ROW EXECUTE FUNCTION refuse();
+            """
+        )
+    finally:
+        await connection.close()

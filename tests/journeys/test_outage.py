@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -12,55 +11,12 @@ import asyncpg
 import pytest
 
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.guard import changes
-from accessguard.guard.crowds import LINGER_S
-from accessguard.metrics import POOL_REFUSED
-from tests.journeys.outage import Outage, outage, until
-from tests.service import CHROME, FIREFOX, Tenant, items, running
+from tests.journeys.outage import back, out, outage, refuse_attempts, until
+from tests.journeys.outage import tenant as tenant  # noqa: PLC0414 - a fixture
+from tests.journeys.outage import there as there  # noqa: PLC0414 - a fixture
+from tests.service import CHROME, Tenant, items, running
 
 pytestmark = pytest.mark.chaos
-
-
-@pytest.fixture(scope="module")
-async def there(tmp_path_factory: Any) -> AsyncIterator[Outage]:
-    """Stores and a worker for this module."""
-    async with outage(tmp_path_factory.mktemp("outage")) as found:
-        yield found
-
-
-@pytest.fixture
-async def tenant(there: Outage) -> AsyncIterator[Tenant]:
-    """A tenant whose rules the worker knows; both stores are well again at the end."""
-    found = there.worker.tenant()
-    await found.login("zoe")
-    yield found
-    await there.thaw_valkey()
-    if there.stores.postgres is not None and not there.stores.postgres.running:
-        await there.start_postgres()
-    await there.thaw_postgres()
-    await there.drained()
-
-
-async def known(there: Outage, tenant: Tenant) -> None:
-    """The worker holds the tenant's rules, and has heard of every change of them."""
-    await asyncio.sleep(0.3)
-    await tenant.check("nobody")
-    assert there.worker.context.book.held(tenant.name) is not None
-
-
-async def out(there: Outage, tenant: Tenant) -> None:
-    """PostgreSQL is gone, and the worker has noticed."""
-    await known(there, tenant)
-    await there.kill_postgres()
-    breaker = there.worker.context.ready._db.breaker
-    while not breaker.open:
-        await tenant.check(str(uuid4()))
-
-
-async def back(there: Outage) -> None:
-    """PostgreSQL is there again, and has what waited."""
-    await there.start_postgres()
-    await there.drained()
 
 
 async def test_a_login_in_an_outage_works_and_is_recorded_once_it_is_over(there, tenant):
@@ -132,222 +88,6 @@ async def test_the_logins_of_a_member_are_drained_in_order(there, tenant):
     assert len(list(items(await tenant.see("/v1/members/ana/devices")))) == 1
 
 
-async def test_a_known_block_holds_in_an_outage(there, tenant):
-    """At a check and at a login with the device's token."""
-    login = await tenant.login("ana")
-    await tenant.check(login)
-    await tenant.device("ana", login["device"]["id"], access="blocked")
-    await tenant.check(login)
-    await out(there, tenant)
-
-    check = await tenant.check(login)
-    again = await tenant.login("ana", device_token=login["device"]["token"])
-    await back(there)
-
-    assert check["reason"]["code"] == "device_blocked"
-    assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
-
-
-@contextlib.asynccontextmanager
-async def ignorant(there: Outage, tenant: Tenant) -> AsyncIterator[tuple[Tenant, Callable[[], None]]]:
-    """Another worker that knows the tenant's rules; and what makes it forget whatever it was told."""
-    async with running(there.stores.database_url, there.stores.redis_url) as second:
-        elsewhere = Tenant(second, tenant.name)
-        await elsewhere.check("nobody")
-        memory = second.context.checks.memory
-
-        def forget() -> None:
-            memory.drop_all()
-            memory.barred._blocks.clear()
-            memory.barred._ends.clear()
-
-        yield elsewhere, forget
-        await there.drained(second)
-
-
-async def test_an_operators_bar_binds_a_worker_that_was_never_told_of_it(there, tenant):
-    """A blocked device and an ended session, with PostgreSQL out; after a flush of Valkey too, as somebody still knows.
-
-    One that has just started reads from PostgreSQL what is blocked.
-    """
-    before, replaced, lifted = [await tenant.login(member) for member in ("ana", "ben", "cleo")]
-    blocked = await tenant.login("ana", device_token=before["device"]["token"])
-    await tenant.login("ben", device_token=replaced["device"]["token"])
-    await tenant.device("ana", blocked["device"]["id"], access="blocked")
-    await tenant.call("POST", f"/v1/sessions/{replaced['session']['id']}/end", {}, role="supervisor")
-    for access in ("blocked", "default"):
-        await tenant.device("cleo", lifted["device"]["id"], access=access)
-    async with ignorant(there, tenant) as (elsewhere, forget):
-        bars = elsewhere.service.context.changes.bars
-        await until(lambda: bars.here(tenant.name, blocked["session"]["id"]) is not None)
-        await out(there, tenant)
-        forget()
-        codes = [(await elsewhere.check(each))["reason"] for each in (blocked, before, replaced)]
-        again = await elsewhere.login("ana", device_token=blocked["device"]["token"])
-        free = await elsewhere.check(lifted)
-        await there.worker.context.ready._live.ask("FLUSHALL")
-        with contextlib.suppress(GuardError):
-            await there.worker.context.changes.bars.look()
-        forget()
-        codes += [(await elsewhere.check(each))["reason"] for each in (blocked, before, replaced)]
-        await back(there)
-
-    assert [code["code"] for code in codes] == ["device_blocked", "device_blocked", "session_ended"] * 2
-    assert (again["decision"], again["reason"]["code"], again["session"]) == ("deny", "device_blocked", None)
-    assert free["decision"] == "allow"
-
-
-async def test_a_device_that_is_blocked_while_its_login_waits_is_kept_out(there, tenant, monkeypatch):
-    """By a worker with PostgreSQL and by those without, though the session is in no list that the block could name; all hear of it with the drain."""
-    first = await tenant.login("ana")
-    async with ignorant(there, tenant) as (elsewhere, forget):
-        await out(there, tenant)
-        waiting = await tenant.login("ana", device_token=first["device"]["token"])
-        monkeypatch.setattr("accessguard.guard.spooling.MINE", "SELECT false AND pg_try_advisory_xact_lock($1)")
-        await there.start_postgres()
-        await until(lambda: not there.worker.context.ready._db.breaker.open)
-        block = await tenant.device("ana", first["device"]["id"], access="blocked")
-        with_postgres = await tenant.check(waiting)
-        await out(there, tenant)
-        forget()
-        without = [await tenant.check(waiting), await elsewhere.check(waiting)]
-        forget()
-        monkeypatch.undo()
-        await back(there)
-        bars, session_id = elsewhere.service.context.changes.bars, waiting["session"]["id"]
-        await until(lambda: bars.here(tenant.name, session_id) is not None)
-        after = await tenant.check(waiting)
-
-    assert (waiting["decision"], block.status) == ("allow", 200)
-    assert [each["reason"] and each["reason"]["code"] for each in (with_postgres, *without, after)] == [
-        "device_blocked"
-    ] * 4
-
-
-async def test_a_known_device_stays_the_same_through_an_outage(there, tenant):
-    """A token whose device this worker has not seen is taken at its word; no second device comes of it."""
-    login = await tenant.login("ana", user_agent=FIREFOX)
-    await out(there, tenant)
-    again = await tenant.login("ana", user_agent=FIREFOX, device_token=login["device"]["token"])
-    await back(there)
-
-    (device,) = items(await tenant.see("/v1/members/ana/devices"))
-    old = await tenant.check(login)
-    assert device["id"] == again["device"]["id"] == login["device"]["id"]
-    assert again["device"]["new"] is False
-    assert old["reason"]["code"] == "session_ended"
-
-
-async def test_first_logins_at_once_are_one_device_in_an_outage_too(there, tenant):
-    """Of one browser, at two workers: one device, one token, and sessions that go on, afterwards as well. A window opened later is another one."""
-    async with running(there.stores.database_url, there.stores.redis_url) as second:
-        elsewhere = Tenant(second, tenant.name)
-        await elsewhere.check("nobody")
-        await out(there, tenant)
-        while not second.context.ready._db.breaker.open:
-            await elsewhere.check(str(uuid4()))
-        *burst, other = await asyncio.gather(
-            *(each.login("ana") for each in (tenant, elsewhere) * 3), tenant.login("ana", user_agent=FIREFOX)
-        )
-        await asyncio.sleep(LINGER_S)
-        later = await tenant.login("ana")
-        during = [await tenant.check(each) for each in burst]
-        await there.start_postgres()
-        await there.drained(there.worker, second)
-
-    devices = list(items(await tenant.see("/v1/members/ana/devices")))
-    made = burst[0]["device"]["id"]
-    assert {each["device"]["id"] for each in burst} == {made}
-    assert len({each["device"]["token"] for each in burst}) == 1
-    assert {each["id"] for each in devices} == {made, other["device"]["id"], later["device"]["id"]}
-    assert len(devices) == 3
-    assert {each["decision"] for each in during} == {"allow"}
-    assert {(await tenant.check(each))["decision"] for each in burst} == {"allow"}
-    again = await tenant.login("ana", device_token=burst[-1]["device"]["token"])
-    assert again["device"]["id"] == made
-
-
-async def test_a_tenant_that_chose_closed_lets_in_nobody_it_knows_nothing_of(there, tenant):
-    """Neither at a login that a rule would have to count, nor at a check."""
-    await tenant.rule("session_limit", "deny_new", max=1)
-    await tenant.call("PUT", "/v1/settings", {"failure_mode": "closed"}, role="administrator")
-    await tenant.login("zoe")
-    await out(there, tenant)
-
-    login = await tenant.login("ana")
-    check = await tenant.check("no-such-session")
-    await back(there)
-
-    assert (login["decision"], login["reason"]["code"]) == ("deny", "undecided")
-    assert (check["decision"], check["reason"]["code"]) == ("deny", "undecided")
-    (line,) = items(await tenant.see("/v1/members/ana/logins"))
-    assert (line["decision"], line["code"]) == ("deny", "undecided")
-
-
-async def test_a_store_that_hangs_is_left_alone_after_a_few_calls(there, tenant):
-    """PostgreSQL stands still, with every connection open: checks and logins are answered, and it is not asked again and again."""
-    breaker = there.worker.context.ready._db.breaker
-    await known(there, tenant)
-    await there.freeze_postgres()
-    try:
-        async with asyncio.timeout(60):
-            answers = await asyncio.gather(*(tenant.check(f"s{each}") for each in range(30)))
-            login = await tenant.login("ana")
-            await until(lambda: breaker.open)
-            probes = breaker.probes
-            more = await asyncio.gather(*(tenant.check(f"t{each}") for each in range(300)))
-            page = await tenant.see("/v1/members")
-    finally:
-        await there.thaw_postgres()
-    await there.drained()
-
-    assert {each.status for each in (*answers, *more, login)} == {200}
-    assert all(each["degraded"] for each in (*answers, *more))
-    assert breaker.probes - probes < 50
-    assert (page.status, "Retry-After" in page.headers) == (503, True)
-    assert len(list(items(await tenant.see("/v1/members/ana/logins")))) == 1
-
-
-async def test_with_both_stores_out_a_login_is_told_to_come_back(there, tenant):
-    """503 with Retry-After; a session in memory goes on."""
-    login = await tenant.login("ana")
-    await tenant.check(login)
-    await known(there, tenant)
-    await there.freeze_valkey()
-    await out(there, tenant)
-
-    refused = await tenant.login("ben")
-    going = await tenant.check(login)
-    await there.thaw_valkey()
-    await back(there)
-
-    assert (refused.status, "Retry-After" in refused.headers) == (503, True)
-    assert going["decision"] == "allow"
-
-
-async def test_with_both_stores_out_what_is_old_is_left_to_the_tenant(there, tenant, monkeypatch):
-    """A session in memory goes on while the worker may have heard of every block; then the tenant's choice decides. What is known to be blocked stays out."""
-    monkeypatch.setattr(changes, "AFTER_LOOK_S", 0.0)
-    await tenant.call("PUT", "/v1/settings", {"failure_mode": "closed"}, role="administrator")
-    login, blocked = await tenant.login("ana"), await tenant.login("ben")
-    await tenant.device("ben", blocked["device"]["id"], access="blocked")
-    for each in (login, blocked):
-        await tenant.check(each)
-    await known(there, tenant)
-    bars, memory = there.worker.context.changes.bars, there.worker.context.checks.memory
-    await there.freeze_valkey()
-    await out(there, tenant)
-    during = await tenant.check(login) if memory.trusted or bars.current else None
-    await until(lambda: not memory.trusted and not bars.current)
-    afterwards = [await tenant.check(each) for each in (login, blocked)]
-    await there.thaw_valkey()
-    await back(there)
-
-    assert during is None or during["decision"] == "allow"
-    assert [each["reason"]["code"] for each in afterwards] == ["undecided", "device_blocked"]
-    assert (await tenant.check(login))["decision"] == "allow"
-
-
 async def test_what_can_never_be_written_is_set_aside_and_holds_up_nobody(there, tenant):
     """Its session has been taken by somebody else; it goes to the dead letters, the next one is written."""
     spool = there.worker.context.spooling._spool
@@ -368,7 +108,7 @@ async def test_a_login_that_fails_for_a_reason_nobody_thought_of_holds_up_nobody
     """Once another one got through, it goes to the dead letters; the worker drains by itself."""
     spool = there.worker.context.spooling._spool
     before = await spool.dead()
-    await _refuse_attempts(there, "ana", "P0001")
+    await refuse_attempts(there, "ana", "P0001")
     try:
         await out(there, tenant)
         await tenant.login("ana")
@@ -376,7 +116,7 @@ async def test_a_login_that_fails_for_a_reason_nobody_thought_of_holds_up_nobody
         await there.start_postgres()
         await until(lambda: there.worker.context.spooling.pending == 0)
     finally:
-        await _refuse_attempts(there, "", "P0001")
+        await refuse_attempts(there, "", "P0001")
 
     assert await spool.dead() == before + 1
     assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
@@ -391,7 +131,7 @@ async def test_while_no_login_can_be_written_none_is_set_aside(there, tenant, mo
     spooling = there.worker.context.spooling
     before = await spooling._spool.dead()
     await tenant.login("cleo")
-    await _refuse_attempts(there, "%", "P0001")
+    await refuse_attempts(there, "%", "P0001")
     try:
         await out(there, tenant)
         for member in ("ana", "ben", "cleo"):
@@ -407,32 +147,12 @@ async def test_while_no_login_can_be_written_none_is_set_aside(there, tenant, mo
             await until(lambda: spooling._failures > failures or not spooling.pending)
         await foreign.close()
     finally:
-        await _refuse_attempts(there, "", "P0001")
+        await refuse_attempts(there, "", "P0001")
     await there.drained()
 
     assert await spooling._spool.dead() == before
     for member in ("ana", "ben"):
         assert len(list(items(await tenant.see(f"/v1/members/{member}/logins")))) == 1
-
-
-@pytest.mark.parametrize("state", ["53100", "53200", "58030"], ids=["disk full", "out of memory", "i/o error"])
-async def test_a_postgres_that_has_no_room_is_read_and_logins_wait(there, tenant, state):
-    """Nothing is lost and nothing crashes; operators read, and are told to come back when they write."""
-    login = await tenant.login("ana")
-    await _refuse_attempts(there, "%", state)
-    try:
-        page = await tenant.see("/v1/members")
-        check = await tenant.check(login)
-        waiting = await tenant.login("ben")
-        ready = await tenant.call("GET", "/readyz")
-    finally:
-        await _refuse_attempts(there, "", state)
-    await there.drained()
-
-    assert (page.status, check["decision"], ready.status) == (200, "allow", 200)
-    assert (waiting.status, waiting["degraded"]) == (200, True)
-    assert there.worker.context.ready._db.breaker.open is False
-    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
 
 
 async def test_a_full_spool_refuses_and_keeps_what_it_has(there, tenant, monkeypatch):
@@ -640,172 +360,3 @@ async def test_a_login_whose_write_may_or_may_not_have_arrived_is_there_once(the
     assert (line["id"], session["id"]) == (login["attempt_id"], login["session"]["id"])
     again = await tenant.login("ana", device_token=login["device"]["token"])
     assert again["device"]["id"] == login["device"]["id"]
-
-
-async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
-    """Operators read, and are told to come back when they write; logins wait."""
-    login = await tenant.login("ana")
-    await _tell_postgres(there, "ALTER SYSTEM SET default_transaction_read_only = on")
-    try:
-        page = await tenant.see("/v1/members")
-        note = await tenant.call("PATCH", "/v1/members/ana", {"note": "x"}, role="supervisor")
-        check = await tenant.check(login)
-        waiting = await tenant.login("ben")
-    finally:
-        await _tell_postgres(there, "ALTER SYSTEM RESET default_transaction_read_only")
-    await there.drained()
-
-    assert (page.status, check["decision"]) == (200, "allow")
-    assert (note.status, "Retry-After" in note.headers) == (503, True)
-    assert (waiting.status, waiting["degraded"]) == (200, True)
-    assert there.worker.context.ready._db.breaker.open is False
-    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
-
-
-async def test_an_exhausted_pool_lets_checks_go_on_and_logins_wait(there, tenant):
-    """Every connection is in use: a check is answered in its deadline, a login is kept, an operator is told to come back; nothing is lost."""
-    db, login = there.worker.context.ready._db, await tenant.login("ana")
-    await tenant.check(login)
-    waits = POOL_REFUSED.labels("wait")._value.get()
-    async with contextlib.AsyncExitStack() as held:
-        for _ in range(db._pool.get_max_size()):
-            await held.enter_async_context(db._pool.acquire())
-        check, unknown, waiting, page = await asyncio.gather(
-            tenant.check(login), tenant.check("s"), tenant.login("ben"), tenant.see("/v1/members")
-        )
-        healthy = await tenant.call("GET", "/healthz")
-    await there.drained()
-
-    assert [each["decision"] for each in (check, unknown)] == ["allow", "allow"]
-    assert unknown["degraded"]
-    assert (waiting.status, waiting["degraded"], healthy.status) == (200, True, 200)
-    assert (page.status, "Retry-After" in page.headers) == (503, True)
-    assert POOL_REFUSED.labels("wait")._value.get() > waits
-    assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
-
-
-async def test_a_valkey_that_is_full_costs_no_beat_and_no_login(there, tenant):
-    """What it does not take goes to PostgreSQL."""
-    live = there.worker.context.ready._live
-    login = await tenant.login("ana")
-    await live.ask("CONFIG", "SET", "maxmemory", "1")
-    try:
-        check = await tenant.check(login, activity="lesson_open")
-        other = await tenant.login("ben")
-        await there.worker.context.activity.flush()
-    finally:
-        await live.ask("CONFIG", "SET", "maxmemory", "0")
-
-    card = await tenant.see("/v1/members/ana")
-    assert (check["decision"], other.status, other["degraded"]) == ("allow", 200, False)
-    assert card["last_activity"]["session_id"] == login["session"]["id"]
-
-
-async def test_a_valkey_that_hangs_is_left_alone_and_missed_by_nobody(there, tenant):
-    """Checks with their beats and logins are decided on PostgreSQL, after a few calls without even asking."""
-    live = there.worker.context.ready._live
-    logins = [await tenant.login(f"m{each}") for each in range(10)]
-    await there.freeze_valkey()
-    try:
-        async with asyncio.timeout(60):
-            checks = await asyncio.gather(*(tenant.check(each, activity="lesson_open") for each in logins))
-            while not live.breaker.open:
-                with contextlib.suppress(GuardError):
-                    await live.ping()
-            login = await tenant.login("ben")
-            await there.worker.context.activity.flush()
-    finally:
-        await there.thaw_valkey()
-    await until(lambda: not live.breaker.open)
-
-    assert {each["decision"] for each in checks} == {"allow"}
-    assert (login.status, login["degraded"]) == (200, False)
-    for each in range(10):
-        assert (await tenant.see(f"/v1/members/m{each}"))["last_activity"] is not None
-
-
-async def test_a_block_holds_when_valkey_comes_back_before_postgres(there, tenant):
-    """What was held is forgotten only once it can be read anew."""
-    changes = there.worker.context.changes
-    login = await tenant.login("ana")
-    await tenant.device("ana", login["device"]["id"], access="blocked")
-    await tenant.check(login)
-    await out(there, tenant)
-    await there.kill_valkey()
-    await until(lambda: not changes._memory.trusted)
-    await there.stores.start_valkey()
-    await until(lambda: changes._back)
-
-    during = await tenant.check(login)
-    await back(there)
-    await until(lambda: changes._memory.trusted)
-
-    assert during["reason"]["code"] == "device_blocked"
-    assert (await tenant.check(login))["reason"]["code"] == "device_blocked"
-
-
-async def _refuse_attempts(there: Outage, member: str, state: str) -> None:
-    """Have PostgreSQL answer login attempts of such a member (LIKE; "": of nobody) with an error of this class."""
-    connection = await asyncpg.connect(there.stores.database_url)
-    try:
-        await connection.execute(
-            f"""
-            CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                IF NEW.member_id LIKE '{member}' THEN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END IF;
-                RETURN NEW;
-            END $$;
-            CREATE OR REPLACE TRIGGER refuse BEFORE INSERT ON login_attempt FOR EACH ROW EXECUTE FUNCTION refuse();
-            """
-        )
-    finally:
-        await connection.close()
-
-
-async def _tell_postgres(there: Outage, statement: str) -> None:
-    """Change a setting for every session that begins, and for those that are there."""
-    connection = await asyncpg.connect(there.stores.database_url)
-    try:
-        await connection.execute("SET default_transaction_read_only = off")
-        await connection.execute(statement)
-        await connection.execute("SELECT pg_reload_conf()")
-    finally:
-        await connection.close()
-    wanted = "on" if " = on" in statement else "off"
-    db = there.worker.context.ready._db
-    async with asyncio.timeout(30):
-        while await db.value("SHOW default_transaction_read_only") != wanted:
-            await asyncio.sleep(0.01)
-
-
-async def test_a_block_holds_though_nobody_asked_between_it_and_the_outage(there, tenant):
-    """A worker that was told of a block has forgotten the member, but not the block; lifted, it is forgotten too."""
-    kept, freed = await tenant.login("ana"), await tenant.login("ben")
-    await known(there, tenant)
-    for member, login in (("ana", kept), ("ben", freed)):
-        await tenant.check(login)
-        await tenant.device(member, login["device"]["id"], access="blocked")
-    await tenant.device("ben", freed["device"]["id"], access="default")
-
-    await there.kill_postgres()
-    refused, undecided = await tenant.check(kept), await tenant.check(freed)
-
-    assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "device_blocked", True)
-    assert (undecided["decision"], undecided["degraded"]) == ("allow", True)
-
-
-async def test_rules_that_changed_just_before_an_outage_leave_the_ones_before_them(there, tenant):
-    """A worker that was told of the change, and cannot read it, goes on with what it knew, and says so."""
-    await tenant.rule("ip_deny", networks=["192.0.2.0/24"])
-    login = await tenant.login("ana")
-    await known(there, tenant)
-    await tenant.check(login)
-    there.worker.context.book.drop(tenant.name)
-
-    await there.kill_postgres()
-    allowed, refused = await tenant.check(login), await tenant.check(login, ip="192.0.2.1")
-    again = await tenant.login("ana", device_token=login["device"]["token"])
-
-    assert (allowed.status, allowed["decision"], allowed["degraded"]) == (200, "allow", True)
-    assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "ip_denied", True)
-    assert (again.status, again["decision"], again["degraded"]) == (200, "allow", True)

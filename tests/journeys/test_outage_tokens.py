@@ -8,11 +8,10 @@ from uuid import uuid4
 import pytest
 
 from accessguard.errors import ErrorCode, GuardError
-from tests.journeys.outage import Outage
+from tests.journeys.outage import Outage, back, out
+from tests.journeys.outage import tenant as tenant  # noqa: PLC0414 - a fixture
+from tests.journeys.outage import there as there  # noqa: PLC0414 - a fixture
 from tests.journeys.test_merged_tokens import LATE_MS, cases, merged, shown, used
-from tests.journeys.test_outage import back, out
-from tests.journeys.test_outage import tenant as tenant  # noqa: PLC0414 - a fixture
-from tests.journeys.test_outage import there as there  # noqa: PLC0414 - a fixture
 from tests.service import Answer, Tenant, items
 
 pytestmark = pytest.mark.chaos
