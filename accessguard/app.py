@@ -37,6 +37,7 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.outbox import OutboxStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.revocations import RevocationStore
 from accessguard.events.sender import Sender
 from accessguard.events.stream import Feeds
 from accessguard.events.webhooks import WebhookStore
@@ -66,6 +67,7 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.revoking import Revoking
 from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.selecting import Bulk, BulkStep
@@ -135,6 +137,8 @@ class Parts:
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
+        self.keyring = _keyring(config)
+        self.revoking = Revoking(db=db, changes=self.changes, new_id=uuid7, on_told=self.keyring.hear)
         self.feeds = Feeds(OutboxStore(db))
         self.changes.on_change = self.feeds.wake
         sender = Sender(config.webhooks.allow_networks)
@@ -308,7 +312,9 @@ class Parts:
             folds=self.folds,
             geo=self.geo,
             spooling=self.spooling,
-            keyring=_keyring(config),
+            keyring=self.keyring,
+            revoking=self.revoking,
+            revocations=RevocationStore(db),
             session_tokens=session_tokens,
             platform_tokens=PlatformTokens(),
             trusted=networks(config.server.trusted_networks),
@@ -324,10 +330,12 @@ class Parts:
         """Run the tasks; at the end, flush what is pending before the pools close."""
         self._memory.trusted = False
         await self.upkeep.once()
+        await self.revoking.look()
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
             "bars": self.changes.leave,
+            "revoked": self.revoking.run,
             "stream": self.feeds.run,
             "webhooks": self.webhooks.run,
             "awake": self.changes.stay_awake,

@@ -17,12 +17,18 @@ SCHEME: Final = "bearer "
 
 
 async def admit(
-    request: web.BaseRequest, ctx: Context, roles: frozenset[Role], *, installation: bool = False
+    request: web.BaseRequest,
+    ctx: Context,
+    roles: frozenset[Role],
+    *,
+    installation: bool = False,
+    everywhere: bool = False,
 ) -> Asking:
     """The caller, if its token is genuine and its role is one of `roles`.
 
     A call of the whole `installation` is about no tenant. A token bound to a
-    tenant may name one of its children.
+    tenant may name one of its children; one for all tenants need name none
+    in a call that may be about `everywhere`.
 
     Raises GuardError: UNAUTHENTICATED, FORBIDDEN, INVALID for a token of all
     tenants that names none, NOT_FOUND for a tenant that does not exist.
@@ -33,6 +39,8 @@ async def admit(
     if installation:
         return Asking(caller=caller, tenant=caller.tenant)
     header = request.headers.get(TENANT_HEADER)
+    if everywhere and header is None and caller.tenant == EVERY_TENANT:
+        return Asking(caller=caller, tenant=EVERY_TENANT)
     if header is not None and caller.tenant not in (EVERY_TENANT, header):
         return Asking(caller=caller, tenant=await _child(ctx, caller, header))
     tenant = named_tenant(caller, header)

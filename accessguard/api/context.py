@@ -15,6 +15,7 @@ from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.revocations import RevocationStore
 from accessguard.events.stream import Feeds
 from accessguard.events.webhooks import WebhookStore
 from accessguard.geo import Geo
@@ -36,6 +37,7 @@ from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.revoking import Revoking
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
@@ -122,6 +124,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    revoking: Revoking
+    revocations: RevocationStore
     session_tokens: SessionTokens
     platform_tokens: PlatformTokens
     trusted: Networks

@@ -331,6 +331,10 @@ class FastLane(RequestHandler):
         else:
             self._ended = True
 
+    def forget(self) -> None:
+        """Read the next head anew."""
+        self._shape, self._constant = None, False
+
     def part(self) -> None:
         """Close a connection on which nothing is under way."""
         if self._answering is None and not self._behind and not self._owed and (self._surrendered or self._idle()):
@@ -560,6 +564,7 @@ def refusal(error: Exception) -> bytes:
 
 def protocol(server: web.Server, lane: Lane, **settings: Any) -> Callable[[], FastLane]:
     """What makes a protocol for each new connection."""
+    lane.connections = lambda: [each for each in server.connections if isinstance(each, FastLane)]
     return lambda: FastLane(server, lane, **{"keepalive_timeout": lane.keepalive_s, **settings})
 
 

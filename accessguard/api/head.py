@@ -100,6 +100,11 @@ class Heads:
         self._callers: dict[tuple[bytes, bytes | None], tuple[str, int]] = {}
         self.known = self._heads.get
 
+    def forget(self) -> None:
+        """Read every head, and every caller, anew."""
+        self._heads.clear()
+        self._callers.clear()
+
     def read(self, head: bytes) -> Head | None:
         """What a head (with its empty line) says; None when it is not plain."""
         known = self._heads.get(head)

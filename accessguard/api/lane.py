@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
@@ -38,6 +38,13 @@ class Pieces(msgspec.Struct, gc=False):
 PIECES: Final = msgspec.json.Decoder(Pieces).decode
 
 
+class Forgetful(Protocol):
+    """A connection, as far as it remembers callers."""
+
+    def forget(self) -> None:
+        """Know no caller any more."""
+
+
 class Lane:
     """What all connections of a worker share: known heads, answers that leave together, the time."""
 
@@ -61,6 +68,16 @@ class Lane:
         self.dated = b""
         self._second = 0
         self.draining = False
+        self.connections: Callable[[], Iterable[Forgetful]] = tuple
+        context.keyring.on_forget.append(self.forget)
+
+    def forget(self) -> None:
+        """Know no caller any more: of one at least, what was known no longer holds."""
+        self.heads.forget()
+        self.gates.forget()
+        self.memory.requests.clear()
+        for each in self.connections():
+            each.forget()
 
     def turn(self) -> None:
         """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""

@@ -27,7 +27,7 @@ CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 UUIDS: Final = frozenset(
-    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id"}
+    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id", "revocation_id"}
 )
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",

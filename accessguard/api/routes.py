@@ -28,6 +28,7 @@ from accessguard.api import (
     privacy,
     proxy,
     reports,
+    revocations,
     rules,
     sessions,
     simulate,
@@ -45,6 +46,7 @@ from accessguard.api.reply import problem
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.events.preferences import Preference
+from accessguard.events.revoked import Revocation
 from accessguard.events.webhooks import Delivery
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.bundle import Bundle
@@ -80,7 +82,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV, `text` what is also given as plain text, `media`
-    the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
+    the type of an answer that is no JSON. A call of the whole `installation` names no tenant; in one that may be about
+    `everywhere`, a token for all tenants need not.
     `later` is what a call that takes long answers instead, with 202. `stream`
     is what each line of a body says that is a file; `lines`: so is the answer,
     of which `reply` is one line. `open`: no
@@ -105,6 +108,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     media: str | None = None
     creates: bool = False
     installation: bool = False
+    everywhere: bool = False
     open: bool = False
 
 
@@ -382,6 +386,30 @@ ROUTES: Final[tuple[Route, ...]] = (
         Delivery,
         errors=(404,),
     ),
+    _list(
+        "/v1/revocations", revocations.listed, ADMINISTRATORS, wire.ListQuery, lists.RevocationsPage, everywhere=True
+    ),
+    _send(
+        "POST /v1/revocations",
+        revocations.create,
+        ADMINISTRATORS,
+        wire.RevocationRequest,
+        Revocation,
+        status=201,
+        errors=(409,),
+        creates=True,
+        everywhere=True,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/revocations/{revocation_id}",
+        handler=revocations.delete,
+        roles=ADMINISTRATORS,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+        everywhere=True,
+    ),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, lists.AuditPage),
     Route(
         method="POST",
@@ -458,7 +486,9 @@ def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         ctx = request.app[CONTEXT]
         try:
-            request[ASKING] = await admit(request, ctx, route.roles, installation=route.installation)
+            request[ASKING] = await admit(
+                request, ctx, route.roles, installation=route.installation, everywhere=route.everywhere
+            )
             response = await route.handler(request)
         except GuardError as error:
             if not ctx.ready.pending or route.roles == PLATFORM:

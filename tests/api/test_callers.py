@@ -1,0 +1,228 @@
+"""Callers whose genuine tokens are refused: revoked on every worker and both lanes, restored, and on the record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from accessguard.__main__ import main
+from tests.service import LAPTOP, SECRET, Service, Tenant, items, running, token
+
+
+@pytest.fixture(scope="module")
+async def other(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
+    """A second worker on the same stores."""
+    async with running(database_url, redis_url) as worker:
+        yield worker
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> bool:
+    """Whether it comes to hold in that time; the promise of 5 s is what is tested."""
+    end = time.monotonic() + within_s
+    while not await holds():
+        if time.monotonic() > end:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+def fixed(tenant: Tenant, role: str = "platform", **claims: Any) -> str:
+    """A token that was issued a minute ago."""
+    return token(tenant.name, role, f"{role}@{tenant.name}", iat=int(time.time()) - 60, **claims)
+
+
+async def asked(lines: Any, url: str, session: str, shown: str, trace: str | None = None) -> int:
+    """The status of one check; with a `trace` its head is like no other."""
+    body = json.dumps({"session_id": session, "ip": LAPTOP}).encode()
+    extra = "" if trace is None else f"X-Trace: {trace}\r\n"
+    head = f"POST /v1/check HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {shown}\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    reader, writer = lines.get(url) or await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    lines[url] = reader, writer
+    writer.write(head.encode() + body)
+    answer = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in answer.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    await reader.readexactly(int(length.partition(b":")[2]))
+    return int(answer.split(b" ")[1])
+
+
+@pytest.fixture
+async def lines() -> AsyncIterator[dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """One connection to each place, so that the same connection's memory is asked again."""
+    made: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+    yield made
+    for _, writer in made.values():
+        writer.close()
+        await writer.wait_closed()
+
+
+async def revoke(tenant: Tenant, **said: Any) -> str:
+    """What an administrator revokes; its id."""
+    answer = await tenant.call("POST", "/v1/revocations", said, role="administrator")
+    assert answer.status == 201, answer.body
+    return str(answer["id"])
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["constant heads", "varying heads"])
+async def test_a_revoked_token_is_refused_by_every_worker_on_both_lanes(service, other, tenant, lines, varying):
+    """Heads, verdicts and connections that were remembered know the caller no more; another token of it goes on."""
+    login = await tenant.login()
+    session, shown = login["session"]["id"], fixed(tenant, jti="lost")
+    places = (service.url, service.plain_url, other.url, other.plain_url)
+
+    async def statuses(text: str) -> set[int]:
+        return {await asked(lines, each, session, text, str(time.time_ns()) if varying else None) for each in places}
+
+    before = [await statuses(shown) for _ in range(4)]
+    await revoke(tenant, token_id="lost", reason="left in a log")
+
+    async def refused() -> bool:
+        return await statuses(shown) == {401}
+
+    assert before == [{200}] * 4
+    assert await asked(lines, service.url, session, shown) == 401, "where it was revoked it holds with the answer"
+    assert await until(refused)
+    assert await statuses(fixed(tenant, jti="another")) == {200}
+
+
+async def test_a_caller_loses_all_it_was_given_and_nothing_that_it_is_given_afterwards(tenant):
+    """By `iat`; a token that does not say when it was issued counts as one of before."""
+    subject, now = f"administrator@{tenant.name}", int(time.time())
+    await revoke(tenant, caller=subject)
+
+    async def status(**claims: Any) -> int:
+        headers = {"Authorization": f"Bearer {token(tenant.name, 'administrator', subject, **claims)}"}
+        return int((await tenant.call("GET", "/v1/rules", headers=headers)).status)
+
+    assert await status() == 401
+    assert await status(iat=now - 60) == 401
+    assert await status(iat=now + 2) == 200
+    assert (await tenant.call("GET", "/v1/rules", role="administrator", subject="somebody else")).status == 200
+
+
+async def test_what_one_tenant_revokes_is_another_ones_token_still(service, tenant):
+    """Ids of tokens and callers are the issuer's words; they mean nothing in another tenant."""
+    foreign = service.tenant()
+    await foreign.login()
+
+    await revoke(tenant, token_id="same")
+    await revoke(tenant, caller=f"platform@{foreign.name}")
+
+    headers = {"Authorization": f"Bearer {fixed(foreign, jti='same')}"}
+    assert (await foreign.call("POST", "/v1/check", {"session_id": "s", "ip": LAPTOP}, headers=headers)).status == 200
+
+
+async def test_a_revocation_is_listed_lifted_and_on_the_record(tenant):
+    """Whoever revokes is named, and so is who restores; a foreign tenant finds nothing to lift."""
+    made = await revoke(tenant, token_id="x\u202e/%=1+1", reason="=cmd()")
+    foreign = tenant.service.tenant()
+
+    stolen = await foreign.call("DELETE", f"/v1/revocations/{made}", role="administrator")
+    listed = list(items(await tenant.call("GET", "/v1/revocations", role="administrator")))
+    lifted = await tenant.call("DELETE", f"/v1/revocations/{made}?reason=found", role="administrator")
+    again = await tenant.call("DELETE", f"/v1/revocations/{made}", role="administrator")
+    log = list(items(await tenant.call("GET", "/v1/audit", role="administrator")))
+
+    assert (stolen.status, lifted.status, again.status) == (404, 204, 404)
+    assert [(each["kind"], each["name"], each["tenant"]) for each in listed] == [
+        ("token", "x\u202e/%=1+1", tenant.name)
+    ]
+    assert [(each["action"], each["reason"]) for each in log] == [
+        ("token.restore", "found"),
+        ("token.revoke", "=cmd()"),
+    ]
+
+
+async def test_a_token_for_all_tenants_is_revoked_by_one_of_its_kind_alone(service, tenant):
+    """An administrator of one tenant cannot shut out those who look after all of them."""
+    await tenant.login()
+    everywhere = Tenant(service, "*")
+    shown = {"Authorization": f"Bearer {fixed(everywhere, 'root', jti='of-root')}", "AccessGuard-Tenant": tenant.name}
+
+    await revoke(tenant, token_id="of-root")
+    still = (await tenant.call("GET", "/v1/rules", headers=shown)).status
+    made = await everywhere.call(
+        "POST", "/v1/revocations", {"token_id": "of-root"}, role="root", subject="another root"
+    )
+    gone = (await tenant.call("GET", "/v1/rules", headers=shown)).status
+
+    assert (still, made.status, made["tenant"], gone) == (200, 201, "*", 401)
+
+
+async def test_whoever_signed_in_to_the_console_with_a_revoked_token_is_signed_out(tenant):
+    """The session in the browser rests on the token."""
+    await tenant.login()
+    shown = fixed(tenant, "supervisor", jti="pasted")
+    http, url = tenant.service.http, tenant.service.url
+    async with http.post(f"{url}/console/sign-in", data={"token": shown}, allow_redirects=False) as response:
+        cookie = {"Cookie": f"__Host-ag_console={response.cookies['__Host-ag_console'].value}"}
+
+    async def home() -> int:
+        async with http.get(f"{url}/console/account", headers=cookie, allow_redirects=False) as answer:
+            return int(answer.status)
+
+    before = await home()
+    await revoke(tenant, token_id="pasted")
+
+    assert (before, await home()) == (200, 303)
+
+
+async def test_a_retry_revokes_once_and_a_body_that_names_nobody_or_two_is_refused(tenant):
+    """`Idempotency-Key` as everywhere; neither or both of the two is no revocation."""
+    key = {"Idempotency-Key": "once"}
+    first, second = [
+        await tenant.call("POST", "/v1/revocations", {"token_id": "t"}, role="administrator", headers=key) for _ in "12"
+    ]
+    wrong = [
+        await tenant.call("POST", "/v1/revocations", said, role="administrator")
+        for said in ({}, {"token_id": "a", "caller": "b"}, {"token_id": ""}, {"token_id": "x" * 256})
+    ]
+
+    assert first.body == second.body
+    assert [each.status for each in wrong] == [400] * 4
+
+
+async def test_a_worker_that_starts_later_knows_what_was_revoked_before(service, tenant, database_url, redis_url):
+    """It reads all there is before it answers anybody; what was lifted is not among it."""
+    await tenant.login()
+    await revoke(tenant, token_id="early")
+    lifted = await revoke(tenant, token_id="lifted")
+    await tenant.call("DELETE", f"/v1/revocations/{lifted}", role="administrator")
+
+    async with running(database_url, redis_url) as late:
+        statuses = []
+        for name in ("early", "lifted"):
+            headers = {"Authorization": f"Bearer {fixed(tenant, jti=name)}"}
+            async with late.http.post(
+                f"{late.url}/v1/check", json={"session_id": "s", "ip": LAPTOP}, headers=headers
+            ) as answer:
+                statuses.append(answer.status)
+
+    assert statuses == [401, 200]
+
+
+async def test_the_command_line_revokes_lists_and_lifts(tenant, monkeypatch):
+    """As an operator at a terminal does in a hurry."""
+    await tenant.login()
+    monkeypatch.setenv("ACCESSGUARD_TOKEN_SECRETS", SECRET)
+    ours = ("revoke", "--url", tenant.service.url, "--tenant", tenant.name)
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(main, [*ours, *words], catch_exceptions=False).output
+
+    made = await asyncio.to_thread(run, "--token-id", "cli", "--reason", "\x1b[2Jgone")
+    revocation_id = made.split("5 s: ")[1].split()[0]
+    listed = await asyncio.to_thread(run, "--list")
+    lifted = await asyncio.to_thread(run, "--lift", revocation_id)
+    empty = await asyncio.to_thread(run, "--list")
+
+    assert "cli" in made
+    assert revocation_id in listed
+    assert "\x1b" not in listed, "nothing of it moves the cursor"
+    assert "Lifted" in lifted
+    assert empty == ""
