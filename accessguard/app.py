@@ -17,13 +17,14 @@ from uuid_utils.compat import uuid7
 from accessguard import migrations
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
-from accessguard.api.keys import Keyring
+from accessguard.api.jwks import URL, JwksUrl
+from accessguard.api.keys import FILE, Keyring
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
-from accessguard.config import Config, Provision, read_keys
+from accessguard.config import Config, Provision, read_keys, read_secrets
 from accessguard.console.pages import add_console
 from accessguard.database import Database
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
@@ -137,7 +138,7 @@ class Parts:
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
-        self.keyring = _keyring(config)
+        self.keyring = keyring_of(config)
         self.revoking = Revoking(db=db, changes=self.changes, new_id=uuid7, on_told=self.keyring.hear)
         self.feeds = Feeds(OutboxStore(db))
         self.changes.on_change = self.feeds.wake
@@ -155,7 +156,8 @@ class Parts:
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
-        self.keys = key_files(config, device_tokens, session_tokens)
+        self.keys = key_files(config, device_tokens, session_tokens, self.keyring)
+        self.jwks = published_keys(config, self.keyring)
         self.shown = Shown(DeviceStore(db))
         tally = Tally()
         aftermath = Aftermath(
@@ -331,6 +333,8 @@ class Parts:
         self._memory.trusted = False
         await self.upkeep.once()
         await self.revoking.look()
+        if self.jwks is not None:
+            await self.jwks.refresh()
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
@@ -351,6 +355,8 @@ class Parts:
             "shown": lambda: self.shown.run(FLUSH_S),
             "recognition": self.recogniser.run,
         }
+        if self.jwks is not None:
+            jobs["jwks"] = self.jwks.run
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:
             yield self.context
@@ -383,17 +389,44 @@ class Parts:
                 LOG.exception("pending_lost", what=what, exc_info=error)
 
 
-def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> KeyFiles:
-    """The files of keys that are watched, and who takes up what is new in them."""
+def key_files(config: Config, device: DeviceTokens, session: SessionTokens, callers: Keyring) -> KeyFiles:
+    """The files of keys that are watched, and who takes up what is new in them; of callers' keys on this loop."""
+    soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    def of_device(text: str) -> None:
+        device.take(read_keys("ACCESSGUARD_DEVICE_KEYS", text))
+
+    def of_session(text: str) -> None:
+        session.take(read_keys("ACCESSGUARD_SESSION_KEYS", text))
+
+    def of_callers(text: str) -> None:
+        soon(callers.take_secrets, read_secrets("ACCESSGUARD_TOKEN_SECRETS", text))
+
+    def published(text: str) -> None:
+        callers.usable(text.encode())  # what is none says so here
+        soon(callers.take_jwks, FILE, text.encode())
+
     watched = (
-        ("ACCESSGUARD_DEVICE_KEYS", config.keys.device_file, device),
-        ("ACCESSGUARD_SESSION_KEYS", config.keys.session_file, session),
+        (config.keys.device_file, of_device),
+        (config.keys.session_file, of_session),
+        (config.tokens.secrets_file, of_callers),
+        (config.tokens.jwks_file, published),
     )
-    return KeyFiles(
-        KeyFile(Path(path), lambda text, name=name, tokens=tokens: tokens.take(read_keys(name, text)))  # type: ignore[misc] # mypy does not infer defaults
-        for name, path, tokens in watched
-        if path is not None
+    return KeyFiles(KeyFile(Path(path), take) for path, take in watched if path is not None)
+
+
+def published_keys(config: Config, callers: Keyring) -> JwksUrl | None:
+    """Where callers' keys are fetched from; None for nowhere."""
+    if config.tokens.jwks_url is None:
+        return None
+    found = JwksUrl(
+        config.tokens.jwks_url,
+        lambda jwks: callers.take_jwks(URL, jwks),
+        max_age_s=config.tokens.jwks_max_age_s,
+        clock=time.monotonic,
     )
+    callers.on_unknown = found.wanted
+    return found
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
@@ -500,7 +533,8 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         await asyncio.sleep(FLUSH_S)
 
 
-def _keyring(config: Config) -> Keyring:
+def keyring_of(config: Config) -> Keyring:
+    """Who verifies callers' tokens. Raises StartError for keys that cannot be used."""
     path = config.tokens.jwks_file
     try:
         return Keyring(
@@ -510,6 +544,7 @@ def _keyring(config: Config) -> Keyring:
             audience=config.tokens.audience,
             issuers=config.tokens.issuers,
             leeway_s=config.tokens.leeway_s,
+            later=config.tokens.jwks_url is not None,
         )
     except (OSError, ValueError) as error:
         raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error

@@ -5,9 +5,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +18,11 @@ from accessguard.signing import MIN_SECRET_BYTES, SigningKey
 
 DEFAULT_FILE: Final = Path("config/accessguard.toml")
 PREFIX: Final = "ACCESSGUARD_"
+
+FEWEST_CHARACTERS: Final = 8
+"""Different ones in a secret: 32 random bytes in hexadecimal have fewer once in 10^14 times."""
+EXAMPLES: Final = ("changeme", "change-me", "change_me", "your-secret", "your_secret", "example", "password")
+"""What secrets are called in manuals, and copied with."""
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -94,10 +100,17 @@ class Redis(Hidden, frozen=True, kw_only=True):
 
 
 class Tokens(Hidden, frozen=True, kw_only=True):
-    """How callers' tokens are verified; `jwks_file` is a path, `issuers` empty means any."""
+    """How callers' tokens are verified; `jwks_file` is a path, `issuers` empty means any.
 
-    secrets: tuple[str, ...] = ()
+    Keys of `jwks_url` are in use for `jwks_max_age_s` after they were fetched
+    last. `secrets_file` is where the secrets were read from; None for the environment.
+    """
+
+    secrets: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    secrets_file: str | None = None
     jwks_file: str | None = None
+    jwks_url: str | None = None
+    jwks_max_age_s: Positive = 86_400
     algorithms: tuple[Algorithm, ...] = ("HS256",)
     audience: str = "accessguard"
     issuers: tuple[str, ...] = ()
@@ -179,6 +192,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 # Lists of keys that are read again when their file changes: where its path goes.
 WATCHED: Final[Mapping[str, tuple[str, ...]]] = {
+    "TOKEN_SECRETS": ("tokens", "secrets_file"),
     "DEVICE_KEYS": ("keys", "device_file"),
     "SESSION_KEYS": ("keys", "session_file"),
 }
@@ -204,6 +218,7 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
     config = decode(document)
     check_strength(config)
     check_networks(config.server.trusted_networks)
+    check_source(config.tokens.jwks_url)
     check_allowed(config.webhooks.allow_networks)
     return config
 
@@ -215,7 +230,8 @@ def complete(config: Config) -> Config:
         "ACCESSGUARD_DATABASE_URL": not config.database.url,
         "ACCESSGUARD_REDIS_URL": not config.redis.url,
         "ACCESSGUARD_TOKEN_SECRETS": symmetric and not config.tokens.secrets,
-        "tokens.jwks_file": config.tokens.algorithms != ("HS256",) and not config.tokens.jwks_file,
+        "tokens.jwks_file or tokens.jwks_url": config.tokens.algorithms != ("HS256",)
+        and not (config.tokens.jwks_file or config.tokens.jwks_url),
         "ACCESSGUARD_DEVICE_KEYS": not config.keys.device,
         "ACCESSGUARD_SESSION_KEYS": not config.keys.session,
         "ACCESSGUARD_IDENTIFIER_KEY": not config.keys.identifier,
@@ -223,6 +239,7 @@ def complete(config: Config) -> Config:
     names = [name for name, absent in missing.items() if absent]
     if names:
         raise ConfigError(f"Set {', '.join(names)} first; config/accessguard.toml says what each is.")
+    check_guessed(config)
     return config
 
 
@@ -252,7 +269,7 @@ def read_file(environ: Mapping[str, str]) -> dict[str, Any]:
 def refuse_secrets(document: dict[str, Any], path: Path) -> None:
     """Raise ConfigError when the file holds a secret; files are copied, shown and committed."""
     tokens = document.get("tokens")
-    if "keys" in document or (isinstance(tokens, dict) and "secrets" in tokens):
+    if "keys" in document or (isinstance(tokens, dict) and {"secrets", "secrets_file"} & set(tokens)):
         raise ConfigError(
             f"The configuration {path} holds secrets; set ACCESSGUARD_TOKEN_SECRETS, ACCESSGUARD_DEVICE_KEYS,"
             " ACCESSGUARD_SESSION_KEYS and ACCESSGUARD_IDENTIFIER_KEY in the environment instead."
@@ -298,6 +315,14 @@ def read_keys(name: str, text: str) -> tuple[SigningKey, ...]:
     if not keys or len({key.id for key in keys}) != len(keys):
         raise ConfigError(f"{name} holds no key, or two of one id.")
     return keys
+
+
+def read_secrets(name: str, text: str) -> tuple[str, ...]:
+    """Return the shared secrets of a variable's text; raises ConfigError that does not repeat one."""
+    found = tuple(items(text))
+    if not found or any(len(each.encode()) < MIN_SECRET_BYTES or guessed(each) for each in found):
+        raise ConfigError(f"{name} holds no secret, or a weak one.")
+    return found
 
 
 def items(text: str) -> list[str]:
@@ -349,6 +374,48 @@ def check_strength(config: Config) -> None:
     for name, keys in (("DEVICE", config.keys.device), ("SESSION", config.keys.session)):
         if len({key.id for key in keys}) != len(keys):
             raise ConfigError(f"ACCESSGUARD_{name}_KEYS holds two keys of one id.")
+
+
+def guessed(secret: str) -> bool:
+    """Whether a secret is one that nobody made by chance: a few characters again and again, or what a manual calls it."""
+    text = secret.lower()
+    return len(set(secret)) < FEWEST_CHARACTERS or any(each in text for each in EXAMPLES)
+
+
+def check_guessed(config: Config) -> None:
+    """Raise ConfigError when somebody may guess a secret of a service that is to serve."""
+    secrets = {
+        "ACCESSGUARD_TOKEN_SECRETS": config.tokens.secrets,
+        "ACCESSGUARD_DEVICE_KEYS": tuple(key.secret for key in config.keys.device),
+        "ACCESSGUARD_SESSION_KEYS": tuple(key.secret for key in config.keys.session),
+        "ACCESSGUARD_IDENTIFIER_KEY": (config.keys.identifier,),
+    }
+    for name, values in secrets.items():
+        if any(guessed(value) for value in values):
+            raise ConfigError(f"{name} can be guessed: use what `openssl rand -hex 32` makes.")
+
+
+def check_source(url: str | None) -> None:
+    """Raise ConfigError when keys of callers may not be fetched from there."""
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError("tokens.jwks_url is no address.") from None
+    if parts.username is not None or parts.scheme not in {"https", "http"} or not host:
+        raise ConfigError("tokens.jwks_url is an https:// address without a name and a password in it.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigError("tokens.jwks_url leads to another machine, so it begins with https://.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_allowed(networks: tuple[str, ...]) -> None:

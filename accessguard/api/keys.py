@@ -112,7 +112,7 @@ class Keyring:
     ) -> None:
         self._algorithms = frozenset(algorithms)
         self._shared = _shared_keys(secrets) if SHARED in algorithms else ()
-        self._sources: dict[str, Mapping[str, _Key]] = {FILE: self._usable(jwks)}
+        self._sources: dict[str, Mapping[str, _Key]] = {FILE: self.usable(jwks)}
         self._said: dict[str, bytes | None] = {FILE: jwks}
         self._published = dict(self._sources[FILE])
         self._jws = PyJWS(algorithms=[SHARED, *PUBLISHED])
@@ -163,7 +163,7 @@ class Keyring:
         """
         if jwks == self._said.get(source):
             return
-        self._sources[source], self._said[source] = self._usable(jwks), jwks
+        self._sources[source], self._said[source] = self.usable(jwks), jwks
         self._published = {kid: key for each in self._sources.values() for kid, key in each.items()}
         self._forget_all()
 
@@ -199,7 +199,8 @@ class Keyring:
         for each in self.on_forget:
             each()
 
-    def _usable(self, jwks: bytes | None) -> Mapping[str, _Key]:
+    def usable(self, jwks: bytes | None) -> Mapping[str, _Key]:
+        """The keys of a set that are of an accepted algorithm. Raises ValueError for a set that cannot be used."""
         return {kid: key for kid, key in _published_keys(jwks).items() if key.algorithm in self._algorithms}
 
     def _hold(self, token: str, caller: Caller) -> None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import jwt
 import pytest
+from aiohttp import web
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from accessguard.__main__ import main
+from accessguard.api.jwks import URL, JwksUrl
+from accessguard.api.keys import Keyring
+from accessguard.app import key_files, keyring_of
+from accessguard.config import Config, ConfigError, Tokens, check_source
+from accessguard.devices.cookie import DeviceKey, DeviceTokens
+from accessguard.errors import GuardError
+from accessguard.sessions.token import SessionKey, SessionTokens
 from tests.service import LAPTOP, SECRET, Service, Tenant, items, running, token
 
 
@@ -226,3 +238,225 @@ async def test_the_command_line_revokes_lists_and_lifts(tenant, monkeypatch):
     assert "\x1b" not in listed, "nothing of it moves the cursor"
     assert "Lifted" in lifted
     assert empty == ""
+
+
+class Source:
+    """An identity provider: its keys, and what it does when it is asked."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = []
+        self.mode = "up"
+        self.asked = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The set, or what is wrong with it."""
+        self.asked += 1
+        match self.mode:
+            case "down":
+                raise web.HTTPServiceUnavailable
+            case "elsewhere":
+                raise web.HTTPFound("/other.json")
+            case "endless":
+                response = web.StreamResponse()
+                await response.prepare(request)
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        await response.write(b" " * 65_536)
+                return response
+            case "nonsense":
+                return web.Response(text="<html>")
+        return web.json_response({"keys": self.keys})
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[tuple[Source, str]]:
+    """One that answers on a free port, and its address."""
+    made, app = Source(), web.Application()
+    app.router.add_get("/{any}", made.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield made, f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
+    await runner.cleanup()
+
+
+class Trial:
+    """A keyring that lives on published keys, and its source, with a clock of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.now_s = 1_000.0
+        self.ring = Keyring(
+            secrets=(),
+            jwks=None,
+            algorithms=("RS256", "ES256", "EdDSA"),
+            audience="accessguard",
+            issuers=(),
+            leeway_s=0,
+            later=True,
+        )
+        self.jwks = JwksUrl(
+            url, lambda found: self.ring.take_jwks(URL, found), max_age_s=3600, clock=lambda: self.now_s
+        )
+        self.ring.on_unknown = self.jwks.wanted
+
+    def admits(self, kid: str, key: Any, algorithm: str = "ES256") -> bool:
+        """Whether a token of that key is one of a caller's."""
+        claims = {
+            "iss": "i",
+            "aud": "accessguard",
+            "sub": "s",
+            "role": "platform",
+            "tenant": "t",
+            "exp": 10_000_000_000,
+        }
+        try:
+            self.ring.verify(jwt.encode(claims, key, algorithm, headers={"kid": kid}), now=time.time())
+        except GuardError:
+            return False
+        return True
+
+
+OLD, NEW = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+
+def public(key: ec.EllipticCurvePrivateKey, kid: str) -> dict[str, Any]:
+    """Its public half as a JWK."""
+    return {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": kid}
+
+
+async def test_a_key_that_is_withdrawn_takes_every_token_with_it_that_it_signed(source):
+    """Rotation by `kid`: the new one beside the old, then the old one gone, remembered tokens with it."""
+    provider, url = source
+    trial = Trial(url)
+
+    provider.keys = [public(OLD, "old")]
+    await trial.jwks.refresh()
+    first = trial.admits("old", OLD), trial.admits("new", NEW)
+    provider.keys = [public(OLD, "old"), public(NEW, "new")]
+    await trial.jwks.refresh()
+    both = trial.admits("old", OLD), trial.admits("new", NEW), trial.admits("old", NEW)
+    provider.keys = [public(NEW, "new")]
+    await trial.jwks.refresh()
+
+    assert first == (True, False)
+    assert both == (True, True, False)
+    assert (trial.admits("old", OLD), trial.admits("new", NEW)) == (False, True)
+
+
+@pytest.mark.parametrize("mode", ["down", "elsewhere", "endless", "nonsense"])
+async def test_keys_outlive_their_source_for_as_long_as_is_configured_and_no_longer(source, mode):
+    """What it answers then, redirects and endless bodies included, changes nothing; too old, they are let go."""
+    provider, url = source
+    trial = Trial(url)
+    provider.keys = [public(OLD, "old")]
+    await trial.jwks.refresh()
+
+    provider.mode = mode
+    trial.now_s += 3_600
+    await trial.jwks.refresh()
+    within = trial.admits("old", OLD)
+    trial.now_s += 1
+    await trial.jwks.refresh()
+    beyond = trial.admits("old", OLD)
+    provider.mode = "up"
+    await trial.jwks.refresh()
+
+    assert (within, beyond, trial.admits("old", OLD)) == (True, False, True)
+
+
+async def test_unknown_kids_make_the_source_be_asked_once_in_a_while_only(source):
+    """A new key is found without waiting for the next round; a flood of invented ones is not passed on."""
+    provider, url = source
+    trial = Trial(url)
+    running_s = asyncio.create_task(trial.jwks.run())
+    try:
+        assert await until(lambda: _is(provider.asked == 1))
+        provider.keys = [public(NEW, "new")]
+        flood = [trial.admits(f"invented-{number}", OLD) for number in range(200)]
+        await asyncio.sleep(0)
+        asked_in_flood = provider.asked
+        trial.now_s += 10
+        trial.admits("new", NEW)
+
+        assert await until(lambda: _is(trial.admits("new", NEW)))
+        assert (any(flood), asked_in_flood, provider.asked) == (False, 1, 2)
+    finally:
+        running_s.cancel()
+
+
+async def _is(truth: bool) -> bool:
+    return truth
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        pytest.param("https://id.example.com/jwks.json", True, id="TLS"),
+        pytest.param("http://127.0.0.1:9/jwks.json", True, id="this machine"),
+        pytest.param("http://[::1]/jwks.json", True, id="this machine, IPv6"),
+        pytest.param("http://id.example.com/jwks.json", False, id="no TLS"),
+        pytest.param("http://127.0.0.1.example.com/jwks.json", False, id="a name like an address"),
+        pytest.param("https://user:word@id.example.com/jwks.json", False, id="a password"),
+        pytest.param("file:///etc/passwd", False, id="a file"),
+        pytest.param("https://[", False, id="no address"),
+    ],
+)
+def test_published_keys_come_over_tls_or_from_this_machine(url, good):
+    """Whoever can change them on the way is every caller."""
+    try:
+        check_source(url)
+    except ConfigError:
+        assert not good
+    else:
+        assert good
+
+
+async def test_shared_secrets_and_key_files_rotate_without_a_restart(tmp_path):
+    """The files are looked at every few seconds; a secret that is taken out takes its tokens with it."""
+    old, new, jwks = "old-of-the-tests-0123456789-abcdef", "new-of-the-tests-0123456789-abcdef", tmp_path / "jwks.json"
+    secrets_file = tmp_path / "secrets"
+    secrets_file.write_text(old)
+    jwks.write_text(json.dumps({"keys": [public(OLD, "old")]}))
+    said = Config(
+        tokens=Tokens(
+            secrets=(old,), secrets_file=str(secrets_file), jwks_file=str(jwks), algorithms=("HS256", "ES256")
+        )
+    )
+    ring = keyring_of(said)
+    secret = "of-the-tests-0123456789-abcdefghi"
+    files = key_files(
+        said,
+        DeviceTokens([DeviceKey(id="d", secret=secret)]),
+        SessionTokens([SessionKey(id="s", secret=secret)]),
+        ring,
+    )
+    claims = {"iss": "i", "aud": "accessguard", "sub": "s", "role": "platform", "tenant": "t", "exp": 10_000_000_000}
+    shown = {
+        "old secret": jwt.encode(claims, old, "HS256"),
+        "new secret": jwt.encode(claims, new, "HS256"),
+        "old key": jwt.encode(claims, OLD, "ES256", headers={"kid": "old"}),
+        "new key": jwt.encode(claims, NEW, "ES256", headers={"kid": "new"}),
+    }
+
+    def good() -> set[str]:
+        found = set()
+        for name, text in shown.items():
+            with contextlib.suppress(GuardError):
+                ring.verify(text, now=time.time())
+                found.add(name)
+        return found
+
+    before = good()
+    secrets_file.write_text(f"{new}\n")
+    jwks.write_text(json.dumps({"keys": [public(NEW, "new")], "more": 1}))
+    await files.refresh()
+    await asyncio.sleep(0)
+    after = good()
+    secrets_file.write_text("weak")
+    jwks.write_text("{")
+    await files.refresh()
+
+    assert before == {"old secret", "old key"}
+    assert after == {"new secret", "new key"}
+    assert good() == after
+    assert files.up is False
