@@ -15,6 +15,7 @@ from aiohttp import web
 from uuid_utils.compat import uuid7
 
 from accessguard import migrations
+from accessguard.api.bounds import Bounds, Rates
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.jwks import URL, JwksUrl
@@ -315,6 +316,7 @@ class Parts:
             geo=self.geo,
             spooling=self.spooling,
             keyring=self.keyring,
+            bounds=Bounds(_rates(config), clock=time.monotonic),
             revoking=self.revoking,
             revocations=RevocationStore(db),
             session_tokens=session_tokens,
@@ -531,6 +533,16 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         except Exception as error:
             LOG.exception("job_failed", job=name, exc_info=error)
         await asyncio.sleep(FLUSH_S)
+
+
+def _rates(config: Config) -> Rates:
+    said = config.limits
+    return Rates(
+        checks=said.checks_per_s,
+        platform=said.platform_calls_per_s,
+        operators=said.operator_calls_per_s,
+        concurrent=said.concurrent,
+    )
 
 
 def keyring_of(config: Config) -> Keyring:

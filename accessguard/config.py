@@ -78,6 +78,24 @@ class Server(Section, frozen=True, kw_only=True):
     check_deadline_ms: Positive = 100
 
 
+class Limits(Section, frozen=True, kw_only=True):
+    """What one worker lets callers have; None for no bound.
+
+    Calls a second of one caller: of operators, of platforms, and checks, with
+    ten seconds' worth at once. `concurrent` is how many calls of one caller
+    may be under way, `connections` how many may be open in all, `request_s`
+    how long a request may take to arrive, `write_s` how long an answer may lie unread.
+    """
+
+    operator_calls_per_s: Positive | None = 200
+    platform_calls_per_s: Positive | None = None
+    checks_per_s: Positive | None = None
+    concurrent: Positive | None = 256
+    connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
+    request_s: Positive = 20
+    write_s: Positive = 30
+
+
 class Database(Hidden, frozen=True, kw_only=True):
     """PostgreSQL; `pool_size` counts the connections of one worker.
 
@@ -161,6 +179,7 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole configuration; `data_folder` is for the embedded stores, relative to the working folder."""
 
     server: Server = Server()
+    limits: Limits = Limits()
     database: Database = Database()
     redis: Redis = Redis()
     tokens: Tokens = Tokens()

@@ -81,5 +81,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.TOO_LARGE: "The body is larger than this service accepts",
     ErrorCode.UNSUPPORTED: "The body is not `application/json`",
     ErrorCode.UNPROCESSABLE: "The `Idempotency-Key` was used for another request",
+    ErrorCode.THROTTLED: "More calls of this caller than are allowed; try again after `Retry-After` seconds",
+    ErrorCode.TIMED_OUT: "The body took too long to arrive",
     ErrorCode.UNAVAILABLE: "Temporarily unavailable; try again after `Retry-After` seconds",
 }

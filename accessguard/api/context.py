@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from accessguard.api.bounds import Bounds
 from accessguard.api.keys import Caller, Keyring
 from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
@@ -124,6 +125,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    bounds: Bounds
     revoking: Revoking
     revocations: RevocationStore
     session_tokens: SessionTokens

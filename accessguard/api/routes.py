@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -39,8 +40,8 @@ from accessguard.api import (
     wire,
 )
 from accessguard.api.access import admit
-from accessguard.api.context import ASKING, CONTEXT
-from accessguard.api.keys import Role
+from accessguard.api.context import ASKING, CONTEXT, Context
+from accessguard.api.keys import Caller, Role
 from accessguard.api.read import Paging
 from accessguard.api.reply import problem
 from accessguard.devices.model import Device
@@ -65,6 +66,9 @@ from accessguard.sessions.history import SessionItem
 from accessguard.violations.model import Summary, Violation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
+"""What is asked for every request of a platform: never refused for its number unless that is configured."""
 
 NOBODY: Final[frozenset[Role]] = frozenset()
 PLATFORM: Final = frozenset({Role.PLATFORM})
@@ -482,14 +486,28 @@ def add_routes(app: web.Application) -> None:
         app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
 
 
+async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
+    """The handler's answer, if its caller does not ask too much. Raises GuardError(THROTTLED)."""
+    bounds, check = ctx.bounds, route.path in CHECKS
+    try:
+        bounds.take(caller, check=check)
+    except GuardError:
+        await asyncio.sleep(bounds.penalty_s(caller, check=check))
+        raise
+    if check or route.media == stream.EVENT_STREAM:
+        return await route.handler(request)
+    with bounds.at_once(caller):
+        return await route.handler(request)
+
+
 def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         ctx = request.app[CONTEXT]
         try:
-            request[ASKING] = await admit(
+            request[ASKING] = asked = await admit(
                 request, ctx, route.roles, installation=route.installation, everywhere=route.everywhere
             )
-            response = await route.handler(request)
+            response = await _bounded(ctx, route, request, asked.caller)
         except GuardError as error:
             if not ctx.ready.pending or route.roles == PLATFORM:
                 raise
