@@ -16,10 +16,11 @@ from uuid_utils.compat import uuid7
 
 from accessguard import migrations
 from accessguard.api.bounds import Bounds, Rates
+from accessguard.api.certified import Certificates
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.jwks import URL, JwksUrl
-from accessguard.api.keys import FILE, Keyring
+from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
@@ -316,6 +317,7 @@ class Parts:
             geo=self.geo,
             spooling=self.spooling,
             keyring=self.keyring,
+            certificates=certificates(config),
             bounds=Bounds(_rates(config), clock=time.monotonic),
             revoking=self.revoking,
             revocations=RevocationStore(db),
@@ -533,6 +535,20 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         except Exception as error:
             LOG.exception("job_failed", job=name, exc_info=error)
         await asyncio.sleep(FLUSH_S)
+
+
+def certificates(config: Config) -> Certificates | None:
+    """Who is known by a certificate; None where nobody is."""
+    said = config.certificates
+    if said.header is None:
+        return None
+    callers = {
+        each.name: Caller(
+            subject=each.subject, role=Role(each.role), tenant=each.tenant, expires_at=MAX_TIME_S, token_id=None
+        )
+        for each in said.callers
+    }
+    return Certificates(header=said.header, networks=networks(said.networks), callers=callers)
 
 
 def _rates(config: Config) -> Rates:

@@ -135,6 +135,23 @@ class Tokens(Hidden, frozen=True, kw_only=True):
     leeway_s: NotNegative = 5
 
 
+class CertifiedCaller(Section, frozen=True, kw_only=True):
+    """Whom the text `name` of the proxy's header stands for."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    role: Literal["platform", "attendant", "supervisor", "administrator", "root"]
+    tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Certificates(Section, frozen=True, kw_only=True):
+    """Callers known by a certificate that a proxy in `networks` has verified and names in `header`; None: there are none."""
+
+    header: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]{1,64}$")] | None = None
+    networks: tuple[str, ...] = ()
+    callers: Annotated[tuple[CertifiedCaller, ...], msgspec.Meta(max_length=256)] = ()
+
+
 class Keys(Hidden, frozen=True, kw_only=True):
     """Keys of the device cookie and the session token, of which the first signs and all verify.
 
@@ -183,6 +200,7 @@ class Config(Section, frozen=True, kw_only=True):
     database: Database = Database()
     redis: Redis = Redis()
     tokens: Tokens = Tokens()
+    certificates: Certificates = Certificates()
     keys: Keys = Keys()
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
@@ -238,6 +256,7 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
     check_strength(config)
     check_networks(config.server.trusted_networks)
     check_source(config.tokens.jwks_url)
+    check_certificates(config.certificates)
     check_allowed(config.webhooks.allow_networks)
     return config
 
@@ -427,6 +446,23 @@ def check_source(url: str | None) -> None:
         raise ConfigError("tokens.jwks_url is an https:// address without a name and a password in it.")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigError("tokens.jwks_url leads to another machine, so it begins with https://.")
+
+
+def check_certificates(said: Certificates) -> None:
+    """Raise ConfigError when a header would be believed from nowhere, from everywhere, or for nobody."""
+    if said.header is None:
+        return
+    if not said.networks or not said.callers or said.header.lower() == "authorization":
+        raise ConfigError(
+            "certificates.header wants certificates.networks, certificates.callers and a name of its own."
+        )
+    for network in said.networks:
+        try:
+            wide = ip_network(network).prefixlen == 0
+        except ValueError:
+            raise ConfigError(f"`{network}` in certificates.networks is no network such as 10.20.0.5/32.") from None
+        if wide:
+            raise ConfigError(f"`{network}` in certificates.networks is everybody.")
 
 
 def is_loopback(host: str) -> bool:

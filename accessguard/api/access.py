@@ -33,7 +33,9 @@ async def admit(
     Raises GuardError: UNAUTHENTICATED, FORBIDDEN, INVALID for a token of all
     tenants that names none, NOT_FOUND for a tenant that does not exist.
     """
-    caller = ctx.keyring.verify(bearer(request.headers.get("Authorization")), now=ctx.now_ms() / 1000)
+    caller = _certified(request, ctx) or ctx.keyring.verify(
+        bearer(request.headers.get("Authorization")), now=ctx.now_ms() / 1000
+    )
     if caller.role not in roles:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
     if installation:
@@ -47,6 +49,16 @@ async def admit(
     if ctx.book.held(tenant) is None:
         await ensure_tenant(ctx, caller, tenant)
     return Asking(caller=caller, tenant=tenant)
+
+
+def _certified(request: web.BaseRequest, ctx: Context) -> Caller | None:
+    """Whoever shows no token, but a certificate to the proxy. Raises GuardError(UNAUTHENTICATED) for one that is nobody's, or revoked."""
+    if ctx.certificates is None or "Authorization" in request.headers:
+        return None
+    caller = ctx.certificates.caller(request)
+    if caller is not None and not ctx.keyring.stands(caller):
+        raise GuardError(ErrorCode.UNAUTHENTICATED, "This caller was revoked.")
+    return caller
 
 
 def bearer(header: str | None) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.bounds import Bounds
+from accessguard.api.certified import Certificates
 from accessguard.api.keys import Caller, Keyring
 from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
@@ -125,6 +126,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    certificates: Certificates | None
     bounds: Bounds
     revoking: Revoking
     revocations: RevocationStore

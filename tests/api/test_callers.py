@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import jwt
+import msgspec
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
@@ -19,12 +20,13 @@ from jwt.algorithms import ECAlgorithm
 from accessguard.__main__ import main
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import Keyring
-from accessguard.app import key_files, keyring_of
-from accessguard.config import Config, ConfigError, Tokens, check_source
+from accessguard.app import certificates, key_files, keyring_of
+from accessguard.config import Certificates as ConfigOfCertificates
+from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.sessions.token import SessionKey, SessionTokens
-from tests.service import LAPTOP, SECRET, Service, Tenant, items, running, token
+from tests.service import LAPTOP, SECRET, Service, Tenant, items, listening, running, token
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +240,63 @@ async def test_the_command_line_revokes_lists_and_lifts(tenant, monkeypatch):
     assert "\x1b" not in listed, "nothing of it moves the cursor"
     assert "Lifted" in lifted
     assert empty == ""
+
+
+@pytest.mark.parametrize(
+    ("networks", "sent", "status"),
+    [
+        pytest.param(["127.0.0.1/32"], ["CN=ours"], 200, id="from the proxy"),
+        pytest.param(["10.9.9.9/32"], ["CN=ours"], 401, id="from elsewhere"),
+        pytest.param(["127.0.0.1/32"], ["CN=theirs"], 401, id="nobody's"),
+        pytest.param(["127.0.0.1/32"], ["cn=OURS"], 401, id="nearly the text"),
+        pytest.param(["127.0.0.1/32"], ["CN=ours", "CN=ours"], 401, id="twice"),
+        pytest.param(["127.0.0.1/32"], [], 401, id="none"),
+    ],
+)
+async def test_a_certificate_counts_as_the_proxy_names_it_and_from_the_proxy_alone(tenant, networks, sent, status):
+    """Also for a check, which the fast lane leaves to the other one then; a token that is shown counts instead."""
+    await tenant.login()
+    ours = CertifiedCaller(name="CN=ours", subject="platform-1", role="platform", tenant=tenant.name)
+    said = ConfigOfCertificates(header="X-Client-Subject", networks=tuple(networks), callers=(ours,))
+    context = msgspec.structs.replace(
+        tenant.service.context, certificates=certificates(msgspec.structs.replace(Config(), certificates=said))
+    )
+    async with (
+        listening(context) as (url, _),
+        tenant.service.http.post(
+            f"{url}/v1/check",
+            json={"session_id": "s", "ip": LAPTOP},
+            headers=[("X-Client-Subject", each) for each in sent],
+        ) as answer,
+    ):
+        found = answer.status
+    async with tenant.service.http.post(
+        f"{tenant.service.url}/v1/check",
+        json={"session_id": "s", "ip": LAPTOP},
+        headers={"X-Client-Subject": "CN=ours"},
+    ) as answer:
+        switched_off = answer.status
+
+    assert (found, switched_off) == (status, 401)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param({"networks": ()}, id="from nowhere"),
+        pytest.param({"networks": ("0.0.0.0/0",)}, id="from everywhere"),
+        pytest.param({"callers": ()}, id="nobody"),
+        pytest.param({"header": "authorization"}, id="the token's header"),
+    ],
+)
+def test_a_header_that_anybody_could_send_is_refused_at_the_start(said):
+    """A mistake there lets everybody in as everybody."""
+    ours = CertifiedCaller(name="CN=ours", subject="p", role="platform", tenant="t")
+    good = ConfigOfCertificates(header="X-Client-Subject", networks=("10.0.0.1/32",), callers=(ours,))
+
+    check_certificates(good)
+    with pytest.raises(ConfigError):
+        check_certificates(msgspec.structs.replace(good, **said))
 
 
 class Source:
