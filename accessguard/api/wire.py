@@ -36,6 +36,7 @@ from accessguard.words.operator import sentence
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Claim: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Order: TypeAlias = Literal["asc", "desc"]
 
 
@@ -479,6 +480,15 @@ class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
 
     items: tuple[Notice, ...]
     next_cursor: str | None = None
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which token, or whose tokens; one of the two."""
+
+    token_id: Claim | None = None
+    caller: Claim | None = None
+    expires_at: Time | None = None
+    reason: Reason | None = None
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -205,7 +205,7 @@ WRONG: Final[Mapping[str, str]] = {
 }
 """What a field holds, where the decoder's own words would say it to a programmer."""
 
-CHOICES: Final[Mapping[str, str]] = {
+SETTING_CHOICES: Final[Mapping[str, str]] = {
     "open": "Let pass",
     "closed": "Refuse",
     "log": "Record them",
