@@ -92,7 +92,8 @@ OWN: Final = {
 }
 COMMON: Final = {"<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
 
-# By what a list is ordered, if not by last activity, before the id; and the type of that. Members without an unread case have only the id.
+# By what a list is ordered, if not by last activity, before the id; and the type of that. Members without an unread
+# case have only the id.
 KEYS: Final = {
     MemberSort.FIRST_ACCESS: ("coalesce(m.first_access_at, '-infinity'::timestamptz)", "::timestamptz"),
     MemberSort.LAST_ACCESS: ("coalesce(m.last_access_at, '-infinity'::timestamptz)", "::timestamptz"),
@@ -111,7 +112,7 @@ BOTH: Final = f"""
 STANDING: Final = """
             AND (SELECT CASE WHEN t.standing = 5 THEN 1 ELSE 0 END FROM member t WHERE t.tenant = $1 AND t.id = r.member_id) = <is>
 """
-NOW: Final = f"coalesce((SELECT r.at FROM member_activity r WHERE r.member_id = m.id AND r.tenant = $1), {LATEST})"
+NOW: Final = f"coalesce((SELECT r.at FROM member_activity r WHERE r.member_id = m.id AND r.tenant = $1), {LATEST})"  # noqa: S608
 
 # Along the order, as far as `<walk>` members; then whoever fits of them.
 ALONG: Final = """
