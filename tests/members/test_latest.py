@@ -127,6 +127,16 @@ async def test_a_merged_member_keeps_the_newer_activity(db: Database, service: S
     assert await beside(db, tenant) == []
 
 
+async def test_what_a_beat_moves_is_in_no_index(db: Database):
+    """Of sessions and devices, so that their updates stay in their page; nor is a member's row among what it moves."""
+    found = await db.fetch(
+        "SELECT indexdef FROM pg_indexes WHERE schemaname = current_schema() AND tablename IN ('session', 'device')"
+        " AND indexdef ~ 'last_(activity_at|activity_kind|resource|seen_at|ip)'"
+    )
+
+    assert list(found) == []
+
+
 async def _settled(db: Database, now: datetime) -> None:
     """Take over who is silent by `now`, of all tenants there are in this run."""
     while await LatestStore(db).settle(now, 1_000) == 1_000:
