@@ -37,7 +37,8 @@ async def lines(tenant: Tenant) -> dict[str, Line]:
 
 async def listed(tenant: Tenant, order: str = "desc") -> list[tuple[str, Any]]:
     """Who is listed by last activity, and with which, read in pages of one."""
-    found, cursor = [], ""
+    found: list[tuple[str, Any]] = []
+    cursor: str | None = ""
     while cursor is not None:
         page = await tenant.see(f"/v1/members?sort=last_activity&order={order}&limit=1{cursor}")
         found += [(each["member_id"], each["last_activity"]) for each in items(page)]
