@@ -60,7 +60,7 @@ THERE: Final = """
 async def build(connection: AsyncConnection, *, until: float) -> None:
     """Build each index that is not there, on a connection that commits by itself; one whose building was cut off, anew.
 
-    Writers are held up by none of it (CREATE INDEX CONCURRENTLY), and whoever
+    Then those go that they stand in for. Writers are held up by none of it (CREATE INDEX CONCURRENTLY), and whoever
     comes second waits without a statement of its own, for whose end the
     building would wait, until `until` (loop time): then StartError. The
     building itself takes as long as it takes.
