@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database
+from accessguard.members.latest import LatestStore
 from accessguard.members.redaction import Names
 
 MOST: Final = 1_000
@@ -303,6 +304,7 @@ class ErasureStore:
 
     async def stand_in(self, tenant: str, member_id: str, nobody: Pseudonym) -> None:
         """Make, or bring up to date, whoever the counts belong to from now on."""
+        await LatestStore(self._db).settle_some(tenant, (member_id,))
         await self._db.row(PSEUDONYM, tenant, member_id, nobody.id)
 
     async def open_sessions(self, tenant: str, member_id: str) -> Sequence[str]:
