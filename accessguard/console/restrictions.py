@@ -39,13 +39,10 @@ async def listed(request: web.Request) -> web.StreamResponse:
         tuple[datetime, UUID],
         await cases(request, narrowed(wanted), language, descending=wanted.order == "desc"),
     )
-    ctx, who = context(request), asking(request)
-    summary = await ctx.violations.summary(who.tenant, who.caller.subject)
     shown = {
         "asked": wanted,
         "everything": everything,
         "cases": found,
-        "summary": summary,
         "codes": {code.value: case_text(language, code.value, {}) for code in Code},
         "resolutions": tuple(Resolution),
         "further": None if further is None else link(request, cursor=further),
