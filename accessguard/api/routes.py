@@ -208,7 +208,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         roles=ADMINISTRATORS,
         query=wire.EraseQuery,
         reply=Receipt,
-        errors=(404, 409),
+        errors=(404,),
     ),
     _get(
         MEMBER + "/export",

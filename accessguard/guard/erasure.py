@@ -9,8 +9,6 @@ somebody new.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +24,7 @@ from accessguard.guard.bulk import Batch, ErasureMode
 from accessguard.guard.changes import Changes
 from accessguard.guard.model import Actor
 from accessguard.guard.spooling import Spooling
+from accessguard.guard.subjects import subject_of
 from accessguard.jobs.parts import PartStore
 from accessguard.members.erasure import KEPT, MOST, ErasureStore, Pseudonym, Subjects
 from accessguard.members.redaction import Names
@@ -65,16 +64,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     subject: str
     nobody: Pseudonym
-    busy: ErrorCode
-    """What is answered while a file of members is being taken in."""
 
 
 class Erasure:
     """Every method raises GuardError: NOT_FOUND where there is nothing to erase, UNAVAILABLE when a store does not answer.
 
-    A file of members that is being taken in would bring somebody back: one erasure is refused meanwhile (CONFLICT), of
-    many the next waits for its end (UNAVAILABLE, which is tried again).
-
+    A file of members that is being taken in brings nobody back: its lines about who was erased meanwhile are refused.
     What was cut off half-way goes on when it is asked for again.
     """
 
@@ -92,7 +87,7 @@ class Erasure:
         self._live = live
         self._changes = changes
         self._spooling = spooling
-        self._key = key.encode()
+        self._key = key
         self._new_id = new_id
         self._store = ErasureStore(db)
         self._bars = BarStore(live)
@@ -101,7 +96,7 @@ class Erasure:
         self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
     ) -> Receipt:
         """Erase one member, or make its traces nobody's; the receipt."""
-        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at, busy=ErrorCode.CONFLICT)
+        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at)
         if receipt is None:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
         await asyncio.sleep(ECHO_S)
@@ -114,11 +109,7 @@ class Erasure:
         for each in batch.member_ids:
             await self._store.alive(batch.tenant, batch.job_id)
             names = await self._store.names(batch.tenant, each)
-            busy = ErrorCode.UNAVAILABLE
-            if (
-                await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at, busy=busy)
-                is not None
-            ):
+            if await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at) is not None:
                 done.append(each)
             reason = names.out_of(reason)
         if reason is not None and reason != batch.order.reason:
@@ -130,15 +121,7 @@ class Erasure:
         return len(done)
 
     async def _done(
-        self,
-        tenant: str,
-        member_id: str,
-        mode: ErasureMode,
-        actor: Actor,
-        *,
-        reason: str | None,
-        at: datetime,
-        busy: ErrorCode,
+        self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
     ) -> Receipt | None:
         if not await self._store.there(tenant, member_id) and not await self._store.traces(tenant, member_id):
             return None
@@ -152,9 +135,7 @@ class Erasure:
             at=at,
             subject=self.subject(tenant, member_id),
             nobody=Pseudonym(id=f"anonymous-{self._new_id()}", salt=self._new_id().hex),
-            busy=busy,
         )
-        await _check_imports(self._store, task)
         rows = await self._in_portions(task)
         for _ in range(TRIES):
             receipt = await self._finished(task, rows)
@@ -164,9 +145,8 @@ class Erasure:
         raise GuardError(ErrorCode.UNAVAILABLE, "Logins that waited are being written; try again shortly.")
 
     def subject(self, tenant: str, member_id: str) -> str:
-        """A keyed hash (HMAC-SHA-256, 128 bits of it) by which whoever knows the id finds the receipt again."""
-        said = f"{len(tenant)}:{tenant}:{member_id}".encode()
-        return "erased-" + hmac.new(self._key, b"erased:" + said, hashlib.sha256).hexdigest()[:32]
+        """By what the receipt says who it was."""
+        return subject_of(self._key, tenant, member_id)
 
     async def _in_portions(self, task: Task) -> Counter[str]:
         """All that is there now, a thousand rows at a time, each portion by itself."""
@@ -189,7 +169,7 @@ class Erasure:
             if not await self._spooling.forget(tx, task.tenant, task.member_id):
                 return None
             store = ErasureStore(tx)
-            await _check_imports(store, task)
+            await store.keep_out(task.tenant, task.subject, now=task.at)
             await MemberStore(tx).lock(task.tenant, task.member_id)
             sessions = tuple(await store.open_sessions(task.tenant, task.member_id))
             of = await store.subjects(task.tenant, task.member_id)
@@ -260,10 +240,3 @@ class Erasure:
             else:
                 done = await store.portion(table, task.tenant, task.member_id)
             rows[table] += done
-
-
-async def _check_imports(store: ErasureStore, task: Task) -> None:
-    if await store.importing(task.tenant, now=task.at):
-        raise GuardError(
-            task.busy, "Members are being imported, and it may be one of them; try again when that is done."
-        )

@@ -1,4 +1,4 @@
-"""What readers have not read is kept up beside them, so that the first look of a day finds it as the last one did."""
+"""What readers have not read is kept up beside them; whoever is erased during an import stays so."""
 
 from __future__ import annotations
 
@@ -92,6 +92,17 @@ STATEMENTS = (
          WHERE s.tenant = of_tenant AND s.reader = who;
         RETURN who;
     END $$
+    """,
+    # Who was erased while a file of members was being taken in: the keyed hash that the receipt has, so that a line of that file
+    # brings nobody back. It goes with the job.
+    """
+    CREATE TABLE import_erased (
+        tenant   text NOT NULL,
+        job_id   uuid NOT NULL,
+        subject  text NOT NULL,
+        PRIMARY KEY (tenant, job_id, subject),
+        FOREIGN KEY (tenant, job_id) REFERENCES job ON DELETE CASCADE
+    )
     """,
     """
     CREATE OR REPLACE FUNCTION unread_catch_up(of_tenant text, of_reader text, most integer) RETURNS text LANGUAGE sql AS $$
