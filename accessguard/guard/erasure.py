@@ -27,6 +27,7 @@ from accessguard.guard.spooling import Spooling
 from accessguard.guard.subjects import subject_of
 from accessguard.jobs.parts import PartStore
 from accessguard.members.erasure import KEPT, MOST, ErasureStore, Pseudonym, Subjects
+from accessguard.members.redacting import Redaction, Subject
 from accessguard.members.redaction import Names
 from accessguard.members.store import MemberStore
 from accessguard.sessions.bars import BarStore, lines_of
@@ -106,10 +107,12 @@ class Erasure:
     async def batch(self, batch: Batch) -> int:
         """The same for some at once: how many there were (`guard/bulk.py`). Why it is done says nobody's name afterwards."""
         mode, reason, done = batch.order.mode or ErasureMode.ERASE, batch.order.reason, list[str]()
+        await self._out_of_log(batch)
         for each in batch.member_ids:
             await self._store.alive(batch.tenant, batch.job_id)
             names = await self._store.names(batch.tenant, each)
-            if await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at) is not None:
+            receipt = await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at, logged=True)
+            if receipt is not None:
                 done.append(each)
             reason = names.out_of(reason)
         if reason is not None and reason != batch.order.reason:
@@ -120,8 +123,31 @@ class Erasure:
             await self._live.erase(batch.tenant, each)
         return len(done)
 
+    async def _out_of_log(self, batch: Batch) -> None:
+        """Take all of them out of the audit log at once: by themselves each would have it read to its end."""
+        subjects = []
+        for each in batch.member_ids:
+            names = await self._store.names(batch.tenant, each)
+            of = await self._store.subjects(batch.tenant, each)
+            as_ = self.subject(batch.tenant, each)
+            subjects.append(Subject(member_id=each, names=names, targets=of.targets, as_=as_))
+        redaction, place = Redaction(self._db, batch.tenant, subjects), None
+        while True:
+            await self._store.alive(batch.tenant, batch.job_id)
+            place = await redaction.page(place)
+            if place is None:
+                return
+
     async def _done(
-        self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
+        self,
+        tenant: str,
+        member_id: str,
+        mode: ErasureMode,
+        actor: Actor,
+        *,
+        reason: str | None,
+        at: datetime,
+        logged: bool = False,
     ) -> Receipt | None:
         if not await self._store.there(tenant, member_id) and not await self._store.traces(tenant, member_id):
             return None
@@ -136,7 +162,7 @@ class Erasure:
             subject=self.subject(tenant, member_id),
             nobody=Pseudonym(id=f"anonymous-{self._new_id()}", salt=self._new_id().hex),
         )
-        rows = await self._in_portions(task)
+        rows = await self._in_portions(task, since=at if logged else EVER)
         for _ in range(TRIES):
             receipt = await self._finished(task, rows)
             if receipt is not None:
@@ -148,12 +174,12 @@ class Erasure:
         """By what the receipt says who it was."""
         return subject_of(self._key, tenant, member_id)
 
-    async def _in_portions(self, task: Task) -> Counter[str]:
-        """All that is there now, a thousand rows at a time, each portion by itself."""
+    async def _in_portions(self, task: Task, *, since: datetime) -> Counter[str]:
+        """All that is there now, a thousand rows at a time, each portion by itself; of the audit log, from `since` on."""
         rows = Counter[str]()
         names = await self._store.names(task.tenant, task.member_id)
         of = await self._store.subjects(task.tenant, task.member_id)
-        await self._texts(self._store, task, names, of, since=EVER, rows=rows)
+        await self._texts(self._store, task, names, of, since=since, rows=rows)
         await PartStore(self._db).drop_names(task.tenant)
         await self._bars.drop(lines_of(task.tenant, of.targets))
         if task.mode is ErasureMode.ANONYMISE:
