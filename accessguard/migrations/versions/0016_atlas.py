@@ -10,11 +10,9 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
-    # When its reader looked last: a sheet is kept up as long as somebody does. `checked` is the member up to which it has been
+    # When its reader looked last (NULL: nobody has since this release): a sheet is kept up as long as somebody does. `checked` is the member up to which it has been
     # counted anew, some at a time, for changes that nobody took a note of; NULL: it is not being checked.
-    """
-    ALTER TABLE unread_sheet ADD COLUMN looked_at timestamptz NOT NULL DEFAULT now(), ADD COLUMN checked text
-    """,
+    "ALTER TABLE unread_sheet ADD COLUMN looked_at timestamptz, ADD COLUMN checked text",
     # As `unread_catch_up` was (0012), but for this: a sheet is good as long as the notes since are there, for thirty days; the
     # weekly count is not the reader's; and who has marked something for the first time begins with what all the others have,
     # of which only those whom the marks are about are counted. `looked`: it is a reader who asks, not upkeep.
@@ -88,7 +86,7 @@ STATEMENTS = (
         END IF;
         UPDATE unread_sheet s
            SET seen = now_seen, made_at = sheet.made_at, checked = sheet.checked, caught_at = now(),
-               looked_at = CASE WHEN looked THEN now() ELSE s.looked_at END
+               looked_at = CASE WHEN looked THEN now() ELSE coalesce(s.looked_at, now()) END
          WHERE s.tenant = of_tenant AND s.reader = who;
         RETURN who;
     END $$
