@@ -219,7 +219,14 @@ class Parts:
             seconds=seconds,
             spooling=self.spooling,
         )
-        intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
+        intake = Intake(
+            db=db,
+            book=book,
+            changes=self.changes,
+            key=config.keys.identifier,
+            new_id=uuid7,
+            now_ms=now_ms,
+        )
         erasure = Erasure(
             db=db,
             live=live,

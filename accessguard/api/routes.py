@@ -39,6 +39,7 @@ from accessguard.api import (
     violations,
     webhooks,
     wire,
+    written,
 )
 from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT, Context
@@ -217,7 +218,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         roles=ADMINISTRATORS,
         query=wire.EraseQuery,
         reply=Receipt,
-        errors=(404, 409),
+        errors=(404,),
     ),
     _get(
         MEMBER + "/export",
@@ -294,7 +295,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _list("/v1/reports/refusals", reports.refusals, SUPERVISORS, wire.DaysQuery, lists.RefusalDaysPage),
     _send(
         "POST /v1/reports",
-        reports.write,
+        written.write,
         SUPERVISORS,
         wire.ReportRequest,
         Job,
@@ -425,7 +426,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         reply=wire.ConsoleLinkReply,
         errors=(409,),
     ),
-    _list("/v1/tenants", tenants.listed, ROOT, Paging, lists.TenantsPage, installation=True),
+    _list("/v1/tenants", tenants.listed, ADMINISTRATORS, Paging, lists.TenantsPage, installation=True),
     _send(
         "POST /v1/tenants",
         tenants.create,

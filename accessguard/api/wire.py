@@ -307,9 +307,9 @@ class AccessQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ReportRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
 ):
-    """A report to be written as CSV; `from` and `to` are for reports by day, the two ids for `access`."""
+    """A report to be written as CSV; `from` and `to` are for reports by day and `sharing`, the two ids for `access`."""
 
-    report: Literal["access", "activity", "logins", "devices", "refusals"]
+    report: Literal["access", "sharing", "activity", "logins", "devices", "refusals"]
     since: date | None = None
     until: date | None = None
     product_id: Opaque | None = None

@@ -23,6 +23,7 @@ from accessguard.members.latest import OWN as LATEST
 from accessguard.members.latest import RESTS
 from accessguard.members.model import Member, MemberFilter, MemberSort
 from accessguard.members.search import wanted
+from accessguard.members.sheets import COUNTING_S, MOVED
 from accessguard.members.store import COLUMNS, member_of
 
 Place = tuple[str, str]
@@ -31,7 +32,9 @@ Place = tuple[str, str]
 FEW: Final = 3_000
 """So many found by a search are sorted; with more of them, the way along the order is the shorter one."""
 WALK: Final = 5_000
-"""How many members are looked at along an order before the filter's own index is asked: some 20 ms."""
+"""How many members are looked at along an order at first: some 20 ms."""
+FURTHER: Final = 40_000
+"""How many of them at most, where the first ones promise a page by then; otherwise the filter's own index is asked."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -90,6 +93,8 @@ OWN: Final = {
     "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 0",
     "active": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 1",
 }
+TOLD_BY_OWN: Final = frozenset({"q", "product", "restricted", "unread"})
+"""Filters whose own index names nobody who does not fit."""
 COMMON: Final = {"<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
 
 # By what a list is ordered, if not by last activity, before the id; and the type of that. Members without an unread
@@ -136,10 +141,6 @@ COUNTED: Final = """
 """
 CAUGHT_UP: Final = "SELECT unread_catch_up($1, $2, $3)"
 """Bring what a reader has not read up to date; the name that it is found by."""
-MOVED: Final = 5_000
-"""So many members are counted one by one, some 200 ms; with more of them, a tenant's cases are gone through once."""
-COUNTING_S: Final = 60.0
-"""How long whoever asks for the first time in a day may wait for that."""
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
 OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
@@ -284,6 +285,8 @@ class Directory:
                 return await self._read(_sorted(few.way), few)
         walk = max(WALK, 20 * asked.limit)
         rows = await self._read(_along(asked.way, walk), asked)
+        if further := _further(walk, len(rows), asked.limit):
+            rows = await self._read(_along(asked.way, further), asked)
         return rows if len(rows) == asked.limit else await self._read(_sorted(asked.way), asked)
 
     async def _few(self, asked: Asked) -> Asked | None:
@@ -347,6 +350,17 @@ def _filters(found: MemberFilter) -> tuple[str, ...]:
     return tuple(name for name, asked in there.items() if asked)
 
 
+def _further(walk: int, found: int, wanted: int) -> int:
+    """How far to go along the order where `found` of `wanted` fitted in `walk` members; 0 where that is no way.
+
+    Twice as far as chance would have it, and one of few lengths, as each is a
+    statement of its own.
+    """
+    if found == wanted:
+        return 0
+    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= 2 * walk * wanted), 0)
+
+
 # Put together from constants alone, once for each set of filters and order.
 
 
@@ -372,7 +386,10 @@ def _along(way: Way, walk: int = 0) -> str:
 
 @cache
 def _sorted(way: Way) -> str:
-    return ASKED + _filled(SORTED, {"<own>": OWN[way.filters[0]], "<few>": "", **_words(way, latest=NOW)})
+    own, *others = way.filters
+    # The index of words, of enrolments, of cases and of what is unread has told already who fits.
+    words = _words(way, latest=NOW) | ({"<fits>": _fits(tuple(others))} if own in TOLD_BY_OWN else {})
+    return ASKED + _filled(SORTED, {"<own>": OWN[own], "<few>": "", **words})
 
 
 @cache

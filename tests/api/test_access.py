@@ -99,7 +99,7 @@ TABLE: list[tuple[str, str, set[str]]] = [
     ("DELETE", "/v1/webhooks/{webhook_id}", ADMIN),
     ("GET", "/v1/webhooks/{webhook_id}/deliveries", ADMIN),
     ("POST", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", ADMIN),
-    ("GET", "/v1/tenants", ROOT),
+    ("GET", "/v1/tenants", ADMIN),
     ("POST", "/v1/tenants", ROOT),
     ("GET", "/v1/tenants/{tenant}", ROOT),
     ("POST", "/access/v1/evaluation", P),
