@@ -9,7 +9,7 @@ import pytest
 
 from accessguard.config import VARIABLES, Config, ConfigError, Provision, complete, load
 
-SECRET = "s" * 32
+SECRET = "of-the-tests-0123456789-abcdefghi"
 FILE = Path(__file__).parents[1] / "config" / "accessguard.toml"
 SERVABLE = {
     "ACCESSGUARD_DATABASE_URL": "postgresql://db/accessguard",
@@ -46,7 +46,7 @@ def test_the_file_that_comes_with_it_names_every_key_and_variable():
         for section in msgspec.structs.asdict(Config()).values()
         for name in getattr(section, "__struct_fields__", ())
     }
-    secret = {"secrets", "device", "session", "identifier", "device_file", "session_file"}
+    secret = {"secrets", "device", "session", "identifier", "secrets_file", "device_file", "session_file"}
 
     assert not [key for key in keys - secret if not re.search(rf"^(# )?{key} = ", manual, re.MULTILINE)]
     assert not [name for name in VARIABLES if f"ACCESSGUARD_{name}" not in manual]

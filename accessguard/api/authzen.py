@@ -8,6 +8,7 @@ of the answer holds what `POST /v1/check` would have said.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -36,6 +37,9 @@ from accessguard.guard.model import Check, Verdict
 from accessguard.rules.model import Activity, Code, Outcome
 from accessguard.rules.networks import address
 
+HOST: Final = re.compile(
+    r"(?:[a-z0-9_](?:[a-z0-9_.-]{0,253})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 ACTIVITIES: Final = frozenset(each.value for each in Activity)
 STOPS: Final = {Semantic.DENY_ON_FIRST_DENY: False, Semantic.PERMIT_ON_FIRST_PERMIT: True}
 """The decision after which nothing more is evaluated."""
@@ -167,10 +171,12 @@ def _merged(above: EvaluationsRequest, each: Evaluation) -> Evaluation:
 
 
 def _base(request: web.Request) -> str:
-    """Where the caller reached this service, by what its own proxies say."""
+    """Where the caller reached this service, by what its own proxies say. Raises GuardError(INVALID) for a host that is none."""
     ctx, scheme, host = context(request), request.scheme, request.host
     peer = address(request.remote)
     if peer in ctx.trusted if peer is not None else ctx.trust_unix:
         scheme = request.headers.get("X-Forwarded-Proto", scheme)
         host = request.headers.get("X-Forwarded-Host", host)
+    if HOST.fullmatch(host) is None:
+        raise GuardError(ErrorCode.INVALID, "The host is not a name or an address with a port.")
     return f"{'https' if scheme == 'https' else 'http'}://{host}"

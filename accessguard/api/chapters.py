@@ -66,6 +66,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Settings": "What a tenant chose.",
     "Stream": "What happens, pushed to the platform as it happens, so that whatever it holds can be dropped at once.",
     "Webhooks": "What happens, sent to an address of the school's own, signed, until it is taken.",
+    "Revocations": "Tokens that are refused before they end: one by its `jti`, or whatever a caller was given up to now.",
     "Audit": "What operators changed.",
     "Jobs": "Work that takes longer than a call; its result is kept for seven days.",
     "Console": "The operators' web pages, under `/console/`.",
@@ -82,5 +83,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.TOO_LARGE: "The body is larger than this service accepts",
     ErrorCode.UNSUPPORTED: "The body is not `application/json`",
     ErrorCode.UNPROCESSABLE: "The `Idempotency-Key` was used for another request",
+    ErrorCode.THROTTLED: "More calls of this caller than are allowed; try again after `Retry-After` seconds",
+    ErrorCode.TIMED_OUT: "The body took too long to arrive",
     ErrorCode.UNAVAILABLE: "Temporarily unavailable; try again after `Retry-After` seconds",
 }

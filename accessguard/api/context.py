@@ -9,12 +9,15 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from accessguard.api.bounds import Bounds
+from accessguard.api.certified import Certificates
 from accessguard.api.keys import Caller, Keyring
 from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.revocations import RevocationStore
 from accessguard.events.stream import Feeds
 from accessguard.events.webhooks import WebhookStore
 from accessguard.geo import Geo
@@ -38,6 +41,7 @@ from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
 from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.revoking import Revoking
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
@@ -129,6 +133,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    certificates: Certificates | None
+    bounds: Bounds
+    revoking: Revoking
+    revocations: RevocationStore
     session_tokens: SessionTokens
     pages: RefusedPages
     platform_tokens: PlatformTokens

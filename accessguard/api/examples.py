@@ -33,6 +33,7 @@ PLACES: Final[Mapping[str, str]] = {
     "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
     "webhook_id": "019aa7d1-3c5d-7e7f-8a01-2b3c4d5e6f70",
     "delivery_id": "6f1c1f6e-0d0b-4a53-9d0e-3f8c1a2b4c5d",
+    "revocation_id": "019aa7d1-7a10-7c3e-9b52-4d5e6f708192",
     "ip": "203.0.113.9",
     "name": "member_history",
 }

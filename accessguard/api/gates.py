@@ -67,6 +67,10 @@ class Gates:
         self._lines: dict[bytes, tuple[str, str]] = {}
         self.known = self._known.get
 
+    def forget(self) -> None:
+        """Read every request anew."""
+        self._known.clear()
+
     def passing(self, data: bytes, peer: str | None, now_ms: int) -> Pass | None:
         """Read one whole request; None when it is not plain, or wants more than memory has."""
         dialect, fields = self._read(data)

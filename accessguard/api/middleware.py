@@ -70,7 +70,7 @@ def rendered(error: Exception, *, route: str = "fast lane") -> tuple[int, bytes,
     """An error as status, problem document and headers; one that is not the caller's is logged and says nothing."""
     if isinstance(error, GuardError):
         body = problem_body(error.code, error.message, error.problems)
-        return STATUS[error.code], body, problem_headers(error.code)
+        return STATUS[error.code], body, problem_headers(error)
     LOG.error("unexpected", route=route, exc_info=error)
     return 500, encode(FAILURE), {}
 

@@ -36,6 +36,7 @@ from accessguard.words.operator import sentence
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Claim: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Order: TypeAlias = Literal["asc", "desc"]
 
 
@@ -306,9 +307,9 @@ class AccessQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ReportRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
 ):
-    """A report to be written as CSV; `from` and `to` are for reports by day, the two ids for `access`."""
+    """A report to be written as CSV; `from` and `to` are for reports by day and `sharing`, the two ids for `access`."""
 
-    report: Literal["access", "activity", "logins", "devices", "refusals"]
+    report: Literal["access", "sharing", "activity", "logins", "devices", "refusals"]
     since: date | None = None
     until: date | None = None
     product_id: Opaque | None = None
@@ -479,6 +480,15 @@ class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
 
     items: tuple[Notice, ...]
     next_cursor: str | None = None
+
+
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which token, or whose tokens; one of the two."""
+
+    token_id: Claim | None = None
+    caller: Claim | None = None
+    expires_at: Time | None = None
+    reason: Reason | None = None
 
 
 class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

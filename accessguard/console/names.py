@@ -208,7 +208,7 @@ WRONG: Final[Mapping[str, str]] = {
 }
 """What a field holds, where the decoder's own words would say it to a programmer."""
 
-ANSWERS: Final[Mapping[str, str]] = {
+SETTING_CHOICES: Final[Mapping[str, str]] = {
     "open": word("Let pass"),
     "closed": word("Refuse"),
     "log": word("Record them"),

@@ -204,8 +204,7 @@ def _refusal(request: web.Request, error: GuardError) -> web.Response:
 
 async def _count_unread(request: web.Request) -> None:
     who = asking(request)
-    summary = await context(request).violations.summary(who.tenant, who.caller.subject)
-    request[UNREAD] = summary.unread
+    request[UNREAD] = await context(request).violations.unread(who.tenant, who.caller.subject) or 0
 
 
 async def _nowhere(request: web.Request) -> web.StreamResponse:

@@ -35,13 +35,10 @@ async def listed(request: web.Request) -> web.StreamResponse:
     wanted = _wanted(request, limit=ROWS)
     language = reader_of(request).language
     found, further = await portion(wanted, tuple[datetime, UUID], await _cases(request, wanted))
-    ctx, who = context(request), asking(request)
-    summary = await ctx.violations.summary(who.tenant, who.caller.subject)
     shown = {
         "asked": wanted,
         "everything": everything,
         "cases": found,
-        "summary": summary,
         "said": {name: request.query.get(name, "") for name in ("from", "to")},
         "codes": {code.value: case_text(language, code.value, {}) for code in Code},
         "resolutions": tuple(Resolution),

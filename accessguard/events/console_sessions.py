@@ -41,8 +41,8 @@ ADD: Final = """
          WHERE tenant = $1
            AND id = ANY(ARRAY(SELECT id FROM console_session WHERE tenant = $1 AND ends_at <= $6 ORDER BY ends_at LIMIT $9))
     )
-    INSERT INTO console_session (tenant, id, operator, role, secret, begun_at, seen_at, ends_at, offered_until)
-    SELECT $1, $2, $3, $4, $5, $6, $6, $7, $8
+    INSERT INTO console_session (tenant, id, operator, role, secret, begun_at, seen_at, ends_at, offered_until, token_id)
+    SELECT $1, $2, $3, $4, $5, $6, $6, $7, $8, $11
      WHERE (SELECT count(*) FROM console_session WHERE tenant = $1 AND operator = $3 AND ends_at > $6) < $10
     RETURNING id
 """
@@ -65,6 +65,13 @@ ONE: Final = """
 SEEN: Final = "UPDATE console_session SET seen_at = $3 WHERE tenant = $1 AND id = $2 AND seen_at < $3 RETURNING id"
 END: Final = "DELETE FROM console_session WHERE tenant = $1 AND id = $2 RETURNING id"
 END_ALL: Final = "DELETE FROM console_session WHERE tenant = $1 AND operator = $2 RETURNING id"
+# A token of all tenants signs in to any: without a tenant, in whichever.
+END_OF_OPERATOR: Final = """
+    DELETE FROM console_session WHERE ($1::text IS NULL OR tenant = $1) AND operator = $2 RETURNING id
+"""
+END_SIGNED_IN_BY: Final = """
+    DELETE FROM console_session WHERE ($1::text IS NULL OR tenant = $1) AND token_id = $2 RETURNING id
+"""
 
 
 LISTED: Final = """
@@ -80,10 +87,32 @@ class ConsoleSessionStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def add(self, session: ConsoleSession, secret: bytes, *, offered_until: datetime | None = None) -> None:
-        """Store a session, or with `offered_until` a link to one. Raises GuardError(CONFLICT) for one more than `MOST`."""
+    async def add(
+        self,
+        session: ConsoleSession,
+        secret: bytes,
+        *,
+        offered_until: datetime | None = None,
+        token_id: str | None = None,
+    ) -> None:
+        """Store a session, or with `offered_until` a link to one; `token_id` is whose `jti` let it in.
+
+        Raises GuardError(CONFLICT) for one more than `MOST`.
+        """
         s = session
-        values = (s.tenant, s.id, s.operator, s.role, secret, s.begun_at, s.ends_at, offered_until, SWEPT, MOST)
+        values = (
+            s.tenant,
+            s.id,
+            s.operator,
+            s.role,
+            secret,
+            s.begun_at,
+            s.ends_at,
+            offered_until,
+            SWEPT,
+            MOST,
+            token_id,
+        )
         if await self._db.row(ADD, *values) is None:
             raise GuardError(ErrorCode.CONFLICT, f"An operator is signed in {MOST} times at most.")
 
@@ -119,6 +148,14 @@ class ConsoleSessionStore:
         """Who is signed in, of one operator (None: of all), by their names; a thousand at most."""
         rows = await self._db.fetch(LISTED, tenant, operator, now, idle_since, MOST_LISTED)
         return [_session(dict(row)) for row in rows]
+
+    async def end_of_operator(self, tenant: str | None, operator: str) -> int:
+        """The same in every tenant where `tenant` is None; how many there were."""
+        return len(await self._db.fetch(END_OF_OPERATOR, tenant, operator))
+
+    async def end_of_token(self, tenant: str | None, token_id: str) -> int:
+        """Sign out whoever signed in with a token; how many there were."""
+        return len(await self._db.fetch(END_SIGNED_IN_BY, tenant, token_id))
 
 
 def _session(row: dict[str, object]) -> ConsoleSession:

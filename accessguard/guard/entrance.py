@@ -58,11 +58,11 @@ class Entrance:
         self._forms = Signer(keys, purpose="console-form")
         self._new_id = new_id
 
-    async def offer(self, tenant: str, actor: Actor, *, now_ms: int) -> Offer:
+    async def offer(self, tenant: str, actor: Actor, *, now_ms: int, token_id: str | None = None) -> Offer:
         """A link for this operator, with the role that it has now; good once. Raises GuardError(CONFLICT) for too many."""
         now, secret = from_ms(now_ms), secrets.token_bytes(SECRET_BYTES)
         session = self._session(tenant, actor, now, now + OFFERED)
-        await self._store.add(session, _hash(secret), offered_until=session.ends_at)
+        await self._store.add(session, _hash(secret), offered_until=session.ends_at, token_id=token_id)
         return Offer(token=_signed(self._links, session, secret), expires_at=session.ends_at)
 
     def offered(self, token: str | None) -> str | None:
@@ -85,12 +85,14 @@ class Entrance:
             await self._log(tx, begun, "console.enter", now)
         return Entered(token=_signed(self._cookies, begun, secret), session=begun)
 
-    async def begin(self, tenant: str, actor: Actor, *, until: datetime, now_ms: int) -> Entered:
+    async def begin(
+        self, tenant: str, actor: Actor, *, until: datetime, now_ms: int, token_id: str | None = None
+    ) -> Entered:
         """Begin a session for who has shown a token that is good `until`. Raises GuardError(CONFLICT) for too many."""
         now, secret = from_ms(now_ms), secrets.token_bytes(SECRET_BYTES)
         session = self._session(tenant, actor, now, min(until, now + LONGEST))
         async with self._db.transaction() as tx:
-            await ConsoleSessionStore(tx).add(session, _hash(secret))
+            await ConsoleSessionStore(tx).add(session, _hash(secret), token_id=token_id)
             await self._log(tx, session, "console.enter", now)
         return Entered(token=_signed(self._cookies, session, secret), session=session)
 

@@ -22,6 +22,7 @@ from accessguard.violations.model import (
     ViolationFilter,
 )
 from accessguard.violations.summaries import Summaries
+from accessguard.violations.unread import Unread
 
 # A hit that a worker still had in hand when its member was erased is nobody's; whoever is there stays until the end.
 RECORD: Final = """
@@ -93,6 +94,7 @@ class ViolationStore:
         self._db = db
         self._lists = lists or db
         self._summaries = Summaries(self._lists)
+        self._unread = Unread(db)
 
     async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID | None, ...]:
         """Open or extend the cases of `found` (each case once); their ids, in that order, None where the member is gone."""
@@ -150,6 +152,7 @@ class ViolationStore:
             return await marks.read(self._db, tenant, reader, ids=ids, member_id=member_id, at=at)
         finally:
             self._summaries.drop(tenant, reader)
+            self._unread.moved(tenant, reader)
 
     async def mark_unread(
         self,
@@ -168,6 +171,7 @@ class ViolationStore:
             return await marks.unread(self._db, tenant, reader, ids=ids, member_id=member_id)
         finally:
             self._summaries.drop(tenant, reader)
+            self._unread.moved(tenant, reader)
 
     async def resolve(self, tenant: str, violation_id: UUID, resolution: Resolution, note: str) -> bool:
         """Store what the operators think of a case; False when unknown."""
@@ -185,6 +189,14 @@ class ViolationStore:
     async def summary(self, tenant: str, reader: str) -> Summary:
         """Unread and open cases per code and per member, as `reader` sees them."""
         return await self._summaries.of(tenant, reader)
+
+    async def summary_soon(self, tenant: str, reader: str) -> Summary | None:
+        """The same for a page, which does not wait for it; None while it is counted."""
+        return await self._summaries.soon(tenant, reader)
+
+    async def unread(self, tenant: str, reader: str) -> int | None:
+        """How many cases `reader` has not read; None where nobody knows it yet."""
+        return await self._unread.soon(tenant, reader)
 
     def changed(self, tenant: str) -> None:
         """A case of the tenant has been resolved: summaries are counted again."""

@@ -22,6 +22,7 @@ from benchmarks.scenarios import (
     places,
     proxies,
     recognition,
+    siege,
     simulate,
     stores,
 )
@@ -41,6 +42,7 @@ SCENARIOS = (
     Scenario(
         name=latency.NAME, about="percentiles at 1,000 checks a second, and at half of own capacity", run=latency.run
     ),
+    Scenario(name=siege.NAME, about="another caller's checks beside slow clients and a flood", run=siege.run),
     Scenario(name=login.NAME, about="a new session on a known device", run=login.run),
     Scenario(name=mixed.NAME, about="activity, beats, 1 % denials, 0.1 % logins, blocks now and then", run=mixed.run),
     Scenario(name=judging.NAME, about="one check judged by every kind of rule, in process", run=judging.run),
