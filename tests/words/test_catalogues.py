@@ -6,7 +6,10 @@ from string import Formatter
 
 import pytest
 from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_keywords
 
+from accessguard.console.refusals import REFUSALS
 from accessguard.rules.model import Action, Activity, Code, Kind
 from accessguard.words.catalogues import FOLDER, Text, say
 from accessguard.words.languages import LANGUAGES
@@ -93,6 +96,13 @@ def test_no_text_was_left_in_english(language, domain):
     same = {each.id for each in read(language, domain) if each.id and forms(each.string) == forms(each.id)}
 
     assert not same - SHARED[language]
+
+
+def test_what_operators_are_refused_with_is_what_the_code_says():
+    """A refusal that is worded anew elsewhere would be said in English from then on."""
+    found = extract_from_dir(FOLDER.parent, [("**.py", "python")], keywords=parse_keywords(["GuardError:2"]))
+
+    assert set(REFUSALS) <= {text for _, _, text, _, _ in found}
 
 
 def test_the_folders_are_the_languages():
