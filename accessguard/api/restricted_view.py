@@ -78,7 +78,7 @@ def over(language: str) -> web.Response:
 def broken(language: str, error: GuardError) -> web.Response:
     """What is said when nothing can be done now, or the form was none of this page's."""
     response = _notice(language, words.TITLES["undecided"], words.LATE, status=STATUS[error.code])
-    response.headers.update(problem_headers(error.code))
+    response.headers.update(problem_headers(error))
     return response
 
 
