@@ -98,6 +98,7 @@ from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.notices import NoticeStore
 from accessguard.members.pages import PageStore
 from accessguard.members.passes import PassStore
+from accessguard.members.present import PresentStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
@@ -114,7 +115,6 @@ from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
 from accessguard.sessions.live import Live
 from accessguard.sessions.networks import NetworkStore
-from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.signing import SigningKey

@@ -58,6 +58,7 @@ from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.notices import NoticeStore
 from accessguard.members.passes import PassStore
+from accessguard.members.present import PresentStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
@@ -69,7 +70,6 @@ from accessguard.policies.tenants import TenantStore
 from accessguard.rules.networks import Address, Networks
 from accessguard.sessions.activity import ActivityLog
 from accessguard.sessions.history import HistoryStore
-from accessguard.sessions.present import PresentStore
 from accessguard.sessions.store import SessionStore
 from accessguard.sessions.token import SessionTokens
 from accessguard.tallies.store import TallyStore

@@ -24,8 +24,8 @@ from accessguard.console.shield import HEADERS
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.stream import Reader
 from accessguard.guard.facts import from_ms
+from accessguard.members.present import Present
 from accessguard.rules.networks import address
-from accessguard.sessions.present import Present
 
 ROWS: Final = 30
 COUNTED: Final = 1_000

@@ -25,7 +25,9 @@ from accessguard.config import Certificates as ConfigOfCertificates
 from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.errors import GuardError
+from accessguard.guard.refused import RefusedPages
 from accessguard.sessions.token import SessionKey, SessionTokens
+from accessguard.signing import SigningKey
 from tests.service import LAPTOP, SECRET, Service, Tenant, items, listening, running, token
 
 
@@ -487,6 +489,7 @@ async def test_shared_secrets_and_key_files_rotate_without_a_restart(tmp_path):
         said,
         DeviceTokens([DeviceKey(id="d", secret=secret)]),
         SessionTokens([SessionKey(id="s", secret=secret)]),
+        RefusedPages([SigningKey(id="s", secret=secret)], None),
         ring,
     )
     claims = {"iss": "i", "aud": "accessguard", "sub": "s", "role": "platform", "tenant": "t", "exp": 10_000_000_000}

@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from accessguard.console.document import SECTIONS
-from accessguard.console.names import CHOICES, HINTS, SETTINGS, WRONG
+from accessguard.console.names import HINTS, SETTING_CHOICES, SETTINGS, WRONG
 from tests.console.test_console import HOSTILE, Browser, Page, signed_in
 from tests.service import Tenant
 
-ALL = {
+HOST = "one.example"
+ALL: dict[str, Any] = {
     "name": "Scuola",
     "support_email": "help@school.example",
     "time_zone": "Europe/Rome",
     "languages": ["it", "en"],
     "failure_mode": "closed",
     "brand": {"color_one": "#123456", "color_two": None, "logo_url": None, "favicon_url": None, "copyright": HOSTILE},
-    "hosts": [{"host": "one.example", "primary": True, "status": "active"}],
+    "hosts": [{"host": HOST, "primary": True, "status": "active"}],
     "cookie": {"prefix": "__Host-", "domain": None, "same_site": "None", "partitioned": True},
     "messages": {"device_limit": {"it": {"text": "Ciao {limit}", "state": "enabled"}}},
     "proxy": {
@@ -38,6 +39,7 @@ ALL = {
             }
         ],
         "polling": ["/ping", "/live/**"],
+        "hosts": [{"host": HOST, "identity": "cookie", "jwt": None, "cookie": "other", "login_url": "/enter"}],
     },
 }
 
@@ -57,6 +59,15 @@ def fields(page: Page) -> dict[str, Any]:
     return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in sent.items()}
 
 
+def everything(tenant: Tenant) -> dict[str, Any]:
+    """Settings with something of each subject; the host is this tenant's alone."""
+    host = f"{tenant.name}.example"
+    return ALL | {
+        "hosts": [ALL["hosts"][0] | {"host": host}],
+        "proxy": ALL["proxy"] | {"hosts": [ALL["proxy"]["hosts"][0] | {"host": host}]},
+    }
+
+
 async def stored(tenant: Tenant) -> Any:
     """The settings by the API."""
     return (await tenant.call("GET", "/v1/settings", role="administrator")).body
@@ -70,7 +81,7 @@ async def saved(browser: Browser, section: str, **changes: Any) -> Page:
 
 async def test_a_page_that_is_saved_as_it_is_changes_nothing(tenant: Tenant):
     """Every subject keeps what it shows and what it does not; nothing of it is markup."""
-    assert (await tenant.call("PUT", "/v1/settings", ALL, role="administrator")).status == 200
+    assert (await tenant.call("PUT", "/v1/settings", everything(tenant), role="administrator")).status == 200
     before, browser = await stored(tenant), await signed_in(tenant, "administrator")
 
     for section in SECTIONS:
@@ -80,7 +91,7 @@ async def test_a_page_that_is_saved_as_it_is_changes_nothing(tenant: Tenant):
         assert (answer.status, answer.headers["Location"]) == (303, f"/console/settings/{section}?done=settings")
 
     assert await stored(tenant) == before
-    assert {name: before[name] for name in ALL} == ALL
+    assert {name: before[name] for name in ALL} == everything(tenant)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +124,7 @@ async def test_what_the_api_refuses_is_refused_beside_its_field(tenant: Tenant, 
 
 async def test_the_first_of_the_languages_can_be_another_one(tenant: Tenant):
     """It is the one that students get whose own is not there; the others stay in their order."""
-    assert (await tenant.call("PUT", "/v1/settings", ALL, role="administrator")).status == 200
+    assert (await tenant.call("PUT", "/v1/settings", everything(tenant), role="administrator")).status == 200
     browser = await signed_in(tenant, "administrator")
 
     answer = await saved(browser, "school", languages=["it", "en", "uk"], **{"languages:first": "uk"})
@@ -179,4 +190,4 @@ def test_every_field_has_its_words():
     assert set(SETTINGS) == names
     assert set(HINTS) <= names
     assert {each.removeprefix("/") for each in WRONG} <= names
-    assert all(option in CHOICES for option in ("open", "closed", "log", "off", "draft", "enabled"))
+    assert all(option in SETTING_CHOICES for option in ("open", "closed", "log", "off", "draft", "enabled"))
