@@ -26,7 +26,13 @@ CATALOGUES = [
 TRANSLATED = [each for each in CATALOGUES if each.values[0] != "en"]
 
 # A word that a language shares with English, or a name.
-SHARED = {"it": {"app", "computer", "password", "tablet"}, "pt-BR": {"Webhooks", "tablet"}, "es": {"Webhooks"}, "ru": set(), "uk": set()}
+SHARED = {
+    "it": {"app", "computer", "password", "tablet"},
+    "pt-BR": {"Webhooks", "tablet"},
+    "es": {"Webhooks"},
+    "ru": set(),
+    "uk": set(),
+}
 
 
 def ids(catalog: Catalog) -> set[str | tuple[str, ...]]:
