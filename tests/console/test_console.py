@@ -108,7 +108,7 @@ async def test_a_link_signs_in_once_and_with_the_role_of_the_token_that_asked_fo
     assert (first.status, first.headers["Location"], second.status) == (303, "/console/account", 403)
     account = await browser.get("/console/account")
     assert "eva" in account.text
-    assert "supervisor" in account.text
+    assert "Supervisor" in account.text
     assert tenant.name in account.text
     assert (await other.get("/console/account")).status == 303
 
