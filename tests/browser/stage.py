@@ -46,9 +46,10 @@ def axe_core(folder: Path) -> str | None:
     npm = shutil.which("npm")
     if npm is None:
         return None
-    asked = [npm, "pack", AXE, "--json", "--silent"]
-    done = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
-    if done.returncode:
+    asked = [npm, "pack", AXE, "--json", "--silent", "--fetch-retries=1", "--fetch-timeout=20000"]
+    try:
+        done = subprocess.run(asked, cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+    except (subprocess.SubprocessError, OSError):
         return None
     packed = folder / msgspec.json.decode(done.stdout)[0]["filename"]
     found = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()

@@ -64,7 +64,7 @@ def paths(school: School) -> list[str]:
 
 
 async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
-    chromium: Browser, school: School, paths: list[str], axe: str
+    chromium: Browser, school: School, paths: list[str], axe: str | None
 ) -> None:
     """Each page is looked at by axe-core in both schemes and both sizes, each time in another language."""
     todo: asyncio.Queue[tuple[int, str]] = asyncio.Queue()
@@ -83,22 +83,25 @@ async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
     await asyncio.gather(*(look() for _ in range(TABS)))
 
     assert not wrong, "\n".join(wrong)
+    if axe is None:
+        pytest.skip("all but barriers was looked at: npm is not here, or brings no axe-core")
 
 
-async def looked_at(tab: Window, path: str, number: int, axe: str) -> list[str]:
+async def looked_at(tab: Window, path: str, number: int, axe: str | None) -> list[str]:
     """What is wrong with a page; its number chooses in which languages axe-core sees which looks of it."""
     found = [f"status {status}"] if (status := await tab.open(path)) != 200 and path not in OUTSIDE else []
-    await tab.bring(axe + LOOK)
+    await tab.bring((axe or "") + LOOK)
     for place, (scheme, size) in enumerate(LOOKS[number % 2]):
         await tab.size(size)
         found += await tab.sweep(LANGUAGES)
         await tab.page.emulate_media(color_scheme=scheme)
-        await tab.speak(LANGUAGES[(2 * number + place) % len(LANGUAGES)])
-        found += [f"{scheme} {size[0]}: {each}" for each in await tab.barriers()]
+        if axe:
+            await tab.speak(LANGUAGES[(2 * number + place) % len(LANGUAGES)])
+            found += [f"{scheme} {size[0]}: {each}" for each in await tab.barriers()]
     return found + _faults(tab, path)
 
 
-async def looked_at_by_students(tab: Window, path: str, axe: str) -> list[str]:
+async def looked_at_by_students(tab: Window, path: str, axe: str | None) -> list[str]:
     """The same of a page for students, which is opened anew for each language."""
     found: list[str] = []
     for number, language in enumerate(LANGUAGES):
@@ -108,8 +111,9 @@ async def looked_at_by_students(tab: Window, path: str, axe: str) -> list[str]:
         await tab.open(path if path.endswith("/preview") else f"{path}&lang={language}")
         if not path.endswith("/preview"):  # which is in the language of its text
             await expect(tab.page.locator("html")).to_have_attribute("lang", language)
-        await tab.bring(axe + LOOK)
-        found += [f"{language} {scheme} {size[0]}: {each}" for each in await tab.overflow() + await tab.barriers()]
+        await tab.bring((axe or "") + LOOK)
+        said = await tab.overflow() + (await tab.barriers() if axe else [])
+        found += [f"{language} {scheme} {size[0]}: {each}" for each in said]
     return found + _faults(tab, path)
 
 
