@@ -4,10 +4,11 @@
 globalThis.look = (() => {
   const known = {};
 
-  // The page as the service writes it in a language, in the place of the one that is open: a visit for each would take minutes.
-  const speak = async (language) => {
-    known[language] ??= await fetch(location.href, { headers: { "Accept-Language": language } }).then((answer) => answer.text());
-    const page = new DOMParser().parseFromString(known[language], "text/html");
+  // A page as the service writes it in a language, in the place of the one that is open: a visit for each would take minutes.
+  const speak = async (language, path = location.href) => {
+    const asked = { headers: { "Accept-Language": language } };
+    const text = (known[`${language} ${path}`] ??= await fetch(path, asked).then((answer) => answer.text()));
+    const page = new DOMParser().parseFromString(text, "text/html");
     document.documentElement.lang = page.documentElement.lang;
     document.title = page.title;
     document.body.replaceWith(document.importNode(page.body, true));
@@ -32,8 +33,8 @@ globalThis.look = (() => {
     return wrong;
   };
 
-  const judge = async (tags) => {
-    const asked = { runOnly: { type: "tag", values: tags }, resultTypes: ["violations"], iframes: false };
+  const judge = async (runOnly) => {
+    const asked = { runOnly, resultTypes: ["violations"], iframes: false };
     const { violations } = await axe.run(document, asked);
     return violations.flatMap(({ id, nodes }) => nodes.slice(0, 3).map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`));
   };

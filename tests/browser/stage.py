@@ -26,7 +26,9 @@ QUIET: Final = (
 AXE: Final = "axe-core@4.14.1"
 AXE_INTEGRITY: Final = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 """SHA-512 of the package, as its registry publishes it (Subresource Integrity, 3.1)."""
-AXE_RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+AXE_ALL: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+AXE_OF_LOOKS: Final = ("color-contrast", "target-size")
+"""The rules that a page may break in one colour scheme or size and keep in another."""
 
 PHONE: Final = (390, 844)
 DESKTOP: Final = (1440, 900)
@@ -93,18 +95,26 @@ class Window:
         found: list[str] = await self.page.evaluate("(languages) => look.sweep(languages)", list(languages))
         return found
 
-    async def speak(self, language: str) -> None:
-        """Show the page in a language."""
-        await self.page.evaluate("(language) => look.speak(language)", language)
+    async def beside(self, path: str, script: str) -> Window:
+        """Another tab of the same browser, with what looks at pages on it."""
+        other = Window(await self.page.context.new_page(), self.origin)
+        await other.open(path)
+        await other.bring(script)
+        return other
+
+    async def speak(self, language: str, path: str) -> None:
+        """Show a page in a language in the place of the one that is open."""
+        await self.page.evaluate("([language, path]) => look.speak(language, path)", [language, path])
 
     async def overflow(self) -> list[str]:
         """What makes the page scroll sideways; empty for nothing."""
         found: list[str] = await self.page.evaluate("look.overflow()")
         return found
 
-    async def barriers(self) -> list[str]:
-        """What axe-core finds, the first three elements for each of its rules."""
-        found: list[str] = await self.page.evaluate("(tags) => look.judge(tags)", list(AXE_RULES))
+    async def barriers(self, *rules: str) -> list[str]:
+        """What axe-core finds by these rules (none: by all), the first three elements for each."""
+        asked = {"type": "rule", "values": list(rules)} if rules else {"type": "tag", "values": list(AXE_ALL)}
+        found: list[str] = await self.page.evaluate("(asked) => look.judge(asked)", asked)
         return found
 
     def _heard(self, kind: str, said: object) -> None:

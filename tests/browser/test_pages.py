@@ -12,7 +12,7 @@ from accessguard.console.names import SECTIONS
 from accessguard.console.pages import PAGES
 from accessguard.words.languages import LANGUAGES
 from tests.browser.school import School, furnished
-from tests.browser.stage import DESKTOP, LOOK, PHONE, Window, admit, window
+from tests.browser.stage import AXE_OF_LOOKS, DESKTOP, LOOK, PHONE, Window, admit, window
 from tests.service import Service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -75,10 +75,14 @@ async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
     async def look() -> None:
         async with window(chromium, school.tenant) as tab:
             await admit(tab.page.context, school.tenant)
+            bench = await tab.beside("/console/account", (axe or "") + LOOK)
             while not todo.empty():
                 number, path = todo.get_nowait()
-                looked = looked_at_by_students(tab, path, axe) if strict(path) else looked_at(tab, path, number, axe)
-                wrong.extend([f"{path}: {each}" for each in await looked])
+                if strict(path):
+                    found = await looked_at_by_students(tab, path, axe)
+                else:
+                    found = await looked_at(tab, path) + (await judged(bench, path, number) if axe else [])
+                wrong.extend([f"{path}: {each}" for each in found])
 
     await asyncio.gather(*(look() for _ in range(TABS)))
 
@@ -87,18 +91,25 @@ async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
         pytest.skip("all but barriers was looked at: npm is not here, or brings no axe-core")
 
 
-async def looked_at(tab: Window, path: str, number: int, axe: str | None) -> list[str]:
-    """What is wrong with a page; its number chooses in which languages axe-core sees which looks of it."""
+async def looked_at(tab: Window, path: str) -> list[str]:
+    """What is wrong with a page on a visit, and whether it scrolls sideways in any language."""
     found = [f"status {status}"] if (status := await tab.open(path)) != 200 and path not in OUTSIDE else []
-    await tab.bring((axe or "") + LOOK)
-    for place, (scheme, size) in enumerate(LOOKS[number % 2]):
+    await tab.bring(LOOK)
+    for size in (DESKTOP, PHONE):
         await tab.size(size)
         found += await tab.sweep(LANGUAGES)
-        await tab.page.emulate_media(color_scheme=scheme)
-        if axe:
-            await tab.speak(LANGUAGES[(2 * number + place) % len(LANGUAGES)])
-            found += [f"{scheme} {size[0]}: {each}" for each in await tab.barriers()]
     return found + _faults(tab, path)
+
+
+async def judged(bench: Window, path: str, number: int) -> list[str]:
+    """What axe-core finds on a page in one look, and in the opposite one by what depends on looks; each in another language."""
+    found: list[str] = []
+    for place, (scheme, size) in enumerate(LOOKS[number % 2]):
+        await bench.size(size)
+        await bench.page.emulate_media(color_scheme=scheme)
+        await bench.speak(LANGUAGES[(2 * number + place) % len(LANGUAGES)], path)
+        found += [f"{scheme} {size[0]}: {each}" for each in await bench.barriers(*AXE_OF_LOOKS if place else ())]
+    return found
 
 
 async def looked_at_by_students(tab: Window, path: str, axe: str | None) -> list[str]:
