@@ -88,7 +88,9 @@ class Limits(Section, frozen=True, kw_only=True):
     Calls a second of one caller: of operators, of platforms, and checks, with
     ten seconds' worth at once. `concurrent` is how many calls of one caller
     may be under way, `connections` how many may be open in all, `request_s`
-    how long a request may take to arrive, `write_s` how long an answer may lie unread.
+    how long a request may take to arrive, `answer_s` how long its answer may be in the making,
+    `write_s` how long it may lie unread. `attempts_per_member_per_h` are
+    logins of one member, those that succeed and those that fail counted apart.
     """
 
     operator_calls_per_s: Positive | None = 200
@@ -97,6 +99,8 @@ class Limits(Section, frozen=True, kw_only=True):
     concurrent: Positive | None = 256
     connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
     request_s: Positive = 20
+    answer_s: Positive = 60
+    attempts_per_member_per_h: Positive | None = 1_000
     write_s: Positive = 30
 
 
