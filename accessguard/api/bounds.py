@@ -22,6 +22,8 @@ from accessguard.metrics import LATE, THROTTLED
 
 BURST_S: Final = 10.0
 """For how many seconds' worth of calls that were not made a caller may make up at once."""
+MOST_WAIT_S: Final = 2.0
+"""How long a call of an operator waits for its turn."""
 MOST_HELD: Final = 10_000
 PATIENT: Final = 20
 """Refusals in a row that are answered at once; whoever goes on waits `PENALTY_S` for each."""
@@ -76,22 +78,27 @@ class Bounds:
         self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
 
-    def take(self, caller: Caller, *, check: bool) -> None:
-        """Count a call. Raises GuardError(THROTTLED), which says when to come again."""
+    def take(self, caller: Caller, *, check: bool) -> float:
+        """Count a call: the seconds that it has to wait for its turn. Raises GuardError(THROTTLED), which says when to come again.
+
+        Operators' calls take turns, so that a page or a script that asks for
+        much gets it, a little slower; only what would wait for long is refused.
+        """
         kind = Kind.CHECKS if check else Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
         rate = self.rates.of(kind)
         if rate is None:
-            return
+            return 0.0
         key, now = (kind, caller.tenant, caller.subject), self._clock()
         at = max(self._full_at.get(key, now), now)
         wait_s = at + 1 / rate - now - BURST_S
-        if wait_s > 0:
+        if wait_s > (MOST_WAIT_S if kind is Kind.OPERATORS else 0):
             self._refused[key] = self._refused.get(key, 0) + 1
             raise throttled(kind, rate, wait_s)
         if len(self._full_at) >= MOST_HELD and key not in self._full_at:
             self._make_room(now)
         self._full_at[key] = at + 1 / rate
         self._refused.pop(key, None)
+        return max(0.0, wait_s)
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""

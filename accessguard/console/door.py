@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import datetime
 from typing import Final
@@ -42,10 +43,10 @@ async def admitted(request: web.Request) -> bool:
     return True
 
 
-def bounded(request: web.Request, *, lasting: bool) -> contextlib.AbstractContextManager[None]:
+async def in_turn(request: web.Request, *, lasting: bool) -> contextlib.AbstractContextManager[None]:
     """While a page is made, which counts among its operator's calls; one that stays open (`lasting`) is not under way. Raises GuardError(THROTTLED)."""
     bounds, caller = context(request).bounds, asking(request).caller
-    bounds.take(caller, check=False)
+    await asyncio.sleep(bounds.take(caller, check=False))
     return contextlib.nullcontext() if lasting else bounds.at_once(caller)
 
 

@@ -184,7 +184,7 @@ async def _answered(request: web.Request, asked: Page) -> web.StreamResponse:
         return door.to_sign_in(request)
     if not may(asking(request).caller.role, asked.like):
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
-    with door.bounded(request, lasting=asked.view is live.followed):
+    with await door.in_turn(request, lasting=asked.view is live.followed):
         return await _shown(request, asked)
 
 

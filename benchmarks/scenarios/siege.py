@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-from benchmarks.bench import Bench
+from benchmarks.bench import PATIENT, Bench
 from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
-from benchmarks.people import ALLOWED, check_record
-from benchmarks.service import Service
+from benchmarks.people import ALLOWED, Person, check_record
+from benchmarks.service import Service, start_service
 from benchmarks.wire import TRACE, request
 
 NAME = "siege"
@@ -28,8 +28,23 @@ SPREAD_S = 28.0
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
     """Percentiles at 1,000 checks a second, quiet and under siege in turn, by a worker with the bounds that it comes with."""
-    service = await bench.service()
     people = await bench.log_in(NAME, min(SESSIONS, bench.settings.sessions))
+    service = await _as_it_comes(bench)
+    try:
+        return await _rounds(bench, service, people)
+    finally:
+        await bench.processes.stop(service.process)
+
+
+async def _as_it_comes(bench: Bench) -> Service:
+    environment = await bench.environment()
+    config = bench.folder / "siege.toml"
+    config.write_text(PATIENT, encoding="utf-8")
+    environment["ACCESSGUARD_CONFIG"] = str(config)
+    return await start_service(bench.processes, NAME, environment, core=bench.cores.server)
+
+
+async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> tuple[Figure, ...]:
     spread_s = min(SPREAD_S, bench.settings.spread_s)
     await bench.pass_over("siege-first", service, people, rate=len(people) / spread_s if spread_s else 0)
     headers = {**bench.caller(), **TRACE}
@@ -67,7 +82,6 @@ async def besieging(service: Service, token: str) -> AsyncIterator[None]:
             writer.close()
     if not statuses.get(429):
         raise BenchError(f"siege: the flood was never held back: {statuses}")
-    print(statuses)
 
 
 async def _drip(writer: asyncio.StreamWriter) -> None:

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from accessguard.api import read
-from accessguard.api.bounds import BURST_S, Bounds, Rates
+from accessguard.api import bounds, read
+from accessguard.api.bounds import BURST_S, MOST_WAIT_S, Bounds, Rates
 from accessguard.api.connections import Patience
 from accessguard.api.keys import Caller, Role
 from accessguard.api.routes import ROUTES
@@ -203,7 +203,7 @@ async def test_when_every_place_is_taken_by_work_the_next_is_told_so(port, tenan
 
 
 @pytest.fixture(scope="module")
-async def strict(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
+async def tight(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
     """A worker with tight bounds on everything."""
     limits = Limits(
         operator_calls_per_s=1,
@@ -216,6 +216,13 @@ async def strict(service: Service, database_url: str, redis_url: str) -> AsyncIt
     said = msgspec.structs.replace(config(database_url, redis_url), limits=limits)
     async with configured(said) as worker:
         yield worker
+
+
+@pytest.fixture
+def strict(tight: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The same, where nobody waits for a turn."""
+    monkeypatch.setattr(bounds, "MOST_WAIT_S", 0.0)
+    return tight
 
 
 @pytest.mark.parametrize(
@@ -433,28 +440,49 @@ async def test_no_depth_of_a_body_is_too_much(tenant, call, body, role, depth):
 def test_no_pattern_of_calls_gets_more_than_its_rate(pauses, rate):
     """Ten seconds' worth and then the rate, however they are spread."""
     now = [0.0]
-    bounds = Bounds(Rates(operators=rate), clock=lambda: now[0])
+    limits = Bounds(Rates(operators=rate), clock=lambda: now[0])
     caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
     admitted = 0
     for pause in pauses:
         now[0] += pause / 10
         with contextlib.suppress(GuardError):
-            bounds.take(caller, check=False)
+            limits.take(caller, check=False)
             admitted += 1
 
-    assert admitted <= rate * (BURST_S + now[0]) + 1
+    assert admitted <= rate * (BURST_S + MOST_WAIT_S + now[0]) + 1
+
+
+async def test_an_operator_that_asks_for_more_waits_for_its_turn(tight):
+    """One call after the other, a script gets all that it asks for, where a platform is refused."""
+    tenant, now = tight.tenant(), [0.0]
+    limits = Bounds(Rates(operators=10, platform=10), clock=lambda: now[0])
+    operator = Caller(subject="s", role=Role.SUPERVISOR, tenant="t", expires_at=0, token_id=None)
+    platform = msgspec.structs.replace(operator, role=Role.PLATFORM)
+
+    statuses = [(await tenant.see("/v1/rules")).status for _ in range(int(BURST_S) + 1)]
+    waits = [limits.take(operator, check=False) for _ in range(120)]
+    at_once = [limits.take(platform, check=False) for _ in range(100)]
+
+    assert set(statuses) == {200}
+    assert waits == pytest.approx([0.0] * 100 + [each / 10 for each in range(1, 21)])
+    assert set(at_once) == {0.0}
+    for caller in (operator, platform):
+        with pytest.raises(GuardError, match="More than 10 calls"):
+            limits.take(caller, check=False)
+    now[0] += 0.5
+    assert limits.take(operator, check=False) == pytest.approx(1.6)
 
 
 def test_whoever_does_not_heed_refusals_waits_for_each():
     """A flood is slowed down to what its connections times two are in a second; a pause makes it good."""
     now = [0.0]
-    bounds = Bounds(Rates(operators=1), clock=lambda: now[0])
+    limits = Bounds(Rates(operators=1), clock=lambda: now[0])
     caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
 
     def asked() -> float:
         with contextlib.suppress(GuardError):
-            bounds.take(caller, check=False)
-        return bounds.penalty_s(caller, check=False)
+            limits.take(caller, check=False)
+        return limits.penalty_s(caller, check=False)
 
     flood: list[Any] = [asked() for _ in range(40)]
     now[0] += 60
