@@ -21,7 +21,7 @@ from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
-from accessguard.api.middleware import boundary
+from accessguard.api.middleware import begun, boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.breaker import Store
@@ -462,6 +462,7 @@ def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
     app = web.Application(middlewares=[boundary], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
+    app.on_response_prepare.append(begun)
     catalogues.load()
     add_routes(app)
     add_docs(app)
@@ -583,6 +584,8 @@ def _rates(config: Config) -> Rates:
         platform=said.platform_calls_per_s,
         operators=said.operator_calls_per_s,
         concurrent=said.concurrent,
+        attempts=said.attempts_per_member_per_h,
+        answer_s=said.answer_s,
     )
 
 

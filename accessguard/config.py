@@ -86,17 +86,21 @@ class Limits(Section, frozen=True, kw_only=True):
     """What one worker lets callers have; None for no bound.
 
     Calls a second of one caller: of operators, of platforms, and checks, with
-    ten seconds' worth at once. `concurrent` is how many calls of one caller
+    ten seconds' worth at once; those of operators then wait for their turn. `concurrent` is how many calls of one caller
     may be under way, `connections` how many may be open in all, `request_s`
-    how long a request may take to arrive, `write_s` how long an answer may lie unread.
+    how long a request may take to arrive, `answer_s` how long its answer may be in the making,
+    `write_s` how long it may lie unread. `attempts_per_member_per_h` are
+    logins of one member, those that succeed and those that fail counted apart.
     """
 
-    operator_calls_per_s: Positive | None = 200
+    operator_calls_per_s: Positive | None = 20
     platform_calls_per_s: Positive | None = None
     checks_per_s: Positive | None = None
     concurrent: Positive | None = 256
     connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
     request_s: Positive = 20
+    answer_s: Positive = 60
+    attempts_per_member_per_h: Positive | None = 1_000
     write_s: Positive = 30
 
 

@@ -95,6 +95,9 @@ JWKS_AGE: Final = Gauge(
 THROTTLED: Final = Counter(
     "accessguard_throttled_calls", "Calls refused for a bound, by what was exceeded.", ("bound",), registry=REGISTRY
 )
+LATE: Final = Counter(
+    "accessguard_late_answers", "Requests given up as they took too long to answer.", registry=REGISTRY
+)
 CONNECTIONS: Final = Gauge("accessguard_open_connections", "Connections open now.", registry=REGISTRY)
 CONNECTIONS_CUT: Final = Counter(
     "accessguard_connections_cut", "Connections closed for a bound, by which.", ("why",), registry=REGISTRY
@@ -230,7 +233,7 @@ def present_at_zero(
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
         (WEBHOOKS, ("taken", "missed")),
         (JWKS_FETCHES, ("done", "failed")),
-        (THROTTLED, ("checks", "platform", "operators", "concurrent")),
+        (THROTTLED, ("checks", "platform", "operators", "concurrent", "attempts")),
         (CONNECTIONS_CUT, ("late", "unread", "room", "refused")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
         (UPKEEP_ROWS, jobs),
