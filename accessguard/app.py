@@ -21,6 +21,7 @@ from accessguard.api.keys import Keyring
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision, read_keys
@@ -277,6 +278,7 @@ class Parts:
                 db=db,
                 live=live,
                 memory=memory,
+                changes=self.changes,
                 tally=tally,
                 geo=self.geo,
                 keys=self.keys,
@@ -390,7 +392,7 @@ def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> K
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
-    app = web.Application(middlewares=[boundary], client_max_size=body_limit_bytes)
+    app = web.Application(middlewares=[watched, boundary], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
     catalogues.load()
     add_routes(app)

@@ -13,7 +13,7 @@ import msgspec
 
 from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.metrics import POOL_REFUSED
+from accessguard.metrics import POOL_REFUSED, STORE_FAILURES, STORE_SECONDS
 
 Row: TypeAlias = asyncpg.Record
 
@@ -97,6 +97,7 @@ class Database:
         self._waiting = 0
         self._leaving: set[asyncio.Task[None]] = set()
         self.breaker = Breaker(store, self._probe)
+        self._timing, self._failures = STORE_SECONDS[store], STORE_FAILURES.labels(store)
 
     @classmethod
     async def connect(
@@ -147,6 +148,11 @@ class Database:
         """Open connections that nobody uses now."""
         return int(self._pool.get_idle_size())
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return self._waiting
+
     async def fetch(self, statement: str, *values: object, timeout_s: float | None = None) -> list[Row]:
         """Every row of one statement. Raises GuardError(UNAVAILABLE)."""
         async with self._lent(timeout_s or self._timeout_s) as (connection, left_s):
@@ -188,7 +194,8 @@ class Database:
         if self.breaker.refused():
             raise _unavailable()
         clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout_s
+        began = clock()
+        deadline = began + timeout_s
         try:
             connection = await self._acquired(timeout_s)
             try:
@@ -198,11 +205,14 @@ class Database:
                 raise
             await self._pool.release(connection)
         except OUT_OF_REACH as error:
+            self._failures.inc()
             self._heard(error)
             raise _unavailable() from error
         except REFUSED as error:
             self.breaker.succeeded()
             raise _refused(error) from error
+        finally:
+            self._timing.took(clock() - began)
         self.breaker.succeeded()
 
     async def _acquired(self, timeout_s: float) -> Any:

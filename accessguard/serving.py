@@ -26,7 +26,7 @@ from accessguard.guard.upkeep import Job
 from accessguard.logs import set_up_logs
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.ports import BACKLOG, KEEPALIVE_S, listen_admin, make_runner
-from accessguard.rules.model import Code, Effect, Outcome
+from accessguard.rules.model import Code, Effect, Mode, Outcome
 
 LULL_S: Final = 1.0
 """How long a stop waits for the next request of connections that are open, to tell their callers not to come back."""
@@ -153,7 +153,13 @@ def set_up(config: Config) -> None:
     """Make ready what a process has once: its logs, every series at zero, the tables of the recogniser."""
     set_up_logs(config.log.level)
     BUILD.info({"version": __version__, "python": platform.python_version()})
-    present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect), jobs=list(Job))
+    present_at_zero(
+        outcomes=list(Outcome),
+        codes=list(Code),
+        effects=list(Effect),
+        modes=[Mode.OBSERVE, Mode.ENFORCE],
+        jobs=list(Job),
+    )
     recognise("")  # loads the recogniser's tables before the first request needs them
 
 

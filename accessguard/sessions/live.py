@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -20,12 +21,14 @@ from redis.asyncio.connection import parse_url
 
 from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.metrics import STORE_FAILURES
 from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
 from accessguard.sessions.fleet import Fleet, NodeError
 from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place, loss_of
 from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
+from accessguard.timings import Timing
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
@@ -40,7 +43,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Without `member_id` it is about the whole tenant. `session_ids` are the
     sessions that were opened or ended, if the change is about some; with
     `blocked` they are those of `device_id`, which an operator blocked, or no longer does, with the `merged_ids` that lead to it;
-    with `ended` nothing opens them again. `generation` is the member's after the change, where that is known.
+    with `ended` nothing opens them again. `sent_ms` is when it was pushed (ms since the epoch, by the sender's clock; 0: not
+    said). `generation` is the member's after the change, where that is known.
     `erasure`: the member, or the whole tenant, is gone, as the erasure of that id says.
     """
 
@@ -54,6 +58,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: bool = False
     generation: int = 0
     erasure: UUID | None = None
+    sent_ms: int = 0
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,12 @@ class Live:
         self._patient: dict[Place, Pipe] = {}
         self._now, self._said_now = -1, ""
         self.breaker = Breaker(Store.VALKEY, self._probe)
+        self._failures = STORE_FAILURES.labels(Store.VALKEY)
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their reply."""
+        return self._pipe.waiting
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = 0.1, copies: int | None = None) -> Live:
@@ -233,7 +244,8 @@ class Live:
 
     async def publish(self, change: Change) -> None:
         """Tell every worker, on every host."""
-        await self._call("PUBLISH", CHANNEL, msgspec.json.encode(change))
+        sent = msgspec.structs.replace(change, sent_ms=time.time_ns() // 1_000_000)
+        await self._call("PUBLISH", CHANNEL, msgspec.json.encode(sent))
 
     async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
         """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back."""
@@ -289,11 +301,12 @@ class Live:
         if place not in self._patient:
             for patient in self._patient.values():
                 patient.close()
-            self._patient = {place: Pipe(place, timeout_s=within_ms / 1000 + 0.5)}
+            self._patient = {place: Pipe(place, timeout_s=within_ms / 1000 + 0.5, timing=Timing(()))}
         return self._patient[place]
 
     def _failed(self, error: OSError) -> None:
         """Count a call without an answer; of several servers each is counted by itself."""
+        self._failures.inc()
         if not isinstance(error, NodeError):
             self.breaker.failed(loss_of(error))
 
