@@ -58,6 +58,7 @@ from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.facts import from_ms
+from accessguard.guard.figures import Figures
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports, Intake
@@ -147,6 +148,7 @@ class Parts:
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
         self.upkeep = Upkeep(db, now_ms=now_ms)
+        self.figures = Figures(lists, wanted=config.metrics.tenants)
         self.schema = SchemaWatch(db, migrations.objection)
         self.sharing = Sharing(db=db, now_ms=now_ms)
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
@@ -338,6 +340,7 @@ class Parts:
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
             "schema": self.schema.run,
+            "figures": self.figures.run,
             "sharing": self.sharing.run,
             "jobs": self.runner.run,
             "geo": self.geo.run,

@@ -138,6 +138,12 @@ class Webhooks(Section, frozen=True, kw_only=True):
     allow_networks: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Whether tenants are named in metrics (`accessguard_tenant_violations`), at most 100 of them."""
+
+    tenants: bool = False
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -155,6 +161,7 @@ class Config(Section, frozen=True, kw_only=True):
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
     webhooks: Webhooks = Webhooks()
+    metrics: Metrics = Metrics()
     log: Log = Log()
     data_folder: str = ".accessguard"
 

@@ -129,6 +129,12 @@ VIOLATIONS: Final = Counter(
     ("effect", "code", "mode"),
     registry=REGISTRY,
 )
+TENANT_VIOLATIONS: Final = Gauge(
+    "accessguard_tenant_violations",
+    "Cases of a tenant, of its newest 10,000, that are open, or that no operator has read; only where tenants are named.",
+    ("tenant", "state"),
+    registry=REGISTRY,
+)
 FOLDS_DROPPED: Final = Counter(
     "accessguard_folds_dropped", "Repeated hits of cases given up at the bound.", registry=REGISTRY
 )

@@ -26,8 +26,8 @@ NAMED: Final = {
 }
 GATES: Final = ("/auth/", "/access/", "/.well-known/")
 PREFIXES: Final = (*((prefix, "gate") for prefix in GATES), ("/v1/", "operator"), ("/console", "console"))
-QUIET: Final = frozenset({"check", "checks", "login", "gate"})
-"""What both lanes answer, byte for byte the same: the id is in an answer only when the failure is ours."""
+QUIET: Final = frozenset({"check", "checks", "login", "gate", "other"})
+"""What is asked all the time, and what both lanes answer: there the id is in an answer only when the failure is ours."""
 
 
 def entry_of(route: Route) -> str:
