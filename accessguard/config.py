@@ -144,6 +144,13 @@ class Metrics(Section, frozen=True, kw_only=True):
     tenants: bool = False
 
 
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where traces go (OTLP over HTTP, a URL such as http://collector:4318/v1/traces), None for nowhere; the share of them that is made."""
+
+    endpoint: str | None = None
+    ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -162,6 +169,7 @@ class Config(Section, frozen=True, kw_only=True):
     geo: Geo = Geo()
     webhooks: Webhooks = Webhooks()
     metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
     log: Log = Log()
     data_folder: str = ".accessguard"
 

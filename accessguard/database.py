@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -14,6 +15,7 @@ import msgspec
 from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.metrics import POOL_REFUSED, STORE_FAILURES, STORE_SECONDS
+from accessguard.tracing import TRACING
 
 Row: TypeAlias = asyncpg.Record
 
@@ -97,6 +99,7 @@ class Database:
         self._waiting = 0
         self._leaving: set[asyncio.Task[None]] = set()
         self.breaker = Breaker(store, self._probe)
+        self._store = store.value
         self._timing, self._failures = STORE_SECONDS[store], STORE_FAILURES.labels(store)
 
     @classmethod
@@ -193,17 +196,17 @@ class Database:
         """A connection, and the seconds that are left for what it is wanted for."""
         if self.breaker.refused():
             raise _unavailable()
-        clock = asyncio.get_running_loop().time
+        clock = time.perf_counter  # the loop's own counts milliseconds
         began = clock()
-        deadline = began + timeout_s
         try:
-            connection = await self._acquired(timeout_s)
-            try:
-                yield connection, max(0.001, deadline - clock())
-            except BaseException:
-                self._give_back(connection)
-                raise
-            await self._pool.release(connection)
+            with TRACING.store(self._store):
+                connection = await self._acquired(timeout_s)
+                try:
+                    yield connection, max(0.001, began + timeout_s - clock())
+                except BaseException:
+                    self._give_back(connection)
+                    raise
+                await self._pool.release(connection)
         except OUT_OF_REACH as error:
             self._failures.inc()
             self._heard(error)

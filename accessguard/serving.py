@@ -130,7 +130,7 @@ async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None
     set_up(config)
     parts = await open_parts(config)
     stop = asyncio.Event()
-    with stopping_on_signals(stop):
+    with stopping_on_signals(stop), tracing(config):
         async with parts.running() as context:
             door, watching = Door(context, config), make_runner(admin(context), config)
             try:
@@ -161,6 +161,23 @@ def set_up(config: Config) -> None:
         jobs=list(Job),
     )
     recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+@contextlib.contextmanager
+def tracing(config: Config) -> Iterator[None]:
+    """Make spans until the end, where the configuration says where they go. Raises StartError without the extra."""
+    if config.tracing.endpoint is None:
+        yield
+        return
+    try:
+        from accessguard.otel import switch_on  # noqa: PLC0415 -- an extra, which nothing else needs
+    except ImportError as error:
+        raise StartError("Traces want OpenTelemetry: pip install accessguard[otel].") from error
+    off = switch_on(config.tracing)
+    try:
+        yield
+    finally:
+        off()
 
 
 def calm_collector() -> None:

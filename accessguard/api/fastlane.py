@@ -51,6 +51,7 @@ from accessguard.guard.model import Check, Login
 from accessguard.guard.patience import Beating
 from accessguard.logs import ASKED, REQUEST_ID, Ids
 from accessguard.metrics import HTTP
+from accessguard.tracing import TRACING
 
 END: Final = b"\r\n\r\n"
 GET: Final = ord("G")
@@ -460,12 +461,13 @@ class FastLane(RequestHandler):
         ASKED.set(Ids(partial(traceparent, request)))
         tally.begin(entry)
         try:
-            if isinstance(asked, Check):  # memory was looked at before
-                body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
-            elif isinstance(asked, Login):
-                body = await logins.made(lane.context, tenant, asked, now_ms, wish)
-            else:
-                body = await checks.made(lane.context, tenant, asked, now_ms, wish)
+            with TRACING.entry(entry, None if TRACING.spans is None else traceparent(request)):
+                if isinstance(asked, Check):  # memory was looked at before
+                    body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
+                elif isinstance(asked, Login):
+                    body = await logins.made(lane.context, tenant, asked, now_ms, wish)
+                else:
+                    body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other
             status, answer = refusal(error)
             if self.transport is not None:

@@ -14,6 +14,7 @@ from accessguard.api.context import CONTEXT
 from accessguard.api.keys import Role
 from accessguard.api.routes import ROUTES, Route
 from accessguard.logs import ASKED, REQUEST_ID, Ids
+from accessguard.tracing import TRACING
 
 LOG: Final = structlog.get_logger("accessguard.api")
 
@@ -60,8 +61,10 @@ async def watched(
     ASKED.set(ids)
     tally.begin(entry)
     try:
-        response = await handler(request)
-        status = response.status
+        with TRACING.entry(entry, said) as span:
+            response = await handler(request)
+            status = response.status
+            span.ended(status)
         _identify(response, ids, entry)
         return response
     finally:

@@ -29,6 +29,7 @@ from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place, loss_of
 from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
 from accessguard.timings import Timing
+from accessguard.tracing import TRACING
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
@@ -329,7 +330,8 @@ class Live:
         if self.breaker.refused():
             raise _out_of_reach()
         try:
-            answer = await self._pipe.call(*command)
+            with TRACING.store("valkey"):
+                answer = await self._pipe.call(*command)
         except OSError as error:
             self._failed(error)
             raise _out_of_reach() from error

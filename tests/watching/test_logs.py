@@ -58,10 +58,10 @@ async def test_a_day_leaves_nobody_in_the_log(tenant: Tenant, written):
     tokens = Tokens(**{role: token(tenant.name, role) for role in Tokens.__struct_fields__})
 
     await play(tenant.service.url, tokens, plan, day_s=0, jar=None, console=Console(file=io.StringIO()))
-    hostile = "mark\nevent\u202e@example.test"
+    hostile = "zqx\nevent\u202e@example.test"
     await tenant.login(hostile[:128], identifier=hostile, user_agent=hostile)
-    await tenant.see("/v1/members?q=mark-in-a-query")
-    await tenant.see("/v1/members/mark%2Fin%2Fa%2Fpath")
+    await tenant.see("/v1/members?q=zqx-in-a-query")
+    await tenant.see("/v1/members/zqx%2Fin%2Fa%2Fpath")
 
     said = written.getvalue()
     assert {each["event"] for each in lines(written)} >= {"answered"}
@@ -69,7 +69,7 @@ async def test_a_day_leaves_nobody_in_the_log(tenant: Tenant, written):
         each for each in leaves(msgspec.to_builtins(plan)) if len(each) > 5 and set(each) & set("@.:+- 0123456789")
     }
     assert len(people) > 100
-    marked = {*people, "mark", LAPTOP, tenant.name, "Mozilla", *msgspec.to_builtins(tokens).values()}
+    marked = {*people, "zqx", LAPTOP, tenant.name, "Mozilla", *msgspec.to_builtins(tokens).values()}
     assert sorted(each for each in marked if each in said) == []
 
 
