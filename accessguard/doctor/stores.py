@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from accessguard import migrations
 from accessguard.config import Config
 from accessguard.database import Database
-from accessguard.doctor.findings import Finding, fail, fine, warn
+from accessguard.doctor.findings import Finding, fail, fine, note, warn
 from accessguard.errors import GuardError
 from accessguard.guard.schema import schema
 from accessguard.sessions.live import Live
@@ -106,7 +106,7 @@ def _around(said: Mapping[str, Any], config: Config) -> Iterator[Finding]:
     if said["broken_indexes"]:
         yield warn("schema", f"{said['broken_indexes']} index(es) are not whole.", "Run `accessguard migrate` again.")
     if said["superuser"]:
-        yield warn(
+        yield note(
             "postgres role",
             "The service is a superuser there.",
             "Give it a role of its own with no more than it needs.",

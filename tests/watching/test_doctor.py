@@ -181,7 +181,7 @@ def test_a_machine_without_room_or_time_is_said(finding, level):
         ({"tls": False}, "postgres", Level.WARN),
         ({"fsync": "off"}, "postgres settings", Level.FAIL),
         ({"room": 12}, "postgres settings", Level.WARN),
-        ({"superuser": True}, "postgres role", Level.WARN),
+        ({"superuser": True}, "postgres role", Level.NOTE),
         ({"broken_indexes": 1}, "schema", Level.WARN),
     ],
 )
