@@ -10,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FILES = ("requirements.txt", "requirements-dev.txt")
-WITHIN_S = 120
+WITHIN_S = 60
 """More than a reachable source takes for both; a run without a network must not wait for it for long."""
 
 
