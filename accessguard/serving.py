@@ -153,6 +153,12 @@ def set_up(config: Config) -> None:
     """Make ready what a process has once: its logs, every series at zero, the tables of the recogniser."""
     set_up_logs(config.log.level)
     BUILD.info({"version": __version__, "python": platform.python_version()})
+    every_series()
+    recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+def every_series() -> None:
+    """Let every series be there from the start."""
     present_at_zero(
         outcomes=list(Outcome),
         codes=list(Code),
@@ -160,7 +166,6 @@ def set_up(config: Config) -> None:
         modes=[Mode.OBSERVE, Mode.ENFORCE],
         jobs=list(Job),
     )
-    recognise("")  # loads the recogniser's tables before the first request needs them
 
 
 @contextlib.contextmanager
