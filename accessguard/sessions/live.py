@@ -311,6 +311,11 @@ class Live:
         if not isinstance(error, NodeError):
             self.breaker.failed(loss_of(error))
 
+    async def _traced(self, command: tuple[str | int | bytes, ...]) -> Any:
+        """A call inside a span."""
+        with TRACING.store(Store.VALKEY):
+            return await self._pipe.call(*command)
+
     async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:
             return await self._asked("EVALSHA", what.sha, len(places), *places, *values)
@@ -330,8 +335,7 @@ class Live:
         if self.breaker.refused():
             raise _out_of_reach()
         try:
-            with TRACING.store("valkey"):
-                answer = await self._pipe.call(*command)
+            answer = await (self._pipe.call(*command) if TRACING.spans is None else self._traced(command))
         except OSError as error:
             self._failed(error)
             raise _out_of_reach() from error
