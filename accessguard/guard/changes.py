@@ -79,7 +79,7 @@ class Changes:
         self.apply(change)
         await self.bars.keep(change)
         with contextlib.suppress(GuardError):
-            await self._live.publish(change)
+            await self._live.publish(msgspec.structs.replace(change, sent_ms=time.time_ns() // 1_000_000))
 
     async def announce_news(self, tenant: str) -> None:
         """Tell every worker that there is something new for whoever follows this tenant's events."""

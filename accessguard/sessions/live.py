@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -245,8 +244,7 @@ class Live:
 
     async def publish(self, change: Change) -> None:
         """Tell every worker, on every host."""
-        sent = msgspec.structs.replace(change, sent_ms=time.time_ns() // 1_000_000)
-        await self._call("PUBLISH", CHANNEL, msgspec.json.encode(sent))
+        await self._call("PUBLISH", CHANNEL, msgspec.json.encode(change))
 
     async def listen(self, on_change: Callable[[Change], None], on_channel: Callable[[bool], None]) -> None:
         """Hand over changes until cancelled; `on_channel` says when the channel is lost and when it is back."""
