@@ -15,16 +15,19 @@ from aiohttp import web
 from uuid_utils.compat import uuid7
 
 from accessguard import migrations
+from accessguard.api.bounds import Bounds, Rates
+from accessguard.api.certified import Certificates
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
-from accessguard.api.keys import Keyring
+from accessguard.api.jwks import URL, JwksUrl
+from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
 from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
-from accessguard.config import Config, Provision, read_keys
+from accessguard.config import Config, Provision, read_keys, read_secrets
 from accessguard.console.pages import add_console
 from accessguard.database import Database
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
@@ -38,6 +41,7 @@ from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.outbox import OutboxStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.revocations import RevocationStore
 from accessguard.events.sender import Sender
 from accessguard.events.stream import Feeds
 from accessguard.events.webhooks import WebhookStore
@@ -57,6 +61,7 @@ from accessguard.guard.confirmation import Confirmations
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.facts import from_ms
 from accessguard.guard.figures import Figures
 from accessguard.guard.folds import Folds
@@ -67,7 +72,9 @@ from accessguard.guard.memory import Memory
 from accessguard.guard.merging import Merging
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.revoking import Revoking
 from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.selecting import Bulk, BulkStep
@@ -93,10 +100,12 @@ from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.notices import NoticeStore
 from accessguard.members.pages import PageStore
 from accessguard.members.passes import PassStore
+from accessguard.members.present import PresentStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook, HostStore
 from accessguard.policies.model import RuleBody
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.presets import preset, presets
@@ -134,9 +143,13 @@ class Parts:
         now_ms = Clock(now_ms, memory.drop_all)
         sessions, policies, violations = SessionStore(db), PolicyStore(db), ViolationStore(db)
         book = PolicyBook(policies)
+        hosts = HostBook(HostStore(db))
+        book.on_drop = hosts.expire
         seconds = time.perf_counter
         self._db, self._lists, self._live, self._memory = db, lists, live, memory
         self.changes = Changes(live=live, memory=memory, book=book, sessions=sessions, policies=policies)
+        self.keyring = keyring_of(config)
+        self.revoking = Revoking(db=db, changes=self.changes, new_id=uuid7, on_told=self.keyring.hear)
         self.feeds = Feeds(OutboxStore(db))
         self.changes.on_change = self.feeds.wake
         sender = Sender(config.webhooks.allow_networks)
@@ -154,7 +167,9 @@ class Parts:
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
-        self.keys = key_files(config, device_tokens, session_tokens)
+        pages = RefusedPages(config.keys.session, config.server.public_url)
+        self.keys = key_files(config, device_tokens, session_tokens, pages, self.keyring)
+        self.jwks = published_keys(config, self.keyring)
         self.shown = Shown(DeviceStore(db))
         tally = Tally()
         aftermath = Aftermath(
@@ -207,7 +222,14 @@ class Parts:
             seconds=seconds,
             spooling=self.spooling,
         )
-        intake = Intake(db=db, book=book, changes=self.changes, new_id=uuid7, now_ms=now_ms)
+        intake = Intake(
+            db=db,
+            book=book,
+            changes=self.changes,
+            key=config.keys.identifier,
+            new_id=uuid7,
+            now_ms=now_ms,
+        )
         erasure = Erasure(
             db=db,
             live=live,
@@ -233,10 +255,14 @@ class Parts:
             new_id=uuid7,
         )
         self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
+        challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,
             logins=logins,
-            challenges=Challenges(db=db, book=book, logins=logins, new_id=uuid7),
+            challenges=challenges,
+            explaining=Explaining(
+                challenges=challenges, history=HistoryStore(db), devices=DeviceStore(db), violations=violations
+            ),
             operators=Operators(db=db, changes=self.changes, new_id=uuid7),
             merging=Merging(db=db, book=book, changes=self.changes, new_id=uuid7),
             tenancy=Tenancy(db=db, changes=self.changes, new_id=uuid7, geo=self.geo, first=first_rules(config)),
@@ -290,6 +316,7 @@ class Parts:
             ),
             sessions=sessions,
             history=HistoryStore(lists),
+            present=PresentStore(db),
             members=MemberStore(db),
             directory=Directory(db, lists),
             related=RelatedStore(lists),
@@ -308,12 +335,18 @@ class Parts:
             audit=AuditStore(lists),
             idempotency=IdempotencyStore(db),
             book=book,
+            hosts=hosts,
             activity=self.activity,
             folds=self.folds,
             geo=self.geo,
             spooling=self.spooling,
-            keyring=_keyring(config),
+            keyring=self.keyring,
+            certificates=certificates(config),
+            bounds=Bounds(_rates(config), clock=time.monotonic),
+            revoking=self.revoking,
+            revocations=RevocationStore(db),
             session_tokens=session_tokens,
+            pages=pages,
             platform_tokens=PlatformTokens(),
             trusted=networks(config.server.trusted_networks),
             trust_unix=config.server.trust_unix_socket,
@@ -328,10 +361,14 @@ class Parts:
         """Run the tasks; at the end, flush what is pending before the pools close."""
         self._memory.trusted = False
         await self.upkeep.once()
+        await self.revoking.look()
+        if self.jwks is not None:
+            await self.jwks.refresh()
         jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "listen": self.changes.listen,
             "poll": self.changes.poll,
             "bars": self.changes.leave,
+            "revoked": self.revoking.run,
             "stream": self.feeds.run,
             "webhooks": self.webhooks.run,
             "awake": self.changes.stay_awake,
@@ -348,6 +385,8 @@ class Parts:
             "shown": lambda: self.shown.run(FLUSH_S),
             "recognition": self.recogniser.run,
         }
+        if self.jwks is not None:
+            jobs["jwks"] = self.jwks.run
         tasks = [asyncio.create_task(_keep(name, job)) for name, job in jobs.items()]
         try:
             yield self.context
@@ -380,17 +419,48 @@ class Parts:
                 LOG.exception("pending_lost", what=what, exc_info=error)
 
 
-def key_files(config: Config, device: DeviceTokens, session: SessionTokens) -> KeyFiles:
-    """The files of keys that are watched, and who takes up what is new in them."""
+def key_files(
+    config: Config, device: DeviceTokens, session: SessionTokens, pages: RefusedPages, callers: Keyring
+) -> KeyFiles:
+    """The files of keys that are watched, and who takes up what is new in them; of callers' keys on this loop."""
+    soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    def of_device(text: str) -> None:
+        device.take(read_keys("ACCESSGUARD_DEVICE_KEYS", text))
+
+    def of_session(text: str) -> None:
+        keys = read_keys("ACCESSGUARD_SESSION_KEYS", text)
+        session.take(keys)
+        pages.take(keys)
+
+    def of_callers(text: str) -> None:
+        soon(callers.take_secrets, read_secrets("ACCESSGUARD_TOKEN_SECRETS", text))
+
+    def published(text: str) -> None:
+        callers.usable(text.encode())  # what is none says so here
+        soon(callers.take_jwks, FILE, text.encode())
+
     watched = (
-        ("ACCESSGUARD_DEVICE_KEYS", config.keys.device_file, device),
-        ("ACCESSGUARD_SESSION_KEYS", config.keys.session_file, session),
+        (config.keys.device_file, of_device),
+        (config.keys.session_file, of_session),
+        (config.tokens.secrets_file, of_callers),
+        (config.tokens.jwks_file, published),
     )
-    return KeyFiles(
-        KeyFile(Path(path), lambda text, name=name, tokens=tokens: tokens.take(read_keys(name, text)))  # type: ignore[misc] # mypy does not infer defaults
-        for name, path, tokens in watched
-        if path is not None
+    return KeyFiles(KeyFile(Path(path), take) for path, take in watched if path is not None)
+
+
+def published_keys(config: Config, callers: Keyring) -> JwksUrl | None:
+    """Where callers' keys are fetched from; None for nowhere."""
+    if config.tokens.jwks_url is None:
+        return None
+    found = JwksUrl(
+        config.tokens.jwks_url,
+        lambda jwks: callers.take_jwks(URL, jwks),
+        max_age_s=config.tokens.jwks_max_age_s,
+        clock=time.monotonic,
     )
+    callers.on_unknown = found.wanted
+    return found
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
@@ -497,7 +567,32 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         await asyncio.sleep(FLUSH_S)
 
 
-def _keyring(config: Config) -> Keyring:
+def certificates(config: Config) -> Certificates | None:
+    """Who is known by a certificate; None where nobody is."""
+    said = config.certificates
+    if said.header is None:
+        return None
+    callers = {
+        each.name: Caller(
+            subject=each.subject, role=Role(each.role), tenant=each.tenant, expires_at=MAX_TIME_S, token_id=None
+        )
+        for each in said.callers
+    }
+    return Certificates(header=said.header, networks=networks(said.networks), callers=callers)
+
+
+def _rates(config: Config) -> Rates:
+    said = config.limits
+    return Rates(
+        checks=said.checks_per_s,
+        platform=said.platform_calls_per_s,
+        operators=said.operator_calls_per_s,
+        concurrent=said.concurrent,
+    )
+
+
+def keyring_of(config: Config) -> Keyring:
+    """Who verifies callers' tokens. Raises StartError for keys that cannot be used."""
     path = config.tokens.jwks_file
     try:
         return Keyring(
@@ -507,6 +602,7 @@ def _keyring(config: Config) -> Keyring:
             audience=config.tokens.audience,
             issuers=config.tokens.issuers,
             leeway_s=config.tokens.leeway_s,
+            later=config.tokens.jwks_url is not None,
         )
     except (OSError, ValueError) as error:
         raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error

@@ -5,9 +5,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +18,13 @@ from accessguard.signing import MIN_SECRET_BYTES, SigningKey
 
 DEFAULT_FILE: Final = Path("config/accessguard.toml")
 PREFIX: Final = "ACCESSGUARD_"
+
+PUBLIC: Final = re.compile(r"https://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+LOCAL: Final = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?", re.ASCII)
+FEWEST_CHARACTERS: Final = 8
+"""Different ones in a secret: 32 random bytes in hexadecimal have fewer once in 10^14 times."""
+EXAMPLES: Final = ("changeme", "change-me", "change_me", "your-secret", "your_secret", "example", "password")
+"""What secrets are called in manuals, and copied with."""
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -53,8 +61,9 @@ class Server(Section, frozen=True, kw_only=True):
 
     `unix_socket` is a path, None for none. `trusted_networks` are its own
     proxies; with `trust_unix_socket` so is whoever may connect to the socket.
-    `proxy_tenant` is whose proxies those are that show no token; None refuses them.
-    `check_deadline_ms` is how long a check may take that is not answered from memory.
+    `proxy_tenant` is whose proxies those are that show no token; "*" leaves it to the host, None refuses them.
+    `public_url` is where students' browsers reach it ("https://guard.example"), None where they do not: then there
+    is no page for them. `check_deadline_ms` is how long a check may take that is not answered from memory.
     """
 
     host: str = "127.0.0.1"
@@ -65,11 +74,30 @@ class Server(Section, frozen=True, kw_only=True):
     body_limit_bytes: Positive = 1_048_576
     trusted_networks: tuple[str, ...] = ()
     trust_unix_socket: bool = False
-    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[^*]")] | None = None
+    proxy_tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^([^*]|\*$)")] | None = None
     shutdown_s: NotNegative = 10
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     drain_s: NotNegative = 30
     check_deadline_ms: Positive = 100
+    public_url: Annotated[str, msgspec.Meta(max_length=300)] | None = None
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """What one worker lets callers have; None for no bound.
+
+    Calls a second of one caller: of operators, of platforms, and checks, with
+    ten seconds' worth at once. `concurrent` is how many calls of one caller
+    may be under way, `connections` how many may be open in all, `request_s`
+    how long a request may take to arrive, `write_s` how long an answer may lie unread.
+    """
+
+    operator_calls_per_s: Positive | None = 200
+    platform_calls_per_s: Positive | None = None
+    checks_per_s: Positive | None = None
+    concurrent: Positive | None = 256
+    connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
+    request_s: Positive = 20
+    write_s: Positive = 30
 
 
 class Database(Hidden, frozen=True, kw_only=True):
@@ -94,14 +122,38 @@ class Redis(Hidden, frozen=True, kw_only=True):
 
 
 class Tokens(Hidden, frozen=True, kw_only=True):
-    """How callers' tokens are verified; `jwks_file` is a path, `issuers` empty means any."""
+    """How callers' tokens are verified; `jwks_file` is a path, `issuers` empty means any.
 
-    secrets: tuple[str, ...] = ()
+    Keys of `jwks_url` are in use for `jwks_max_age_s` after they were fetched
+    last. `secrets_file` is where the secrets were read from; None for the environment.
+    """
+
+    secrets: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    secrets_file: str | None = None
     jwks_file: str | None = None
+    jwks_url: str | None = None
+    jwks_max_age_s: Positive = 86_400
     algorithms: tuple[Algorithm, ...] = ("HS256",)
     audience: str = "accessguard"
     issuers: tuple[str, ...] = ()
     leeway_s: NotNegative = 5
+
+
+class CertifiedCaller(Section, frozen=True, kw_only=True):
+    """Whom the text `name` of the proxy's header stands for."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    role: Literal["platform", "attendant", "supervisor", "administrator", "root"]
+    tenant: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Certificates(Section, frozen=True, kw_only=True):
+    """Callers known by a certificate that a proxy in `networks` has verified and names in `header`; None: there are none."""
+
+    header: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9-]{1,64}$")] | None = None
+    networks: tuple[str, ...] = ()
+    callers: Annotated[tuple[CertifiedCaller, ...], msgspec.Meta(max_length=256)] = ()
 
 
 class Keys(Hidden, frozen=True, kw_only=True):
@@ -161,9 +213,11 @@ class Config(Section, frozen=True, kw_only=True):
     """The whole configuration; `data_folder` is for the embedded stores, relative to the working folder."""
 
     server: Server = Server()
+    limits: Limits = Limits()
     database: Database = Database()
     redis: Redis = Redis()
     tokens: Tokens = Tokens()
+    certificates: Certificates = Certificates()
     keys: Keys = Keys()
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
@@ -181,6 +235,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "ADMIN_HOST": ("server", "admin_host"),
     "ADMIN_PORT": ("server", "admin_port"),
     "WORKERS": ("server", "workers"),
+    "PUBLIC_URL": ("server", "public_url"),
     "DATABASE_URL": ("database", "url"),
     "DATABASE_DIRECT_URL": ("database", "direct_url"),
     "DATABASE_REPLICA_URL": ("database", "replica_url"),
@@ -194,6 +249,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 # Lists of keys that are read again when their file changes: where its path goes.
 WATCHED: Final[Mapping[str, tuple[str, ...]]] = {
+    "TOKEN_SECRETS": ("tokens", "secrets_file"),
     "DEVICE_KEYS": ("keys", "device_file"),
     "SESSION_KEYS": ("keys", "session_file"),
 }
@@ -219,7 +275,10 @@ def load(environ: Mapping[str, str] = os.environ, *, fallback: Mapping[str, str]
     config = decode(document)
     check_strength(config)
     check_networks(config.server.trusted_networks)
+    check_source(config.tokens.jwks_url)
+    check_certificates(config.certificates)
     check_allowed(config.webhooks.allow_networks)
+    check_public(config.server.public_url)
     return config
 
 
@@ -230,7 +289,8 @@ def complete(config: Config) -> Config:
         "ACCESSGUARD_DATABASE_URL": not config.database.url,
         "ACCESSGUARD_REDIS_URL": not config.redis.url,
         "ACCESSGUARD_TOKEN_SECRETS": symmetric and not config.tokens.secrets,
-        "tokens.jwks_file": config.tokens.algorithms != ("HS256",) and not config.tokens.jwks_file,
+        "tokens.jwks_file or tokens.jwks_url": config.tokens.algorithms != ("HS256",)
+        and not (config.tokens.jwks_file or config.tokens.jwks_url),
         "ACCESSGUARD_DEVICE_KEYS": not config.keys.device,
         "ACCESSGUARD_SESSION_KEYS": not config.keys.session,
         "ACCESSGUARD_IDENTIFIER_KEY": not config.keys.identifier,
@@ -238,6 +298,7 @@ def complete(config: Config) -> Config:
     names = [name for name, absent in missing.items() if absent]
     if names:
         raise ConfigError(f"Set {', '.join(names)} first; config/accessguard.toml says what each is.")
+    check_guessed(config)
     return config
 
 
@@ -267,7 +328,7 @@ def read_file(environ: Mapping[str, str]) -> dict[str, Any]:
 def refuse_secrets(document: dict[str, Any], path: Path) -> None:
     """Raise ConfigError when the file holds a secret; files are copied, shown and committed."""
     tokens = document.get("tokens")
-    if "keys" in document or (isinstance(tokens, dict) and "secrets" in tokens):
+    if "keys" in document or (isinstance(tokens, dict) and {"secrets", "secrets_file"} & set(tokens)):
         raise ConfigError(
             f"The configuration {path} holds secrets; set ACCESSGUARD_TOKEN_SECRETS, ACCESSGUARD_DEVICE_KEYS,"
             " ACCESSGUARD_SESSION_KEYS and ACCESSGUARD_IDENTIFIER_KEY in the environment instead."
@@ -313,6 +374,14 @@ def read_keys(name: str, text: str) -> tuple[SigningKey, ...]:
     if not keys or len({key.id for key in keys}) != len(keys):
         raise ConfigError(f"{name} holds no key, or two of one id.")
     return keys
+
+
+def read_secrets(name: str, text: str) -> tuple[str, ...]:
+    """Return the shared secrets of a variable's text; raises ConfigError that does not repeat one."""
+    found = tuple(items(text))
+    if not found or any(len(each.encode()) < MIN_SECRET_BYTES or guessed(each) for each in found):
+        raise ConfigError(f"{name} holds no secret, or a weak one.")
+    return found
 
 
 def items(text: str) -> list[str]:
@@ -366,6 +435,65 @@ def check_strength(config: Config) -> None:
             raise ConfigError(f"ACCESSGUARD_{name}_KEYS holds two keys of one id.")
 
 
+def guessed(secret: str) -> bool:
+    """Whether a secret is one that nobody made by chance: a few characters again and again, or what a manual calls it."""
+    text = secret.lower()
+    return len(set(secret)) < FEWEST_CHARACTERS or any(each in text for each in EXAMPLES)
+
+
+def check_guessed(config: Config) -> None:
+    """Raise ConfigError when somebody may guess a secret of a service that is to serve."""
+    secrets = {
+        "ACCESSGUARD_TOKEN_SECRETS": config.tokens.secrets,
+        "ACCESSGUARD_DEVICE_KEYS": tuple(key.secret for key in config.keys.device),
+        "ACCESSGUARD_SESSION_KEYS": tuple(key.secret for key in config.keys.session),
+        "ACCESSGUARD_IDENTIFIER_KEY": (config.keys.identifier,),
+    }
+    for name, values in secrets.items():
+        if any(guessed(value) for value in values):
+            raise ConfigError(f"{name} can be guessed: use what `openssl rand -hex 32` makes.")
+
+
+def check_source(url: str | None) -> None:
+    """Raise ConfigError when keys of callers may not be fetched from there."""
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError("tokens.jwks_url is no address.") from None
+    if parts.username is not None or parts.scheme not in {"https", "http"} or not host:
+        raise ConfigError("tokens.jwks_url is an https:// address without a name and a password in it.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigError("tokens.jwks_url leads to another machine, so it begins with https://.")
+
+
+def check_certificates(said: Certificates) -> None:
+    """Raise ConfigError when a header would be believed from nowhere, from everywhere, or for nobody."""
+    if said.header is None:
+        return
+    if not said.networks or not said.callers or said.header.lower() == "authorization":
+        raise ConfigError(
+            "certificates.header wants certificates.networks, certificates.callers and a name of its own."
+        )
+    for network in said.networks:
+        try:
+            wide = ip_network(network).prefixlen == 0
+        except ValueError:
+            raise ConfigError(f"`{network}` in certificates.networks is no network such as 10.20.0.5/32.") from None
+        if wide:
+            raise ConfigError(f"`{network}` in certificates.networks is everybody.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_allowed(networks: tuple[str, ...]) -> None:
     """Raise ConfigError when one is no network in the one form that cannot be misread, CIDR."""
     for network in networks:
@@ -373,6 +501,12 @@ def check_allowed(networks: tuple[str, ...]) -> None:
             ip_network(network)
         except ValueError:
             raise ConfigError(f"`{network}` in webhooks.allow_networks is no network such as 10.20.0.0/16.") from None
+
+
+def check_public(url: str | None) -> None:
+    """Raise ConfigError when it is no address that a browser could be sent to: over TLS, or on this machine."""
+    if url is not None and not (PUBLIC.fullmatch(url) or LOCAL.fullmatch(url)):
+        raise ConfigError(f"`{url}` in server.public_url is no address such as https://guard.example, or with a path.")
 
 
 def check_networks(networks: tuple[str, ...]) -> None:

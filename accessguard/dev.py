@@ -162,6 +162,8 @@ async def run(*, say: Callable[[str], None], command: str, port: int | None = No
 def on_stores(config: Config, stores: Embedded, *, port: int | None) -> Config:
     """Return the configuration with the addresses of the embedded stores, complete; raises ConfigError."""
     server = config.server if port is None else msgspec.structs.replace(config.server, port=port)
+    if server.public_url is None and server.port:
+        server = msgspec.structs.replace(server, public_url=f"http://127.0.0.1:{server.port}")
     database = msgspec.structs.replace(config.database, url=stores.database_url)
     redis = msgspec.structs.replace(config.redis, url=stores.redis_url)
     return complete(msgspec.structs.replace(config, server=server, database=database, redis=redis))
@@ -187,7 +189,8 @@ def environment(config: Config) -> Mapping[str, str]:
     secrets = {
         name: value for name, value in read_secrets(config).items() if not {name, f"{name}_FILE"} & {*os.environ}
     }
-    stores = {"ACCESSGUARD_DATABASE_URL": config.database.url, "ACCESSGUARD_REDIS_URL": config.redis.url}
+    public = {} if config.server.public_url is None else {"ACCESSGUARD_PUBLIC_URL": config.server.public_url}
+    stores = public | {"ACCESSGUARD_DATABASE_URL": config.database.url, "ACCESSGUARD_REDIS_URL": config.redis.url}
     inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in stores}
     return inherited | secrets | stores
 

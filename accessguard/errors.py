@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -23,6 +25,8 @@ class ErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED = "unsupported_media_type"
     UNPROCESSABLE = "unprocessable"
+    THROTTLED = "throttled"
+    TIMED_OUT = "timed_out"
     UNAVAILABLE = "unavailable"
 
 
@@ -45,14 +49,18 @@ class GuardError(Exception):
     """A refusal that the caller can act on; rendered once, at the boundary.
 
     `message` is one sentence for a person and never carries a secret, a token
-    or an address. `problems` names the refused fields, if any.
+    or an address. `problems` names the refused fields, if any; `headers` go
+    with the answer.
     """
 
-    def __init__(self, code: ErrorCode, message: str, *problems: Problem) -> None:
+    def __init__(
+        self, code: ErrorCode, message: str, *problems: Problem, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.problems = problems
+        self.headers = headers
 
 
 class StartError(Exception):

@@ -138,6 +138,21 @@ TENANT_VIOLATIONS: Final = Gauge(
 FOLDS_DROPPED: Final = Counter(
     "accessguard_folds_dropped", "Repeated hits of cases given up at the bound.", registry=REGISTRY
 )
+JWKS_FETCHES: Final = Counter(
+    "accessguard_jwks_fetches", "Fetches of callers' published keys, by result.", ("result",), registry=REGISTRY
+)
+JWKS_AGE: Final = Gauge(
+    "accessguard_jwks_age_seconds",
+    "Age of callers' published keys that were fetched; -1 without any.",
+    registry=REGISTRY,
+)
+THROTTLED: Final = Counter(
+    "accessguard_throttled_calls", "Calls refused for a bound, by what was exceeded.", ("bound",), registry=REGISTRY
+)
+CONNECTIONS: Final = Gauge("accessguard_open_connections", "Connections open now.", registry=REGISTRY)
+CONNECTIONS_CUT: Final = Counter(
+    "accessguard_connections_cut", "Connections closed for a bound, by which.", ("why",), registry=REGISTRY
+)
 CHANGES: Final = Counter("accessguard_changes_received", "Pushed changes received.", registry=REGISTRY)
 CHANNEL_UP: Final = Gauge("accessguard_channel_up", "1 while pushed changes arrive.", registry=REGISTRY)
 POOL: Final = Gauge(
@@ -285,6 +300,9 @@ def present_at_zero(
         (RECOGNITIONS, ("memory", "database", "provisional")),
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
         (WEBHOOKS, ("taken", "missed")),
+        (JWKS_FETCHES, ("done", "failed")),
+        (THROTTLED, ("checks", "platform", "operators", "concurrent")),
+        (CONNECTIONS_CUT, ("late", "unread", "room", "refused")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
         (UPKEEP_ROWS, jobs),
         (UPKEEP_SECONDS, jobs),

@@ -15,9 +15,10 @@ import structlog
 from aiohttp import web
 
 from accessguard import __version__
+from accessguard.api.connections import Patience
 from accessguard.api.context import Context
 from accessguard.api.fastlane import FastLane, protocol
-from accessguard.api.lane import Lane
+from accessguard.api.lane import PATIENCE, Lane
 from accessguard.app import admin, open_parts, service
 from accessguard.config import Config
 from accessguard.devices.browser import recognise
@@ -41,7 +42,9 @@ class Door:
         self._limit = config.server.body_limit_bytes
         self._feeds = context.feeds
         self._runner = make_runner(service(context, body_limit_bytes=self._limit), config)
-        self._lane = Lane(context, body_limit_bytes=self._limit, keepalive_s=KEEPALIVE_S)
+        said = config.limits
+        patience = Patience(connections=said.connections, request_s=said.request_s, write_s=said.write_s)
+        self._lane = Lane(context, body_limit_bytes=self._limit, keepalive_s=KEEPALIVE_S, patience=patience)
         self._open: list[asyncio.Server] = []
 
     async def set_up(self) -> None:
@@ -199,9 +202,13 @@ def calm_collector() -> None:
     gc.set_threshold(youngest, young, 100 * old)
 
 
-def lane_protocol(runner: web.AppRunner, context: Context, *, body_limit_bytes: int) -> Callable[[], FastLane]:
+def lane_protocol(
+    runner: web.AppRunner, context: Context, *, body_limit_bytes: int, patience: Patience = PATIENCE
+) -> Callable[[], FastLane]:
     """What answers a connection: the fast lane, and behind it the application of a runner that is set up."""
-    return _protocol(runner, Lane(context, body_limit_bytes=body_limit_bytes, keepalive_s=KEEPALIVE_S))
+    return _protocol(
+        runner, Lane(context, body_limit_bytes=body_limit_bytes, keepalive_s=KEEPALIVE_S, patience=patience)
+    )
 
 
 def _protocol(runner: web.AppRunner, lane: Lane) -> Callable[[], FastLane]:

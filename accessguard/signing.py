@@ -3,6 +3,7 @@
 `v1.<key id>.<part>...<part>.<mac>`, the parts and the MAC in base64url without
 padding (RFC 4648, section 5), the MAC HMAC-SHA256 (RFC 2104) of everything
 before its dot. Signed, not encrypted: a part may be read by whoever holds it.
+`Sealer` encrypts its one part besides.
 """
 
 import hmac
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 VERSION: Final = "v1"
 
@@ -20,6 +24,10 @@ MAX_SIGNED_CHARS: Final = 1536
 
 # The output of SHA-256; a shorter key would weaken it (RFC 2104, section 3).
 MIN_SECRET_BYTES: Final = 32
+
+# Room for three ids of 128 characters of four UTF-8 bytes; an address that is longer is cut by some proxies.
+MAX_SEALED_CHARS: Final = 4096
+NONCE_BYTES: Final = 16
 
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 
@@ -48,11 +56,12 @@ class Signer:
 
     `purpose` goes into every key, so that a text signed for one use never
     passes in another, were the configuration to give both the same secret.
-    Raises ValueError without a key, or with two of one id.
+    `most_chars` is how long a text may be that is read. Raises ValueError without a key, or with two of one id.
     """
 
-    def __init__(self, keys: Sequence[SigningKey], *, purpose: str) -> None:
+    def __init__(self, keys: Sequence[SigningKey], *, purpose: str, most_chars: int = MAX_SIGNED_CHARS) -> None:
         self._purpose = purpose
+        self._most_chars = most_chars
         self.take(keys)
 
     def take(self, keys: Sequence[SigningKey]) -> None:
@@ -70,7 +79,7 @@ class Signer:
 
     def read(self, text: str | None) -> tuple[bytes, ...] | None:
         """Give the parts back; None for what is forged, cut, overlong, foreign or not there."""
-        if text is None or len(text) > MAX_SIGNED_CHARS or not text.isascii():
+        if text is None or len(text) > self._most_chars or not text.isascii():
             return None
         body, _, mac = text.rpartition(".")
         version, _, rest = body.partition(".")
@@ -86,6 +95,43 @@ class Signer:
 
     def _mac(self, key_id: str, body: str) -> str:
         return _encoded(mac(self._keys[key_id], body.encode()))
+
+
+class Sealer:
+    """Encrypts (AES-256 in counter mode, NIST SP 800-38A) and then signs: who holds the text can neither read nor change it.
+
+    Where the counter begins is the content's own MAC, as in RFC 5297: the same
+    content and key give the same text, and nothing depends on chance.
+    """
+
+    def __init__(self, keys: Sequence[SigningKey], *, purpose: str) -> None:
+        self._purpose = purpose
+        self._signer = Signer(keys, purpose=purpose, most_chars=MAX_SEALED_CHARS)
+        self._ciphers = self._derived(keys)
+
+    def take(self, keys: Sequence[SigningKey]) -> None:
+        """Seal and open with these keys from now on; raises ValueError as `Signer` does, and then nothing changes."""
+        self._signer.take(keys)
+        self._ciphers = self._derived(keys)
+
+    def seal(self, content: bytes) -> str:
+        """Write the content, whose length shows."""
+        key_id, key = next(iter(self._ciphers.items()))
+        nonce = hmac.digest(key, content, "sha256")[:NONCE_BYTES]
+        return self._signer.sign(key_id.encode(), nonce, _crypted(key, nonce, content))
+
+    def open(self, text: str | None) -> bytes | None:
+        """Give the content back; None for what is forged, cut, overlong, foreign or not there."""
+        parts = self._signer.read(text)
+        if parts is None or len(parts) != 3:
+            return None
+        key_id, nonce, content = parts
+        key = self._ciphers.get(key_id.decode("ascii", "replace"))
+        return None if key is None or len(nonce) != NONCE_BYTES else _crypted(key, nonce, content)
+
+    def _derived(self, keys: Sequence[SigningKey]) -> dict[str, bytes]:
+        purpose = f"{self._purpose}, sealed".encode()
+        return {key.id: hmac.digest(key.secret.encode(), purpose, "sha256") for key in keys}
 
 
 def begun(key: bytes) -> hmac.HMAC:
@@ -106,3 +152,9 @@ def _encoded(part: bytes) -> str:
 
 def _decoded(part: str) -> bytes:
     return urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+def _crypted(key: bytes, nonce: bytes, content: bytes) -> bytes:
+    """Counter mode: the same step encrypts and decrypts."""
+    step = Cipher(AES256(key), CTR(nonce)).encryptor()
+    return step.update(content) + step.finalize()

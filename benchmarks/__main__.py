@@ -169,7 +169,9 @@ async def _outcome(bench: Bench, scenario: Scenario) -> Outcome:
         return Outcome(scenario=scenario.name, skipped="the time of the run was over")
     try:
         async with asyncio.timeout(bench.left_s):
-            return Outcome(scenario=scenario.name, figures=await scenario.run(bench))
+            return Outcome(
+                scenario=scenario.name, figures=await scenario.run(bench), note=bench.asides.get(scenario.name)
+            )
     except Skipped as reason:
         return Outcome(scenario=scenario.name, skipped=str(reason))
     except TimeoutError:

@@ -90,7 +90,10 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bench:
-    """The resources of one run; everything it starts ends with `stack`."""
+    """The resources of one run; everything it starts ends with `stack`.
+
+    `asides` are sentences that belong to a scenario's figures.
+    """
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Bench:
         self.secrets = Secrets()
         self._deadline = deadline
         self.stack = stack
+        self.asides: dict[str, str] = {}
         self._generator: Generator | None = None
         self._stores: Embedded | None = None
         self._noop: Target | None = None

@@ -4,7 +4,7 @@ import os
 
 from aiohttp import web
 
-from accessguard.client import AccessGuard, Settings
+from accessguard.client import AccessGuard, OnUnknown, Settings
 from accessguard.client.front import Front
 from accessguard.client.naming import activity
 from accessguard.client.web import GATE, guarded
@@ -38,7 +38,11 @@ async def course(request: web.Request) -> web.Response:
 
 def make(_arguments: list[str] | None = None) -> web.Application:
     """Make the application."""
-    settings = Settings(address=os.environ["ACCESSGUARD_ADDRESS"], token=os.environ["ACCESSGUARD_TOKEN"])
+    settings = Settings(
+        address=os.environ["ACCESSGUARD_ADDRESS"],
+        token=os.environ["ACCESSGUARD_TOKEN"],
+        on_unknown=OnUnknown(os.environ.get("ACCESSGUARD_ON_UNKNOWN", "allow")),
+    )
     app = web.Application()
     app.add_routes([web.get("/", home), web.post("/login", login), web.post("/logout", logout)])
     app.add_routes([web.get("/courses/{course}", course)])

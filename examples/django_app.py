@@ -4,7 +4,6 @@
 """
 
 import os
-from typing import Any
 
 import django
 from django.conf import settings
@@ -15,7 +14,7 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from accessguard.client import AccessGuard, BlockingAccessGuard, Settings
+from accessguard.client import OnUnknown, Settings
 from accessguard.client.front import Front
 from accessguard.client.naming import activity
 
@@ -25,18 +24,22 @@ settings.configure(
     ROOT_URLCONF=__name__,
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
     MIDDLEWARE=[
+        "accessguard.client.django.GuardMiddleware",  # the one line
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "accessguard.client.django.SameMember",
     ],
     DATABASES={
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("DJANGO_DATABASE", "example.sqlite")}
     },
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    ACCESSGUARD=Settings(
+        address=os.environ["ACCESSGUARD_ADDRESS"],
+        token=os.environ["ACCESSGUARD_TOKEN"],
+        on_unknown=OnUnknown(os.environ.get("ACCESSGUARD_ON_UNKNOWN", "allow")),
+    ),
+    ACCESSGUARD_FRONT=Front(login_url="/login", secure=False),
 )
 django.setup()
-
-from accessguard.client import django as accessguard  # noqa: E402 - Django's models want its settings first
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -72,8 +75,5 @@ urlpatterns = [
     path("courses/<str:course>", course),
 ]
 
-where: dict[str, Any] = {"address": os.environ["ACCESSGUARD_ADDRESS"], "token": os.environ["ACCESSGUARD_TOKEN"]}
-front = Front(login_url="/login", secure=False)
-accessguard.listen()
-application = accessguard.guarded(get_wsgi_application(), BlockingAccessGuard(Settings(**where)), front)
-asynchronous = accessguard.guarded_async(get_asgi_application(), AccessGuard(Settings(**where)), front)
+application = get_wsgi_application()
+asynchronous = get_asgi_application()

@@ -4,12 +4,18 @@ import os
 
 from fastapi import FastAPI, HTTPException, Request
 
-from accessguard.client import AccessGuard, Settings
+from accessguard.client import AccessGuard, OnUnknown, Settings
 from accessguard.client.asgi import GuardMiddleware
 from accessguard.client.front import Front
 from accessguard.client.naming import activity
 
-guard = AccessGuard(Settings(address=os.environ["ACCESSGUARD_ADDRESS"], token=os.environ["ACCESSGUARD_TOKEN"]))
+guard = AccessGuard(
+    Settings(
+        address=os.environ["ACCESSGUARD_ADDRESS"],
+        token=os.environ["ACCESSGUARD_TOKEN"],
+        on_unknown=OnUnknown(os.environ.get("ACCESSGUARD_ON_UNKNOWN", "allow")),
+    )
+)
 app = FastAPI()
 app.add_middleware(GuardMiddleware, guard=guard, front=Front(login_url="/login", secure=False))
 

@@ -5,13 +5,17 @@ import os
 from flask import Flask, redirect, request
 from werkzeug.wrappers import Response
 
-from accessguard.client import BlockingAccessGuard, Settings
+from accessguard.client import BlockingAccessGuard, OnUnknown, Settings
 from accessguard.client.flask import guarded
 from accessguard.client.front import Front
 from accessguard.client.naming import activity
 
 app = Flask(__name__)
-settings = Settings(address=os.environ["ACCESSGUARD_ADDRESS"], token=os.environ["ACCESSGUARD_TOKEN"])
+settings = Settings(
+    address=os.environ["ACCESSGUARD_ADDRESS"],
+    token=os.environ["ACCESSGUARD_TOKEN"],
+    on_unknown=OnUnknown(os.environ.get("ACCESSGUARD_ON_UNKNOWN", "allow")),
+)
 guarded(app, BlockingAccessGuard(settings), Front(login_url="/login", secure=False))
 
 

@@ -7,12 +7,18 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from accessguard.client import AccessGuard, Settings
+from accessguard.client import AccessGuard, OnUnknown, Settings
 from accessguard.client.asgi import GuardMiddleware
 from accessguard.client.front import Front
 from accessguard.client.naming import activity
 
-guard = AccessGuard(Settings(address=os.environ["ACCESSGUARD_ADDRESS"], token=os.environ["ACCESSGUARD_TOKEN"]))
+guard = AccessGuard(
+    Settings(
+        address=os.environ["ACCESSGUARD_ADDRESS"],
+        token=os.environ["ACCESSGUARD_TOKEN"],
+        on_unknown=OnUnknown(os.environ.get("ACCESSGUARD_ON_UNKNOWN", "allow")),
+    )
+)
 
 
 async def home(request: Request) -> Response:

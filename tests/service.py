@@ -156,7 +156,7 @@ def config(database_url: str, redis_url: str, *geo: str) -> Config:
     """The configuration of a worker of the tests, with these geographic files."""
     return Config(
         server=Server(
-            check_deadline_ms=5_000
+            check_deadline_ms=5_000, public_url="https://guard.example"
         ),  # on a machine where much goes on at once; what is late has tests of its own
         database=Database(url=database_url),
         redis=Redis(url=redis_url),
@@ -192,7 +192,7 @@ async def configured(said: Config) -> AsyncIterator[Service]:
 async def listening(context: Context) -> AsyncIterator[tuple[str, str]]:
     """The application behind the fast lane, and on its own."""
     limit = 1_048_576
-    runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None)
+    runner = web.AppRunner(service(context, body_limit_bytes=limit), access_log=None, shutdown_timeout=1)
     await runner.setup()
     fast = lane_protocol(runner, context, body_limit_bytes=limit)
     server = await asyncio.get_running_loop().create_server(fast, "127.0.0.1", 0)

@@ -19,7 +19,7 @@ import pytest
 
 from accessguard import __version__
 
-SECRET = "s" * 32
+SECRET = "of-the-tests-0123456789-abcdefghi"
 
 
 def environment(**values: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from accessguard.config import VARIABLES, Config, ConfigError, Provision, complete, load
 
-SECRET = "s" * 32
+SECRET = "of-the-tests-0123456789-abcdefghi"
 FILE = Path(__file__).parents[1] / "config" / "accessguard.toml"
 SERVABLE = {
     "ACCESSGUARD_DATABASE_URL": "postgresql://db/accessguard",
@@ -46,7 +46,7 @@ def test_the_file_that_comes_with_it_names_every_key_and_variable():
         for section in msgspec.structs.asdict(Config()).values()
         for name in getattr(section, "__struct_fields__", ())
     }
-    secret = {"secrets", "device", "session", "identifier", "device_file", "session_file"}
+    secret = {"secrets", "device", "session", "identifier", "secrets_file", "device_file", "session_file"}
 
     assert not [key for key in keys - secret if not re.search(rf"^(# )?{key} = ", manual, re.MULTILINE)]
     assert not [name for name in VARIABLES if f"ACCESSGUARD_{name}" not in manual]
@@ -196,3 +196,24 @@ def test_secrets_are_not_shown_when_the_configuration_is_printed():
 def test_the_manual_is_toml():
     """The file that comes with it can be read by any TOML parser."""
     assert set(tomllib.loads(FILE.read_text())) == set(Config.__struct_fields__) - {"keys"}
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://guard.example", True),
+        ("https://school.example:8443/guard/", True),
+        ("http://127.0.0.1:8080", True),
+        ("http://guard.example", False),
+        ("https://guard.example?t=", False),
+        ("https://a@guard.example", False),
+        ("guard.example", False),
+    ],
+)
+def test_browsers_are_sent_over_tls_or_nowhere(url, taken):
+    """Or to this machine, to try it."""
+    if taken:
+        assert load({"ACCESSGUARD_PUBLIC_URL": url}).server.public_url == url
+        return
+    with pytest.raises(ConfigError, match="public_url"):
+        load({"ACCESSGUARD_PUBLIC_URL": url})

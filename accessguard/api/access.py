@@ -17,28 +17,48 @@ SCHEME: Final = "bearer "
 
 
 async def admit(
-    request: web.BaseRequest, ctx: Context, roles: frozenset[Role], *, installation: bool = False
+    request: web.BaseRequest,
+    ctx: Context,
+    roles: frozenset[Role],
+    *,
+    installation: bool = False,
+    everywhere: bool = False,
 ) -> Asking:
     """The caller, if its token is genuine and its role is one of `roles`.
 
     A call of the whole `installation` is about no tenant. A token bound to a
-    tenant may name one of its children.
+    tenant may name one of its children; one for all tenants need name none
+    in a call that may be about `everywhere`.
 
     Raises GuardError: UNAUTHENTICATED, FORBIDDEN, INVALID for a token of all
     tenants that names none, NOT_FOUND for a tenant that does not exist.
     """
-    caller = ctx.keyring.verify(bearer(request.headers.get("Authorization")), now=ctx.now_ms() / 1000)
+    caller = _certified(request, ctx) or ctx.keyring.verify(
+        bearer(request.headers.get("Authorization")), now=ctx.now_ms() / 1000
+    )
     if caller.role not in roles:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
     if installation:
         return Asking(caller=caller, tenant=caller.tenant)
     header = request.headers.get(TENANT_HEADER)
+    if everywhere and header is None and caller.tenant == EVERY_TENANT:
+        return Asking(caller=caller, tenant=EVERY_TENANT)
     if header is not None and caller.tenant not in (EVERY_TENANT, header):
         return Asking(caller=caller, tenant=await _child(ctx, caller, header))
     tenant = named_tenant(caller, header)
     if ctx.book.held(tenant) is None:
         await ensure_tenant(ctx, caller, tenant)
     return Asking(caller=caller, tenant=tenant)
+
+
+def _certified(request: web.BaseRequest, ctx: Context) -> Caller | None:
+    """Whoever shows no token, but a certificate to the proxy. Raises GuardError(UNAUTHENTICATED) for one that is nobody's, or revoked."""
+    if ctx.certificates is None or "Authorization" in request.headers:
+        return None
+    caller = ctx.certificates.caller(request)
+    if caller is not None and not ctx.keyring.stands(caller):
+        raise GuardError(ErrorCode.UNAUTHENTICATED, "This caller was revoked.")
+    return caller
 
 
 def bearer(header: str | None) -> str:

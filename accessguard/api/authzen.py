@@ -8,6 +8,7 @@ of the answer holds what `POST /v1/check` would have said.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -36,8 +37,9 @@ from accessguard.guard.model import Check, Verdict
 from accessguard.rules.model import Activity, Code, Outcome
 from accessguard.rules.networks import address
 
-REQUEST_ID: Final = "X-Request-ID"
-LONGEST_REQUEST_ID: Final = 200
+HOST: Final = re.compile(
+    r"(?:[a-z0-9_](?:[a-z0-9_.-]{0,253})|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII | re.IGNORECASE
+)
 ACTIVITIES: Final = frozenset(each.value for each in Activity)
 STOPS: Final = {Semantic.DENY_ON_FIRST_DENY: False, Semantic.PERMIT_ON_FIRST_PERMIT: True}
 """The decision after which nothing more is evaluated."""
@@ -53,7 +55,7 @@ async def evaluation(request: web.Request) -> web.Response:
     ctx, who = context(request), asking(request)
     listener = listening(ctx, who.tenant, request.headers.get("Accept-Language"))
     found = await _evaluated(ctx, who.tenant, _whole(asked), listener)
-    return _echoing(request, reply(found))
+    return reply(found)
 
 
 async def evaluations(request: web.Request) -> web.Response:
@@ -66,25 +68,22 @@ async def evaluations(request: web.Request) -> web.Response:
     ctx, who = context(request), asking(request)
     listener = listening(ctx, who.tenant, request.headers.get("Accept-Language"))
     if not asked.evaluations:
-        return _echoing(request, reply(await _evaluated(ctx, who.tenant, _whole(asked), listener)))
+        return reply(await _evaluated(ctx, who.tenant, _whole(asked), listener))
     parts = [_merged(asked, each) for each in asked.evaluations]
     semantic = asked.options.evaluations_semantic if asked.options else Semantic.EXECUTE_ALL
     found = await _run(ctx, who.tenant, parts, listener, STOPS.get(semantic))
-    return _echoing(request, reply({"evaluations": found}))
+    return reply({"evaluations": found})
 
 
 async def metadata(request: web.Request) -> web.Response:
     """Say where AuthZEN's endpoints are."""
     base = _base(request)
-    return _echoing(
-        request,
-        reply(
-            PdpMetadata(
-                policy_decision_point=base,
-                access_evaluation_endpoint=f"{base}/access/v1/evaluation",
-                access_evaluations_endpoint=f"{base}/access/v1/evaluations",
-            )
-        ),
+    return reply(
+        PdpMetadata(
+            policy_decision_point=base,
+            access_evaluation_endpoint=f"{base}/access/v1/evaluation",
+            access_evaluations_endpoint=f"{base}/access/v1/evaluations",
+        )
     )
 
 
@@ -171,19 +170,13 @@ def _merged(above: EvaluationsRequest, each: Evaluation) -> Evaluation:
     )
 
 
-def _echoing(request: web.Request, response: web.Response) -> web.Response:
-    """The answer with the request's id, when it has a sensible one."""
-    said = request.headers.get(REQUEST_ID, "")
-    if 0 < len(said) <= LONGEST_REQUEST_ID and said.isascii() and said.isprintable():
-        response.headers[REQUEST_ID] = said
-    return response
-
-
 def _base(request: web.Request) -> str:
-    """Where the caller reached this service, by what its own proxies say."""
+    """Where the caller reached this service, by what its own proxies say. Raises GuardError(INVALID) for a host that is none."""
     ctx, scheme, host = context(request), request.scheme, request.host
     peer = address(request.remote)
     if peer in ctx.trusted if peer is not None else ctx.trust_unix:
         scheme = request.headers.get("X-Forwarded-Proto", scheme)
         host = request.headers.get("X-Forwarded-Host", host)
+    if HOST.fullmatch(host) is None:
+        raise GuardError(ErrorCode.INVALID, "The host is not a name or an address with a port.")
     return f"{'https' if scheme == 'https' else 'http'}://{host}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from aiohttp import web
 
@@ -15,6 +16,7 @@ from accessguard.api.wire import BulkRequest, ErasureRequest
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.bulk import BulkAction, ErasureMode, Order
 from accessguard.guard.selecting import Preview, Selection
+from accessguard.jobs.model import Job
 from accessguard.members.model import MemberFilter
 
 ADMINISTRATORS: Final = frozenset({Role.ADMINISTRATOR, Role.ROOT})
@@ -56,14 +58,23 @@ async def erase(request: web.Request) -> web.Response:
 
 
 async def _answered(request: web.Request, asked: BulkRequest) -> web.Response:
+    job_id = await new_id(request) if asked.confirmation is None else context(request).new_id()
+    found = await begun(request, asked, job_id)
+    return reply(found, status=200 if isinstance(found, Preview) else 202)
+
+
+async def begun(request: web.Request, asked: BulkRequest, job_id: UUID) -> Job | Preview:
+    """Begin it, for who asks, or say what it would do where it is asked twice; a page of the console does the same.
+
+    Raises GuardError: FORBIDDEN, INVALID, CONFLICT.
+    """
     ctx, who = context(request), asking(request)
     if asked.action in OF_ADMINISTRATORS and who.caller.role not in ADMINISTRATORS:
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this action.")
     order, selection = _order(asked), _selection(asked)
     if asked.confirmation is not None:
-        return reply(await ctx.bulk.confirm(who.tenant, who.actor, order, selection, asked.confirmation), status=202)
-    found = await ctx.bulk.ask(who.tenant, who.actor, await new_id(request), order, selection)
-    return reply(found, status=200 if isinstance(found, Preview) else 202)
+        return await ctx.bulk.confirm(who.tenant, who.actor, order, selection, asked.confirmation)
+    return await ctx.bulk.ask(who.tenant, who.actor, job_id, order, selection)
 
 
 def _order(asked: BulkRequest) -> Order:

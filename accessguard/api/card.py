@@ -23,6 +23,7 @@ from accessguard.api.violations import told
 from accessguard.api.wire import CommentRequest, HistoryQuery, ListQuery
 from accessguard.events.audit import Entry, HistoryFilter
 from accessguard.events.preferences import Preference
+from accessguard.guard.bundle import Bundle
 from accessguard.guard.card import MemberCard
 from accessguard.members.comments import Comment
 from accessguard.policies.model import Settings
@@ -47,9 +48,17 @@ async def bundle(request: web.Request) -> web.Response:
     Account, devices with browser and version, app or web, place, sessions, the
     last resources, the last verdicts with their reasons.
     """
+    made = await bundled(request)
+    if TEXT in request.headers.get("Accept", ""):
+        return web.Response(text=written(made), content_type=TEXT, charset="utf-8", headers=SAFE_HEADERS)
+    return reply(made)
+
+
+async def bundled(request: web.Request) -> Bundle:
+    """What a help desk would ask the member of the path for. Raises GuardError(NOT_FOUND)."""
     await _up_to_date(request)
     ctx, who, card = context(request), asking(request), await card_of(request)
-    made = await ctx.bundles.of(
+    return await ctx.bundles.of(
         who.tenant,
         card,
         await _settings(request),
@@ -57,9 +66,6 @@ async def bundle(request: web.Request) -> web.Response:
         language=reading(request),
         now_ms=ctx.now_ms(),
     )
-    if TEXT in request.headers.get("Accept", ""):
-        return web.Response(text=written(made), content_type=TEXT, charset="utf-8", headers=SAFE_HEADERS)
-    return reply(made)
 
 
 async def comments(request: web.Request) -> web.StreamResponse:

@@ -47,6 +47,8 @@ TAGS: Final[Mapping[str, str]] = {
     "Logins": "Every try to log in is told to AccessGuard, which records it, decides on it and opens the session.",
     "Challenges": "A refusal that can be lifted: the platform asks the student for more, or the student closes something.",
     "Checks": "May this session go on? Asked on every request of the platform; this is the hot path.",
+    "Students": "The page that explains a refusal to its student, for platforms that draw their own: its token is in `page_url`, and "
+    "without `Accept: application/json` it is a web page.",
     "Proxies": "The proxy in front of the platform asks about every request; no code in the platform.",
     "AuthZEN": "The same checks in the words of OpenID's Authorization API 1.0.",
     "Sessions": "One login of the platform, on one device.",
@@ -64,6 +66,7 @@ TAGS: Final[Mapping[str, str]] = {
     "Settings": "What a tenant chose.",
     "Stream": "What happens, pushed to the platform as it happens, so that whatever it holds can be dropped at once.",
     "Webhooks": "What happens, sent to an address of the school's own, signed, until it is taken.",
+    "Revocations": "Tokens that are refused before they end: one by its `jti`, or whatever a caller was given up to now.",
     "Audit": "What operators changed.",
     "Jobs": "Work that takes longer than a call; its result is kept for seven days.",
     "Console": "The operators' web pages, under `/console/`.",
@@ -80,5 +83,7 @@ ERRORS: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.TOO_LARGE: "The body is larger than this service accepts",
     ErrorCode.UNSUPPORTED: "The body is not `application/json`",
     ErrorCode.UNPROCESSABLE: "The `Idempotency-Key` was used for another request",
+    ErrorCode.THROTTLED: "More calls of this caller than are allowed; try again after `Retry-After` seconds",
+    ErrorCode.TIMED_OUT: "The body took too long to arrive",
     ErrorCode.UNAVAILABLE: "Temporarily unavailable; try again after `Retry-After` seconds",
 }

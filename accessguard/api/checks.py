@@ -129,7 +129,10 @@ def written(ctx: Context, known: Held, session_id: str, now_ms: int, wish: Wish)
     other = known.other
     if other is None:
         return plainly(known, session_id)
-    listener = Listener(settings=known.policy.settings, accepted=accepted(wish()))
+    policy = known.policy
+    listener = Listener(
+        settings=policy.settings, accepted=accepted(wish()), tenant=policy.tenant, pages=ctx.pages, now_ms=now_ms
+    )
     language = language_of(other.verdict, listener) if other.verdict.code else ""
     body = other.bodies.get(language)
     if body is None:

@@ -9,12 +9,15 @@ from uuid import UUID
 import msgspec
 from aiohttp import web
 
+from accessguard.api.bounds import Bounds
+from accessguard.api.certified import Certificates
 from accessguard.api.keys import Caller, Keyring
 from accessguard.api.origin import client_address
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.preferences import PreferenceStore
+from accessguard.events.revocations import RevocationStore
 from accessguard.events.stream import Feeds
 from accessguard.events.webhooks import WebhookStore
 from accessguard.geo import Geo
@@ -27,6 +30,7 @@ from accessguard.guard.changes import Changes
 from accessguard.guard.check import Checks
 from accessguard.guard.entrance import Entrance
 from accessguard.guard.erasure import Erasure
+from accessguard.guard.explaining import Explaining
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports
@@ -35,7 +39,9 @@ from accessguard.guard.merging import Merging
 from accessguard.guard.model import Actor
 from accessguard.guard.operators import Operators
 from accessguard.guard.ready import Ready
+from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
+from accessguard.guard.revoking import Revoking
 from accessguard.guard.selecting import Bulk
 from accessguard.guard.simulation import Simulations
 from accessguard.guard.spooling import Spooling
@@ -52,10 +58,12 @@ from accessguard.members.directory import Directory
 from accessguard.members.enrolments import EnrolmentStore
 from accessguard.members.notices import NoticeStore
 from accessguard.members.passes import PassStore
+from accessguard.members.present import PresentStore
 from accessguard.members.related import RelatedStore
 from accessguard.members.sharing import SharingStore
 from accessguard.members.store import MemberStore
 from accessguard.policies.book import PolicyBook
+from accessguard.policies.host_book import HostBook
 from accessguard.policies.platform_tokens import PlatformTokens
 from accessguard.policies.store import PolicyStore
 from accessguard.policies.tenants import TenantStore
@@ -74,6 +82,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     checks: Checks
     logins: Logins
     challenges: Challenges
+    explaining: Explaining
     operators: Operators
     merging: Merging
     tenancy: Tenancy
@@ -100,6 +109,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     ready: Ready
     sessions: SessionStore
     history: HistoryStore
+    present: PresentStore
     members: MemberStore
     directory: Directory
     related: RelatedStore
@@ -117,12 +127,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     parts: PartStore
     audit: AuditStore
     book: PolicyBook
+    hosts: HostBook
     activity: ActivityLog
     folds: Folds
     geo: Geo
     spooling: Spooling
     keyring: Keyring
+    certificates: Certificates | None
+    bounds: Bounds
+    revoking: Revoking
+    revocations: RevocationStore
     session_tokens: SessionTokens
+    pages: RefusedPages
     platform_tokens: PlatformTokens
     trusted: Networks
     trust_unix: bool

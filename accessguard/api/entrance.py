@@ -16,5 +16,5 @@ async def link(request: web.Request) -> web.Response:
     of the console. Raises CONFLICT (409) for an operator who is signed in a hundred times.
     """
     ctx, who = context(request), asking(request)
-    offer = await ctx.entrance.offer(who.tenant, who.actor, now_ms=ctx.now_ms())
+    offer = await ctx.entrance.offer(who.tenant, who.actor, now_ms=ctx.now_ms(), token_id=who.caller.token_id)
     return reply(ConsoleLinkReply(path=f"/console/enter?t={offer.token}", expires_at=offer.expires_at))

@@ -33,6 +33,7 @@ PLACES: Final[Mapping[str, str]] = {
     "challenge_id": "019aa7c4-60b1-7c2d-9e3f-5a6b7c8d9e0f",
     "webhook_id": "019aa7d1-3c5d-7e7f-8a01-2b3c4d5e6f70",
     "delivery_id": "6f1c1f6e-0d0b-4a53-9d0e-3f8c1a2b4c5d",
+    "revocation_id": "019aa7d1-7a10-7c3e-9b52-4d5e6f708192",
     "ip": "203.0.113.9",
     "name": "member_history",
 }
@@ -55,11 +56,19 @@ EVALUATION: Final[Mapping[str, Any]] = {
     "resource": {"type": "course", "id": "42", "properties": {"product_id": "course-42"}},
     "context": {"ip": "203.0.113.9", "user_agent": "Mozilla/5.0", "device_token": None},
 }
+BRAND: Final[Mapping[str, Any]] = {
+    "color_one": "#7a1fa2",
+    "color_two": "#00796b",
+    "logo_url": "https://cdn.example.com/logo.svg",
+    "favicon_url": None,
+    "copyright": "Example School",
+}
 PROXY: Final[Mapping[str, Any]] = {
     "identity": "cookie",
     "jwt": None,
     "cookie": None,
     "login_url": "/login?next={return_to}",
+    "hosts": [],
     "activities": [
         {"path": "/courses/{id}", "kind": "course_open", "methods": ["GET"], "resource": "course:{id}", "product": "id"}
     ],
@@ -127,7 +136,7 @@ WHOLE: Final[Mapping[str, Any]] = {
             "Please use a device on which you have already studied. If you need help, write to help@school.example.",
             "language": "en",
             "support_email": "help@school.example",
-            "page_url": None,
+            "page_url": "https://guard.example/restricted?t=v1.s1.czE.…",
             "challenge_id": None,
             "choices": [
                 {"kind": "device", "id": DEVICE, "label": "Chrome on Windows", "last_activity_at": AT, "same": False}
@@ -254,8 +263,46 @@ WHOLE: Final[Mapping[str, Any]] = {
             {"host": "old.example.com", "primary": False, "status": "inactive"},
         ],
         "proxy": PROXY,
+        "brand": BRAND,
     },
     "ProxySettings": PROXY,
+    "Brand": BRAND,
+    "RestrictedPage": {
+        "school": "Example School",
+        "brand": BRAND,
+        "language": "en",
+        "languages": ["pt-BR", "en"],
+        "code": "device_limit",
+        "title": "This device cannot be used right now",
+        "why": ["Your account can be used on 2 devices.", "Together with this one, there would be 3 devices."],
+        "why_language": "en",
+        "when": None,
+        "retry_at": None,
+        "support_email": "help@school.example",
+        "places": [
+            {
+                "kind": "device",
+                "id": DEVICE,
+                "label": "Chrome on Windows",
+                "last_activity_at": AT,
+                "this": False,
+                "same": False,
+                "closable": True,
+            }
+        ],
+        "challenged": True,
+        "swaps_left": 1,
+        "freed": False,
+        "freed_label": None,
+        "next": None,
+        "continue_url": "https://learn.example.com/",
+        "may_write": True,
+        "written": [{"at": AT, "text": "I have a new laptop."}],
+        "complete": True,
+        "expires_at": "2026-11-21T19:55:00.000Z",
+    },
+    "PlaceRequest": {"t": "v1.s1.czE.…", "end_session_id": None, "forget_device_id": DEVICE},
+    "WordsRequest": {"t": "v1.s1.czE.…", "text": "I have a new laptop."},
     "EvaluationRequest": EVALUATION,
     "EvaluationsRequest": {
         "subject": EVALUATION["subject"],

@@ -27,6 +27,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks, logins
+from accessguard.api.connections import Stage
 from accessguard.api.gates import Pass
 from accessguard.api.head import (
     CRLF,
@@ -41,6 +42,7 @@ from accessguard.api.head import (
     shape,
     traceparent,
 )
+from accessguard.api.keys import Caller
 from accessguard.api.lane import NUL, Lane, start
 from accessguard.api.middleware import rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
@@ -67,6 +69,10 @@ MOST_PIECES: Final = 8
 # Turns of the loop that aiohttp's task may take to wait again behind an answer; it takes two.
 MOST_TURNS: Final = 3
 
+FULL: Final = GuardError(
+    ErrorCode.UNAVAILABLE, "Too many connections are open; try again shortly.", headers={"Connection": "close"}
+)
+LATE: Final = GuardError(ErrorCode.TIMED_OUT, "The request did not arrive in time.", headers={"Connection": "close"})
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
 ENTRY: Final[Mapping[type, str]] = {Check: "check", ChecksRequest: "checks", Login: "login"}
@@ -83,6 +89,7 @@ class FastLane(RequestHandler):
     __slots__ = (
         "_answering",
         "_aside",
+        "_began",
         "_behind",
         "_constant",
         "_ended",
@@ -95,6 +102,7 @@ class FastLane(RequestHandler):
         "_stopping",
         "_surrendered",
         "_turns",
+        "_unread",
     )
 
     def __init__(self, server: web.Server, lane: Lane, **settings: Any) -> None:
@@ -105,6 +113,8 @@ class FastLane(RequestHandler):
         self._constant = False  # the last head was byte for byte one that had come before
         self._peer: str | None = UNKNOWN
         self._behind = b""  # bytes that no lane has taken yet
+        self._began = 0.0  # when the first bytes of a request came that is not all here (loop time; 0: there is none)
+        self._unread = 0.0  # when the reader fell behind
         self._pieces = 0  # how often the same request was waited for
         self._owed = 0  # bytes of a body that still belong to a request aiohttp is reading
         self._answering: asyncio.Task[None] | Beating | None = None
@@ -118,9 +128,65 @@ class FastLane(RequestHandler):
         """Answer what can be answered here; hand on the rest, in order."""
         if self._surrendered or not data:  # aiohttp sends itself nothing, to look again at what it has buffered
             super().data_received(data)
-        elif self._behind or not self._swift(data):
+            if data:
+                self._note()
+        elif self._behind or self._lane.bounded or not self._swift(data):
             data, self._behind = self._behind + data, b""
             self._take(data)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let it in, if there is room."""
+        super().connection_made(transport)
+        if not self._lane.connections.enter(self):
+            if self.transport is not None:
+                self.transport.write(refusal(FULL))
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room."""
+        self._lane.connections.leave(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Note since when the reader is behind."""
+        super().pause_writing()
+        self._unread = self._loop.time()
+
+    def stage(self) -> tuple[Stage, float]:
+        """What this connection waits for, and since when."""
+        if self._paused:
+            return Stage.UNREAD, self._unread
+        if self._answering is not None or not self._idle():
+            return Stage.BUSY, 0.0
+        if self._behind or (self._surrendered and self._began):
+            return Stage.HOLDING, self._began
+        return Stage.IDLE, self._next_keepalive_close_time
+
+    def peer(self) -> str | None:
+        """The socket's other end."""
+        return None if self.transport is None else peer_of(self.transport)
+
+    def late(self) -> None:
+        """Answer that the request took too long to arrive, and close."""
+        self._lane.flush()
+        if self.transport is not None:
+            self.transport.write(refusal(LATE))
+        self.force_close()
+
+    def cut(self) -> None:
+        """Close at once."""
+        transport = self.transport
+        self._lane.flush()
+        self.force_close()
+        if transport is not None and self._paused:
+            transport.abort()
+
+    def _note(self) -> None:
+        """Note since when a request is on its way that aiohttp has not all of yet."""
+        if not self._idle():
+            self._began = 0.0
+        elif not self._began:
+            self._began = self._loop.time()
 
     def _swift(self, data: bytes) -> bool:  # noqa: C901 - as below: one piece
         """Answer one whole request whose verdict is held, or send its beat.
@@ -349,6 +415,10 @@ class FastLane(RequestHandler):
         else:
             self._ended = True
 
+    def forget(self) -> None:
+        """Read the next head anew."""
+        self._shape, self._constant = None, False
+
     def part(self) -> None:
         """Close a connection on which nothing is under way."""
         if self._answering is None and not self._behind and not self._owed and (self._surrendered or self._idle()):
@@ -396,7 +466,7 @@ class FastLane(RequestHandler):
         if not self._idle():
             return 0 if self._soon() else self._pass(data, length)
         if len(data) < length:
-            self._pieces += 1
+            self._piece()
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             return 0 if self._pieces <= MOST_PIECES else self._pass(data, length)
         self._pieces = 0
@@ -410,6 +480,12 @@ class FastLane(RequestHandler):
         now_ms = lane.now_ms
         if now_ms >= head.until_ms or lane.policy(tenant) is None:
             return False
+        if (
+            lane.bounded
+            and head.caller is not None
+            and not self._within(head.caller, check=head.call is not Call.LOGIN)
+        ):
+            return True
         if head.call is Call.CHECKS and self._known_batch(tenant, body, now_ms):
             return True
         asked = decoded(body, head.call)
@@ -422,6 +498,28 @@ class FastLane(RequestHandler):
         if isinstance(asked, Login) or not self._held_batch(head, asked, now_ms, request, body):
             self._answering = self._loop.create_task(self._later(tenant, asked, now_ms, request))
         return True
+
+    def _within(self, caller: Caller, *, check: bool) -> bool:
+        """Whether the caller may ask now; if not, it is told so, and waits for that when it does not heed it."""
+        bounds, lane = self._lane.context.bounds, self._lane
+        try:
+            bounds.take(caller, check=check)
+        except GuardError as error:
+            wait_s = bounds.penalty_s(caller, check=check)
+            self._next_keepalive_close_time = lane.close_at
+            if wait_s:
+                self._answering = self._loop.create_task(self._refused(error, wait_s))
+            elif self.transport is not None:
+                lane.flush()
+                self.transport.write(refusal(error))
+            return False
+        return True
+
+    async def _refused(self, error: GuardError, wait_s: float) -> None:
+        await asyncio.sleep(wait_s)
+        if self.transport is not None:
+            self.transport.write(refusal(error))
+        self._settled()
 
     def _known_batch(self, tenant: str, body: bytes, now_ms: int) -> bool:
         """Answer a batch whose questions are known by their bytes."""
@@ -502,10 +600,16 @@ class FastLane(RequestHandler):
 
     def _incomplete(self, data: bytes) -> int:
         """Wait for the rest of a head that begins well; hand over any other."""
-        self._pieces += 1
+        self._piece()
         if self._pieces <= MOST_PIECES and len(data) < MOST_HEAD and begins_well(data):
             return 0
         return self._surrender(data)
+
+    def _piece(self) -> None:
+        """Count how often the same request was waited for."""
+        self._pieces += 1
+        if self._pieces == 1:
+            self._began = self._loop.time()
 
     def _soon(self) -> bool:
         """Whether aiohttp's task has given its answer (or has just begun) and waits again in a moment; look then.
@@ -536,7 +640,10 @@ class FastLane(RequestHandler):
     def _surrender(self, data: bytes) -> int:
         """Leave the connection to aiohttp for good: where its next request ends cannot be told from outside."""
         self._surrendered = True
+        if not self._pieces:
+            self._began = 0.0
         super().data_received(data)
+        self._note()
         return -1
 
     def _wait(self, data: bytes) -> None:

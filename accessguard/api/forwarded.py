@@ -59,6 +59,12 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     whole: bool = False
 
 
+def host_of(dialect: Dialect, fields: Mapping[str, str]) -> str:
+    """The host that was visited, as it is compared; Envoy sends it as its own, others may say it beside theirs."""
+    said = None if dialect is Dialect.ENVOY else fields.get("x-forwarded-host")
+    return bare(said or fields.get("host", ""))
+
+
 def told(dialect: Dialect, fields: Mapping[str, str], asked: tuple[str, str], peer: str | None, trust: Trust) -> Told:
     """Read the headers of one dialect.
 
@@ -67,17 +73,15 @@ def told(dialect: Dialect, fields: Mapping[str, str], asked: tuple[str, str], pe
     """
     get = fields.get
     if dialect is Dialect.ENVOY:
-        method, target, host = asked[0], asked[1].removeprefix(ENVOY_PREFIX), get("host", "")
+        method, target = asked[0], asked[1].removeprefix(ENVOY_PREFIX)
     elif dialect is Dialect.NGINX:
         method, target = get("x-original-method", "GET"), get("x-original-uri", "")
-        host = get("x-forwarded-host") or get("host", "")
     else:
         method, target = get("x-forwarded-method", "GET"), get("x-forwarded-uri", "")
-        host = get("x-forwarded-host") or get("host", "")
     return Told(
         method=method,
         target=target if target.startswith("/") else "",
-        host=bare(host),
+        host=host_of(dialect, fields),
         ip=_envoy_address(fields, peer, trust) if dialect is Dialect.ENVOY else _address(fields, peer, trust),
         cookies=get("cookie", ""),
         user_agent=get("user-agent", ""),

@@ -67,6 +67,10 @@ class Gates:
         self._lines: dict[bytes, tuple[str, str]] = {}
         self.known = self._known.get
 
+    def forget(self) -> None:
+        """Read every request anew."""
+        self._known.clear()
+
     def passing(self, data: bytes, peer: str | None, now_ms: int) -> Pass | None:
         """Read one whole request; None when it is not plain, or wants more than memory has."""
         dialect, fields = self._read(data)
@@ -85,7 +89,7 @@ class Gates:
         self, dialect: Dialect, fields: Mapping[str, str], line: tuple[str, str], peer: str | None, now_ms: int
     ) -> Pass | None:
         ctx = self._ctx
-        call = called(ctx, fields, line, peer)
+        call = called(ctx, dialect, fields, line, peer)
         asked = identified(ctx, heard(ctx, dialect, fields, call), call.tenant)
         if not isinstance(asked, Asked):
             return None

@@ -15,7 +15,7 @@ import msgspec
 
 from accessguard.api.access import bearer, named_tenant
 from accessguard.api.context import Context
-from accessguard.api.keys import Role
+from accessguard.api.keys import Caller, Role
 from accessguard.errors import GuardError
 
 
@@ -87,6 +87,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     call: Call = Call.CHECK
     tenant: str = ""
     until_ms: int = 0
+    caller: Caller | None = None
 
 
 class Heads:
@@ -97,8 +98,13 @@ class Heads:
         self._heads: dict[bytes, Head] = {}
         self._seen: set[int] = set()
         self._lines: dict[bytes, tuple[int, bytes]] = {}
-        self._callers: dict[tuple[bytes, bytes | None], tuple[str, int]] = {}
+        self._callers: dict[tuple[bytes, bytes | None], tuple[str, int, Caller | None]] = {}
         self.known = self._heads.get
+
+    def forget(self) -> None:
+        """Read every head, and every caller, anew."""
+        self._heads.clear()
+        self._callers.clear()
 
     def read(self, head: bytes) -> Head | None:
         """What a head (with its empty line) says; None when it is not plain."""
@@ -161,10 +167,10 @@ class Heads:
             return Head(int(digits))
         if call is Call.LOGIN and KEY in seen:
             return Head(int(digits))
-        tenant, until_ms = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT))
-        return Head(int(digits), until_ms > 0, call, tenant, until_ms)
+        tenant, until_ms, caller = self._caller(seen.get(AUTHORIZATION, b""), seen.get(TENANT))
+        return Head(int(digits), until_ms > 0, call, tenant, until_ms, caller)
 
-    def _caller(self, authorization: bytes, tenant: bytes | None) -> tuple[str, int]:
+    def _caller(self, authorization: bytes, tenant: bytes | None) -> tuple[str, int, Caller | None]:
         """The tenant that the caller may ask for, and until when its token says so (0: it may not)."""
         known = self._callers.get((authorization, tenant))
         if known is not None:
@@ -174,11 +180,11 @@ class Heads:
             caller = self._context.keyring.verify(bearer(authorization.decode()), now=now_ms / 1000)
             named = named_tenant(caller, None if tenant is None else tenant.decode())
         except GuardError:
-            return "", 0
+            return "", 0, None
         if caller.role is not Role.PLATFORM:
-            return "", 0
+            return "", 0, None
         _room(self._callers)
-        self._callers[authorization, tenant] = found = (named, caller.expires_at * 1000)
+        self._callers[authorization, tenant] = found = (named, caller.expires_at * 1000, caller)
         return found
 
 
@@ -269,7 +275,7 @@ def plain_start(start: bytes) -> bool:
 def _room(
     memory: dict[bytes, Head]
     | dict[bytes, tuple[int, bytes]]
-    | dict[tuple[bytes, bytes | None], tuple[str, int]]
+    | dict[tuple[bytes, bytes | None], tuple[str, int, Caller | None]]
     | set[int],
 ) -> None:
     """Forget everything when it is full: rarer and cheaper than to forget one thing each time."""

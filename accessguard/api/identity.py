@@ -15,7 +15,7 @@ from accessguard.devices.cookie import BASE_NAME as DEVICE
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.model import Check
 from accessguard.policies.model import Settings
-from accessguard.policies.proxying import JwtIdentity, paths_of
+from accessguard.policies.proxying import JwtIdentity, identity_at, paths_of
 from accessguard.sessions.token import SessionClaim
 
 SESSION: Final = "ag_session"
@@ -47,8 +47,8 @@ def speaker(ctx: Context, fields: Mapping[str, str]) -> tuple[str | None, int, b
     """The tenant that the proxy's token is bound to, until when (ms), and whether the token stood in `Authorization`.
 
     None without one: what stands in `Authorization` may be the student's own.
-    A token for all tenants is none here, as a browser could choose the tenant.
-    Raises GuardError(FORBIDDEN) for a token in the header of its own that is not good.
+    A token for all tenants is "*", and counts in the header of its own alone: the
+    host says which, and a browser names no other. Raises GuardError(FORBIDDEN) for a token in the header of its own that is not good.
     """
     own = fields.get(PROXYS_TOKEN)
     token = own or bearer(fields.get("authorization"))
@@ -58,7 +58,7 @@ def speaker(ctx: Context, fields: Mapping[str, str]) -> tuple[str | None, int, b
         caller = ctx.keyring.verify(token, now=ctx.now_ms() / 1000)
     except GuardError:
         caller = None
-    if caller is None or caller.role is not Role.PLATFORM or caller.tenant == EVERY_TENANT:
+    if caller is None or caller.role is not Role.PLATFORM or (caller.tenant == EVERY_TENANT and not own):
         if own:
             raise GuardError(ErrorCode.FORBIDDEN, "The proxy's token is not one of a platform.")
         return None, 1 << 60, False
@@ -77,9 +77,10 @@ def identified(ctx: Context, told: Told, tenant: str) -> Found:
     policy = ctx.book.last(tenant)
     if policy is None:
         return Unread(tenant=tenant)
-    if policy.settings.proxy.identity == "jwt":
-        return _by_token(ctx, told, tenant, policy.settings)
-    claim = _claim(ctx, told, tenant, cookie_name(policy.settings))
+    known = identity_at(policy.settings.proxy, told.host)
+    if known.identity == "jwt":
+        return _by_token(ctx, told, tenant, policy.settings, known.jwt)
+    claim = _claim(ctx, told, tenant, known.cookie or policy.settings.cookie.prefix + SESSION)
     if claim is None:
         return None
     return Asked(tenant=tenant, check=_check(told, tenant, policy.settings, claim.session_id))
@@ -98,13 +99,7 @@ def _claim(ctx: Context, told: Told, tenant: str, cookie: str) -> SessionClaim |
     return found
 
 
-def cookie_name(settings: Settings) -> str:
-    """The name of the session cookie."""
-    return settings.proxy.cookie or settings.cookie.prefix + SESSION
-
-
-def _by_token(ctx: Context, told: Told, tenant: str, settings: Settings) -> Asked | None:
-    said = settings.proxy.jwt
+def _by_token(ctx: Context, told: Told, tenant: str, settings: Settings, said: JwtIdentity | None) -> Asked | None:
     token = None if said is None else _token(told, said)
     if said is None or not token:
         return None

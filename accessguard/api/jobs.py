@@ -26,7 +26,7 @@ SEEN: Final[Mapping[Role, Container[JobKind]]] = {
 
 async def get(request: web.Request) -> web.Response:
     """Read how far a job is, and what came of it; the platform sees imports alone, a supervisor what it can ask for."""
-    return reply(await _job(request))
+    return reply(await seen(request))
 
 
 async def result(request: web.Request) -> web.StreamResponse:
@@ -34,7 +34,7 @@ async def result(request: web.Request) -> web.StreamResponse:
 
     Raises NOT_FOUND (404) for a job that leaves none, CONFLICT (409) when it is not done.
     """
-    job, ctx, tenant = await _job(request), context(request), asking(request).tenant
+    job, ctx, tenant = await seen(request), context(request), asking(request).tenant
     if job.kind is not JobKind.REPORT:
         raise GuardError(ErrorCode.NOT_FOUND, "This job leaves no file.")
     if job.state is not JobState.DONE:
@@ -54,7 +54,8 @@ async def result(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _job(request: web.Request) -> Job:
+async def seen(request: web.Request) -> Job:
+    """The job that the path names, for who may see it. Raises GuardError(NOT_FOUND)."""
     ctx, who = context(request), asking(request)
     found = await ctx.jobs.one(who.tenant, path_id(request, "job_id"), now=from_ms(ctx.now_ms()))
     if found is None or found.kind not in SEEN.get(who.caller.role, JobKind):

@@ -1,6 +1,6 @@
 """Who calls: the caller's token (RFC 7519), verified once and then remembered until it expires."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -9,9 +9,13 @@ from jwt import PyJWK, PyJWKSet, PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.revoked import Revocation, Revoked, Told
 
 SHARED: Final = "HS256"
 PUBLISHED: Final = frozenset({"RS256", "ES256", "EdDSA"})
+
+FILE: Final = "file"
+"""The source of published keys that is there from the start."""
 
 # A token with ten times the claims asked for is well below; more is not a caller's token.
 MAX_TOKEN_CHARS: Final = 4096
@@ -41,8 +45,9 @@ class Role(StrEnum):
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who a genuine token speaks for.
 
-    `tenant` is "*" for a token bound to all of them, `expires_at` in seconds
-    since 1970 (the token's `exp`, rounded down), `token_id` its `jti` or None.
+    `tenant` is "*" for a token bound to all of them, `expires_at` and
+    `issued_at` in seconds since 1970 (the token's `exp` and `iat`, rounded
+    down, None where it does not say), `token_id` its `jti` or None.
     """
 
     subject: str
@@ -50,6 +55,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     expires_at: int
     token_id: str | None
+    issued_at: int | None = None
 
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -67,6 +73,7 @@ class _Claims(msgspec.Struct, frozen=True, kw_only=True):
     tenant: _Name
     exp: _Time
     nbf: _Time | None = None
+    iat: _Time | None = None
     jti: _Label | None = None
 
 
@@ -85,7 +92,11 @@ class Keyring:
     HS256, the keys of the `jwks` (RFC 7517, JSON, chosen by `kid`) theirs of
     RS256, ES256 and EdDSA, as far as `algorithms` names them. Without
     `issuers`, any is accepted: the key vouches for the token. Raises ValueError
-    when that leaves no key, and for a weak key.
+    when that leaves no key, and for a weak key; with `later`, keys may come
+    when it runs already.
+
+    `on_unknown` hears of a `kid` that there is not; each of `on_forget` when
+    something that was remembered of a token no longer holds.
     """
 
     def __init__(
@@ -97,18 +108,25 @@ class Keyring:
         audience: str,
         issuers: Sequence[str],
         leeway_s: float,
+        later: bool = False,
     ) -> None:
+        self._algorithms = frozenset(algorithms)
         self._shared = _shared_keys(secrets) if SHARED in algorithms else ()
-        self._published = {kid: key for kid, key in _published_keys(jwks).items() if key.algorithm in algorithms}
+        self._sources: dict[str, Mapping[str, _Key]] = {FILE: self.usable(jwks)}
+        self._said: dict[str, bytes | None] = {FILE: jwks}
+        self._published = dict(self._sources[FILE])
         self._jws = PyJWS(algorithms=[SHARED, *PUBLISHED])
         self._claims = msgspec.json.Decoder(_Claims)
         self._audience = audience
         self._issuers = frozenset(issuers)
         self._leeway_s = leeway_s
         self._held: dict[str, Caller] = {}
+        self._revoked: dict[tuple[str, Revoked, str], Revocation] = {}
+        self.on_unknown: Callable[[], None] = _nothing
+        self.on_forget: list[Callable[[], None]] = []
         if unknown := set(algorithms) - PUBLISHED - {SHARED}:
             raise ValueError(f"no tokens are accepted with the algorithms {', '.join(sorted(unknown))}")
-        if not self._shared and not self._published:
+        if not self._shared and not self._published and not later:
             raise ValueError("there is no key for any of the accepted algorithms")
 
     def verify(self, token: str, *, now: float) -> Caller:
@@ -129,6 +147,62 @@ class Keyring:
         self._hold(token, caller)
         return caller
 
+    def take_secrets(self, secrets: Sequence[str]) -> None:
+        """Verify with these shared secrets from now on. Raises ValueError for a weak one, and for none."""
+        if not secrets:
+            raise ValueError("there is no shared secret")
+        shared = _shared_keys(secrets) if SHARED in self._algorithms else ()
+        if shared != self._shared:
+            self._shared = shared
+            self._forget_all()
+
+    def take_jwks(self, source: str, jwks: bytes | None) -> None:
+        """Verify with these published keys from now on, beside those of other sources; None for none.
+
+        Raises ValueError for a set that cannot be used; then what there was stays.
+        """
+        if jwks == self._said.get(source):
+            return
+        self._sources[source], self._said[source] = self.usable(jwks), jwks
+        self._published = {kid: key for each in self._sources.values() for kid, key in each.items()}
+        self._forget_all()
+
+    def hear(self, told: Sequence[Told]) -> None:
+        """Refuse what was revoked, and no longer what was restored."""
+        for each in told:
+            r = each.revocation
+            if each.stands:
+                self._revoked[r.tenant, r.kind, r.name] = r
+            else:
+                self._revoked.pop((r.tenant, r.kind, r.name), None)
+        gone = [token for token, caller in self._held.items() if not self.stands(caller)]
+        for token in gone:
+            del self._held[token]
+        if gone:
+            self._say_forgotten()
+
+    def stands(self, caller: Caller) -> bool:
+        """Whether a caller, once verified, is not revoked by now."""
+        if not self._revoked:
+            return True
+        tenant, token_id = caller.tenant, caller.token_id
+        if token_id is not None and (tenant, Revoked.TOKEN, token_id) in self._revoked:
+            return False
+        found = self._revoked.get((tenant, Revoked.CALLER, caller.subject))
+        return found is None or (caller.issued_at is not None and caller.issued_at > found.issued_until.timestamp())
+
+    def _forget_all(self) -> None:
+        self._held.clear()
+        self._say_forgotten()
+
+    def _say_forgotten(self) -> None:
+        for each in self.on_forget:
+            each()
+
+    def usable(self, jwks: bytes | None) -> Mapping[str, _Key]:
+        """The keys of a set that are of an accepted algorithm. Raises ValueError for a set that cannot be used."""
+        return {kid: key for kid, key in _published_keys(jwks).items() if key.algorithm in self._algorithms}
+
     def _hold(self, token: str, caller: Caller) -> None:
         if len(self._held) >= MAX_HELD:
             del self._held[next(iter(self._held))]
@@ -141,13 +215,17 @@ class Keyring:
             raise _RefusedError from None
         if not self._stands(claims, now):
             raise _RefusedError
-        return Caller(
+        caller = Caller(
             subject=claims.sub,
             role=claims.role,
             tenant=claims.tenant,
             expires_at=int(claims.exp),
             token_id=claims.jti,
+            issued_at=None if claims.iat is None else int(claims.iat),
         )
+        if not self.stands(caller):
+            raise _RefusedError
+        return caller
 
     def _stands(self, claims: _Claims, now: float) -> bool:
         """Tell whether the claims are for this service, at this moment, in printable names."""
@@ -178,7 +256,13 @@ class Keyring:
         if algorithm == SHARED:
             return self._shared
         key = self._published.get(kid) if isinstance(kid, str) else None
+        if key is None and isinstance(algorithm, str) and algorithm in PUBLISHED & self._algorithms:
+            self.on_unknown()
         return () if key is None or key.algorithm != algorithm else (key,)
+
+
+def _nothing() -> None:
+    """Nobody asks anybody."""
 
 
 class _RefusedError(Exception):

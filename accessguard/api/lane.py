@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from accessguard.api import checks
+from accessguard.api.connections import Connections, Patience
 from accessguard.api.context import Context
 from accessguard.api.gates import Gates
 from accessguard.api.head import Head, Heads
@@ -23,6 +24,7 @@ LONGEST_QUESTION: Final = 2_048
 MAKE_ROOM_S: Final = 30
 FOR_EVER: Final = 1 << 60
 
+PATIENCE: Final = Patience()
 LENGTHS: Final = tuple(b"%d\r\n\r\n" % size for size in range(4096))
 
 
@@ -41,7 +43,9 @@ PIECES: Final = msgspec.json.Decoder(Pieces).decode
 class Lane:
     """What all connections of a worker share: known heads, answers that leave together, the time."""
 
-    def __init__(self, context: Context, *, body_limit_bytes: int, keepalive_s: float) -> None:
+    def __init__(
+        self, context: Context, *, body_limit_bytes: int, keepalive_s: float, patience: Patience = PATIENCE
+    ) -> None:
         self.context = context
         self.checks = context.checks
         self.heads = Heads(context)
@@ -61,6 +65,18 @@ class Lane:
         self.dated = b""
         self._second = 0
         self.draining = False
+        self.connections = Connections(patience, self.loop)
+        rates = context.bounds.rates
+        self.bounded = rates.checks is not None or rates.platform is not None
+        context.keyring.on_forget.append(self.forget)
+
+    def forget(self) -> None:
+        """Know no caller any more: of one at least, what was known no longer holds."""
+        self.heads.forget()
+        self.gates.forget()
+        self.memory.requests.clear()
+        for each in self.connections.all():
+            each.forget()
 
     def turn(self) -> None:
         """Begin a turn of the loop: read the clock once for all that arrives in it, and answer it all at its end."""

@@ -10,6 +10,7 @@ import msgspec
 from accessguard.api.wire import RuleReply, RuleVersionReply, TenantReply
 from accessguard.devices.model import Device
 from accessguard.events.audit import Entry
+from accessguard.events.revoked import Revocation
 from accessguard.events.webhooks import Delivery, Webhook
 from accessguard.members.access import AccessLine
 from accessguard.members.comments import Comment
@@ -18,6 +19,13 @@ from accessguard.members.related import Related
 from accessguard.members.sharing import Suspicion
 from accessguard.sessions.history import ActivityItem, LoginItem, SessionItem
 from accessguard.violations.model import Violation
+
+
+class RevocationsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of what is refused."""
+
+    items: tuple[Revocation, ...]
+    next_cursor: str | None
 
 
 class WebhooksPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -164,6 +164,16 @@ async def related(request: web.Request) -> web.StreamResponse:
     strongest come first; 600 at most.
     """
     asked = query(request, RelatedQuery)
+    found = await kin(request)
+
+    async def fetch(after: RelatedPlace | None, limit: int) -> Sequence[tuple[Related, RelatedPlace]]:
+        return [(each, each.place) for each in found if after is None or each.place > after][:limit]
+
+    return await page(request, asked, Related, tuple[int, float, str, str], fetch)
+
+
+async def kin(request: web.Request) -> Sequence[Related]:
+    """Whom the member of the path has something in common with, the strongest first. Raises GuardError(NOT_FOUND)."""
     ctx, tenant, member_id = context(request), asking(request).tenant, await known(request)
     await ctx.activity.flush()
     number = e164(await ctx.members.phone(tenant, member_id), await country_of(request))
@@ -173,12 +183,7 @@ async def related(request: web.Request) -> web.StreamResponse:
         *await ctx.related.by_address(tenant, member_id, since=since),
         *(await ctx.related.by_phone(tenant, member_id, number) if number else ()),
     ]
-    found.sort(key=lambda each: each.place)
-
-    async def fetch(after: RelatedPlace | None, limit: int) -> Sequence[tuple[Related, RelatedPlace]]:
-        return [(each, each.place) for each in found if after is None or each.place > after][:limit]
-
-    return await page(request, asked, Related, tuple[int, float, str, str], fetch)
+    return sorted(found, key=lambda each: each.place)
 
 
 async def country_of(request: web.Request) -> str | None:

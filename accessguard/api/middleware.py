@@ -30,6 +30,9 @@ FAILURE: Final = ProblemDocument(
 
 CODES: Final = {status: code for code, status in STATUS.items()}
 
+REQUEST_ID: Final = "X-Request-ID"
+AUTHZEN: Final = ("/access/v1/", "/.well-known/authzen-configuration")
+
 NAMED_HEADERS: Final = {name: value for name, value in SAFE_HEADERS.items() if name != "Cache-Control"}
 ANSWERS: Final = {number: HTTP.labels(f"{number}xx") for number in range(1, 6)}
 
@@ -49,16 +52,25 @@ async def boundary(
         status, body, headers = rendered(error, route=_route(request))
         response = web.Response(body=body, status=status, content_type=PROBLEM, headers=headers)
     ANSWERS[response.status // 100].inc()
+    if request.path.startswith(AUTHZEN):
+        _identify(request, response)
     if "Server" not in response.headers and not response.prepared:
         response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
     return response
+
+
+def _identify(request: web.Request, response: web.StreamResponse) -> None:
+    """Give the request's id back, whatever the answer (AuthZEN 1.0, "Request Identification in a Response")."""
+    said = request.headers.get(REQUEST_ID, "")
+    if said.isascii() and said.isprintable() and said and not response.prepared:
+        response.headers[REQUEST_ID] = said
 
 
 def rendered(error: Exception, *, route: str = "fast lane") -> tuple[int, bytes, dict[str, str]]:
     """An error as status, problem document and headers; one that is not the caller's is logged and says nothing."""
     if isinstance(error, GuardError):
         body = problem_body(error.code, error.message, error.problems)
-        return STATUS[error.code], body, problem_headers(error.code)
+        return STATUS[error.code], body, problem_headers(error)
     LOG.error("unexpected", route=route, exc_info=error)
     return 500, encode(FAILURE), {}
 

@@ -27,14 +27,19 @@ CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
 UUIDS: Final = frozenset(
-    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id"}
+    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id", "revocation_id"}
 )
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
     "path": "The path that is asked about, with its query, as Envoy appends it to its prefix.",
 }
-ROOMS: Final[Mapping[str, str]] = {"auth": "Proxies", "access": "AuthZEN", ".well-known": "AuthZEN"}
+ROOMS: Final[Mapping[str, str]] = {
+    "auth": "Proxies",
+    "access": "AuthZEN",
+    "restricted": "Students",
+    ".well-known": "AuthZEN",
+}
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 
@@ -227,13 +232,13 @@ def _csv_header(route: Route, found: Schemas) -> str:
 
 
 def _errors(route: Route, clauses: Mapping[int, str]) -> dict[str, Schema]:
-    statuses = {401, 403, 503, *route.errors}
+    statuses = {401, 403, 503, *route.errors} | (set() if route.open else {429})
     if not route.installation:
         statuses |= {400, 404}  # the tenant that a call names may be no name, or no tenant
     if route.query is not None:
         statuses |= {400}
     if route.body is not None:
-        statuses |= {400, 413, 415}
+        statuses |= {400, 408, 413, 415}
     if route.creates:
         statuses |= {422}
     return {str(status): _error(CODES[status], clauses.get(status)) for status in sorted(statuses)}
@@ -299,7 +304,7 @@ def _problem(code: ErrorCode, found: Schemas) -> Schema:
         "description": f"{ERRORS[code]}.",
         "content": {PROBLEM: {"schema": found.reference(ProblemDocument), "example": shown}},
     }
-    if code is ErrorCode.UNAVAILABLE:
+    if code in {ErrorCode.UNAVAILABLE, ErrorCode.THROTTLED}:
         wait = {"description": "Try again after so many seconds.", "schema": {"type": "integer", "minimum": 0}}
         made["headers"] = {"Retry-After": wait | {"example": int(RETRY_AFTER_S)}}
     if code is ErrorCode.UNAUTHENTICATED:

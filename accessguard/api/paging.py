@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -31,7 +31,7 @@ async def page(
 ) -> web.StreamResponse:
     """Answer one page of `fetch(after, limit)`, whose rows come with the place to go on after."""
     if CSV in request.headers.get("Accept", ""):
-        return await _stream(request, kind, fetch)
+        return await every_row(request, kind, fetch, headers={})
     items, cursor = await portion(asked, place, fetch)
     return reply({"items": items, "next_cursor": cursor})
 
@@ -63,18 +63,20 @@ async def _after(
         raise bad_cursor() from None
 
 
-async def _stream(
+async def every_row(
     request: web.Request,
     kind: type[Item],
     fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+    *,
+    headers: Mapping[str, str],
 ) -> web.StreamResponse:
-    """Every row, a portion at a time: the next one is read when the caller has taken this one.
+    """Every row as CSV, a portion at a time: the next one is read when the caller has taken this one.
 
     What goes wrong in the middle cuts the connection, so that nobody takes a part for the whole.
     """
     columns = kind.__struct_fields__
     rows = await fetch(None, CSV_PAGE)
-    response = web.StreamResponse(headers={"Content-Type": f"{CSV}; charset=utf-8", **SAFE_HEADERS})
+    response = web.StreamResponse(headers={"Content-Type": f"{CSV}; charset=utf-8", **SAFE_HEADERS, **headers})
     await response.prepare(request)
     await response.write(csv_header(columns))
     try:

@@ -24,8 +24,8 @@ async def erase(request: web.Request) -> web.Response:
 
     Nothing of it is left in any table, cache or queue; a later login of the
     same id is somebody new. The receipt names nobody. Cut off half-way, it
-    goes on when it is asked for again. Raises CONFLICT (409) while a file of
-    members is being imported, which might bring it back.
+    goes on when it is asked for again. Lines about it of a file of members
+    that is being imported are refused.
     """
     asked = query(request, EraseQuery)
     ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")

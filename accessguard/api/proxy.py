@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
@@ -19,8 +19,9 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from accessguard.api.access import EVERY_TENANT
 from accessguard.api.context import Context, context
-from accessguard.api.forwarded import Dialect, Told, Trust, fields_of, told
+from accessguard.api.forwarded import Dialect, Told, Trust, fields_of, host_of, told
 from accessguard.api.identity import Asked, Unread, hopeful, identified, speaker
 from accessguard.api.refusing import Refusal, refusing
 from accessguard.api.reply import SAFE_HEADERS
@@ -28,11 +29,13 @@ from accessguard.api.speech import listening
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import EXEMPT, Held
 from accessguard.guard.model import Verdict
-from accessguard.policies.proxying import login_address
+from accessguard.policies.proxying import identity_at, login_address
 from accessguard.rules.model import Code, Outcome
 
 AGAIN_MS: Final = 5_000
-"""How long nobody asks again for settings that were not there."""
+"""How long nobody asks again for settings that were not there, and a pass is good whose tenant its host says."""
+STRANGERS: Final = {ErrorCode.FORBIDDEN: (403, "unknown_proxy"), ErrorCode.NOT_FOUND: (403, "unknown_host")}
+"""What whoever is nobody's proxy is told."""
 MOST_TRIED: Final = 1_000
 NO_SESSION: Final = frozenset({Code.UNKNOWN_SESSION, Code.SESSION_ENDED, Code.SESSION_EXPIRED})
 PLAIN: Final = "!#$&()*+./:=?@[]^_`{|}~-"
@@ -89,26 +92,39 @@ async def _answered(request: web.Request, dialect: Dialect) -> web.Response:
         method="", target="", host="", ip="", cookies="", user_agent="", accept="", authorization="", languages=None
     )
     try:
-        call = called(ctx, fields, (request.method, request.raw_path), request.remote)
+        if not ctx.hosts.known and by_host(ctx, fields):
+            await _soon_enough(ctx, ctx.hosts.first())
+        call = called(ctx, dialect, fields, (request.method, request.raw_path), request.remote)
         say = heard(ctx, dialect, fields, call)
         asked = await _asked(ctx, say, call.tenant)
         if asked is None:
             return _nobody(ctx, dialect, say, call.tenant)
         verdict = await judged(ctx, asked)
     except GuardError as error:
-        reason = "unknown_proxy" if error.code is ErrorCode.FORBIDDEN else Code.UNDECIDED.value
-        status = 403 if error.code is ErrorCode.FORBIDDEN else 503
+        status, reason = STRANGERS.get(error.code, (503, Code.UNDECIDED.value))
         return refusing(dialect, say, Refusal(status=status, reason=reason, detail=error.message))
     return _said(ctx, dialect, say, asked.tenant, verdict)
 
 
-def called(ctx: Context, fields: Mapping[str, str], line: tuple[str, str], peer: str | None) -> Call:
-    """Who calls. Raises GuardError(FORBIDDEN) for a proxy whose token is not good, or of which nobody says whose it is."""
+def by_host(ctx: Context, fields: Mapping[str, str]) -> bool:
+    """Whether the host says for whom the proxy speaks. Raises GuardError(FORBIDDEN)."""
+    return (speaker(ctx, fields)[0] or ctx.proxy_tenant) == EVERY_TENANT
+
+
+def called(ctx: Context, dialect: Dialect, fields: Mapping[str, str], line: tuple[str, str], peer: str | None) -> Call:
+    """Who calls.
+
+    Raises GuardError(FORBIDDEN) for a proxy whose token is not good, or of which
+    nobody says whose it is, NOT_FOUND for a host that is no tenant's, UNAVAILABLE.
+    """
     said, until_ms, own = speaker(ctx, fields)
-    tenant = said or ctx.proxy_tenant
+    tenant, vouched = said or ctx.proxy_tenant, said is not None
     if tenant is None:
         raise GuardError(ErrorCode.FORBIDDEN, "The proxy shows no token, and no tenant is configured for it.")
-    vouched = said is not None
+    if tenant == EVERY_TENANT:
+        tenant, until_ms = ctx.hosts.owner(host_of(dialect, fields)), min(until_ms, ctx.now_ms() + AGAIN_MS)
+    if tenant is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "No school has this host, or more than one says that it is theirs.")
     return Call(
         method=line[0],
         target=line[1],
@@ -134,15 +150,15 @@ async def _asked(ctx: Context, say: Told, tenant: str) -> Asked | None:
         return None
     found = identified(ctx, say, tenant)
     if isinstance(found, Unread):
-        await _read(ctx, found.tenant)
+        await _soon_enough(ctx, ctx.book.policy(found.tenant))
         found = identified(ctx, say, tenant)
     return None if isinstance(found, Unread) else found
 
 
-async def _read(ctx: Context, tenant: str) -> None:
+async def _soon_enough(ctx: Context, reading: Awaitable[object]) -> None:
     try:
         async with asyncio.timeout(ctx.checks.deadline_s):
-            await ctx.book.policy(tenant)
+            await reading
     except TimeoutError:
         raise GuardError(ErrorCode.UNAVAILABLE, "The tenant's settings cannot be read now.") from None
 
@@ -203,12 +219,14 @@ def _nobody(ctx: Context, dialect: Dialect, say: Told, tenant: str) -> web.Respo
 
 
 def _login(ctx: Context, tenant: str, say: Told) -> str | None:
-    """Where a browser logs in; read in the background, when the tenant's settings are not in memory."""
+    """Where a browser logs in; read in the background, when the tenant's settings are not in memory, or have changed."""
     policy = ctx.book.last(tenant)
-    if policy is None:
+    if ctx.book.held(tenant) is None:
         _soon(ctx, tenant)
+    if policy is None:
         return None
-    return login_address(policy.settings.proxy, say.target) if say.browser else None
+    known = identity_at(policy.settings.proxy, say.host)
+    return login_address(known.login_url, say.target) if say.browser else None
 
 
 def _soon(ctx: Context, tenant: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeVar
@@ -16,6 +17,8 @@ from accessguard.errors import ErrorCode, GuardError, Problem, problem_of
 T = TypeVar("T")
 
 RAW: Final = web.RequestKey("raw", bytes)
+BODY_S: Final = 20.0
+"""How long a body may take: the largest at 50 kB a second."""
 NUL: Final = b"\\u0000"
 
 # Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
@@ -46,7 +49,14 @@ async def raw_body(request: web.Request) -> bytes:
         return request[RAW]
     try:
         raw = _at_hand(request)
-        request[RAW] = raw = await request.read() if raw is None else raw
+        if raw is None:
+            async with asyncio.timeout(BODY_S):
+                raw = await request.read()
+        request[RAW] = raw
+    except TimeoutError:
+        raise GuardError(
+            ErrorCode.TIMED_OUT, f"The body did not arrive within {BODY_S:.0f} s.", headers={"Connection": "close"}
+        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The body is larger than this service accepts.") from None
     except web.RequestPayloadError:

@@ -41,7 +41,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         said = refusal(msgspec.structs.replace(verdict, code=code), listener)
         detail, language = (said.message, said.language) if said is not None else (TITLES[status], "en")
         page = said.page_url if said is not None else None
-        return cls(status=status, reason=code.value, detail=detail, location=login or page, language=language)
+        return cls(status=status, reason=code.value, detail=detail, location=page or login, language=language)
 
 
 def refusing(dialect: Dialect, say: Told, why: Refusal) -> web.Response:

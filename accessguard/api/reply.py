@@ -34,10 +34,12 @@ STATUS: Final[Mapping[ErrorCode, int]] = {
     ErrorCode.FORBIDDEN: 403,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
+    ErrorCode.TIMED_OUT: 408,
     ErrorCode.CONFLICT: 409,
     ErrorCode.TOO_LARGE: 413,
     ErrorCode.UNSUPPORTED: 415,
     ErrorCode.UNPROCESSABLE: 422,
+    ErrorCode.THROTTLED: 429,
     ErrorCode.UNAVAILABLE: 503,
 }
 
@@ -51,6 +53,8 @@ TITLES: Final[Mapping[ErrorCode, str]] = {
     ErrorCode.TOO_LARGE: "The body is too large",
     ErrorCode.UNSUPPORTED: "Unsupported media type",
     ErrorCode.UNPROCESSABLE: "Cannot be processed",
+    ErrorCode.THROTTLED: "Too many calls",
+    ErrorCode.TIMED_OUT: "The request took too long to arrive",
     ErrorCode.UNAVAILABLE: "Temporarily unavailable",
 }
 
@@ -104,17 +108,17 @@ def problem(error: GuardError) -> web.Response:
         body=problem_body(error.code, error.message, error.problems),
         status=STATUS[error.code],
         content_type=PROBLEM,
-        headers=problem_headers(error.code),
+        headers=problem_headers(error),
     )
 
 
-def problem_headers(code: ErrorCode) -> dict[str, str]:
+def problem_headers(error: GuardError) -> dict[str, str]:
     """What goes with a problem besides its body."""
-    if code is ErrorCode.UNAVAILABLE:
-        return {"Retry-After": RETRY_AFTER_S}
-    if code is ErrorCode.UNAUTHENTICATED:
-        return {"WWW-Authenticate": 'Bearer realm="accessguard"'}
-    return {}
+    if error.code is ErrorCode.UNAVAILABLE:
+        return {"Retry-After": RETRY_AFTER_S, **error.headers}
+    if error.code is ErrorCode.UNAUTHENTICATED:
+        return {"WWW-Authenticate": 'Bearer realm="accessguard"', **error.headers}
+    return dict(error.headers)
 
 
 def problem_body(code: ErrorCode, detail: str, errors: Iterable[Problem] = ()) -> bytes:

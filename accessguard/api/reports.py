@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -12,21 +11,16 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
-from accessguard.api.idempotency import new_id
 from accessguard.api.lists import ActivityDay, DeviceDay, LoginDay, RefusalDay
 from accessguard.api.paging import page
-from accessguard.api.read import body, query
-from accessguard.api.reply import CSV, csv_header, csv_lines, reply
-from accessguard.api.wire import AccessQuery, DaysQuery, ReportRequest, SharingQuery
+from accessguard.api.read import query
+from accessguard.api.wire import AccessQuery, DaysQuery, SharingQuery
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.facts import from_ms
 from accessguard.members.access import AccessLine
 from accessguard.members.sharing import KEPT, Period, Suspicion
 from accessguard.tallies.model import Tally, TallyKind
 
-PORTION: Final = 1_000
-"""Rows of a report that is written as a job, some 20 ms of work."""
-REST_S: Final = 0.005
 USUAL: Final = timedelta(days=30)
 Place: TypeAlias = tuple[Any, ...]
 Fetch: TypeAlias = Callable[[Any, int], Awaitable[Sequence[tuple[Any, Place]]]]
@@ -45,17 +39,17 @@ async def sharing(request: web.Request) -> web.StreamResponse:
     asked = query(request, SharingQuery)
     ctx, tenant = context(request), asking(request).tenant
     await ctx.folds.flush()
-    period = _period(asked, from_ms(ctx.now_ms()))
+    within = period(asked, from_ms(ctx.now_ms()))
 
     async def fetch(after: Any, limit: int) -> Sequence[tuple[Suspicion, Any]]:
         descending = asked.order == "desc"
-        rows = await ctx.sharing.ranked(tenant, period, key=asked.sort, descending=descending, after=after, limit=limit)
+        rows = await ctx.sharing.ranked(tenant, within, key=asked.sort, descending=descending, after=after, limit=limit)
         return [(row, (getattr(row, asked.sort), row.member_id)) for row in rows]
 
     return await page(request, asked, Suspicion, PLACES[asked.sort], fetch)
 
 
-def _period(asked: SharingQuery, now: datetime) -> Period:
+def period(asked: SharingQuery, now: datetime) -> Period:
     """What was asked for. Raises GuardError(INVALID) for a period that is empty or too long."""
     until = asked.until or now
     since = asked.since or until - min(USUAL, until - EARLIEST)
@@ -73,7 +67,7 @@ async def access(request: web.Request) -> web.StreamResponse:
     """
     asked = query(request, AccessQuery)
     await context(request).activity.flush()
-    fetch = _accesses(request, asked.product_id, asked.member_id)
+    fetch = accesses(request, asked.product_id, asked.member_id)
     return await page(request, asked, AccessLine, tuple[str, str], fetch)
 
 
@@ -97,58 +91,10 @@ async def refusals(request: web.Request) -> web.StreamResponse:
     return await _by_day(request, "refusals")
 
 
-async def write(request: web.Request) -> web.Response:
-    """Have a whole report written as CSV, as a job: `GET /v1/jobs/{id}` tells how far it is, `.../result` gives it.
-
-    Raises CONFLICT (409) when two are being written already.
-    """
-    asked = await body(request, ReportRequest)
-    _check_fields(asked)
-    ctx, who = context(request), asking(request)
-    await up_to_date(request)
-    fetch = (
-        _accesses(request, asked.product_id, asked.member_id)
-        if asked.report == "access"
-        else _days(request, asked.report, asked.since, asked.until, descending=False)
-    )
-    item = AccessLine if asked.report == "access" else DAYS[asked.report][1]
-    job = await ctx.reporting.begin(
-        who.tenant,
-        await new_id(request),
-        asked.report,
-        lambda: _lines(item, fetch),
-        content_type=f"{CSV}; charset=utf-8",
-    )
-    return reply(job, status=202)
-
-
-def _check_fields(asked: ReportRequest) -> None:
-    """Raise GuardError(INVALID) for what means nothing to the report: a file is not to hold more than was meant."""
-    strange = ("since", "until") if asked.report == "access" else ("product_id", "member_id")
-    names = {field.name: field.encode_name for field in msgspec.structs.fields(asked)}
-    problems = [
-        Problem(pointer=f"/{names[each]}", detail="means nothing to this report")
-        for each in strange
-        if getattr(asked, each) is not None
-    ]
-    if problems:
-        raise GuardError(ErrorCode.INVALID, "The body was refused.", *problems)
-
-
-async def _lines(item: type[msgspec.Struct], fetch: Fetch) -> AsyncIterator[tuple[bytes, int]]:
-    """The report as CSV, portion by portion, with the rows of each."""
-    columns, after = item.__struct_fields__, None
-    yield csv_header(columns), 0
-    while rows := await fetch(after, PORTION):
-        yield csv_lines(row for row, _ in rows), len(rows)
-        after = rows[-1][1]
-        await asyncio.sleep(REST_S)
-
-
 async def _by_day(request: web.Request, report: str) -> web.StreamResponse:
     asked = query(request, DaysQuery)
     await up_to_date(request)
-    fetch = _days(request, report, asked.since, asked.until, descending=asked.order == "desc")
+    fetch = days(request, report, asked.since, asked.until, descending=asked.order == "desc")
     return await page(request, asked, DAYS[report][1], tuple[date, str, str, str], fetch)
 
 
@@ -160,7 +106,8 @@ async def up_to_date(request: web.Request) -> None:
     await ctx.annals.add_up(asking(request).tenant)
 
 
-def _accesses(request: web.Request, product_id: str | None, member_id: str | None) -> Fetch:
+def accesses(request: web.Request, product_id: str | None, member_id: str | None) -> Fetch:
+    """What reads the report on access."""
     ctx, tenant = context(request), asking(request).tenant
 
     async def fetch(after: tuple[str, str] | None, limit: int) -> Sequence[tuple[AccessLine, Place]]:
@@ -170,7 +117,8 @@ def _accesses(request: web.Request, product_id: str | None, member_id: str | Non
     return fetch
 
 
-def _days(request: web.Request, report: str, since: date | None, until: date | None, *, descending: bool) -> Fetch:
+def days(request: web.Request, report: str, since: date | None, until: date | None, *, descending: bool) -> Fetch:
+    """What reads a report by day."""
     ctx, tenant, (kind, _, shown) = context(request), asking(request).tenant, DAYS[report]
 
     async def fetch(after: tuple[date, str, str, str] | None, limit: int) -> Sequence[tuple[Any, Place]]:

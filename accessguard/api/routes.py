@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +29,8 @@ from accessguard.api import (
     privacy,
     proxy,
     reports,
+    restricted,
+    revocations,
     rules,
     sessions,
     simulate,
@@ -36,15 +39,18 @@ from accessguard.api import (
     violations,
     webhooks,
     wire,
+    written,
 )
 from accessguard.api.access import admit
-from accessguard.api.context import ASKING, CONTEXT
-from accessguard.api.keys import Role
+from accessguard.api.context import ASKING, CONTEXT, Context
+from accessguard.api.keys import Caller, Role
 from accessguard.api.read import Paging
 from accessguard.api.reply import problem
+from accessguard.api.restricted_wire import PlaceRequest, RestrictedPage, RestrictedQuery, WordsRequest
 from accessguard.devices.model import Device
 from accessguard.errors import GuardError
 from accessguard.events.preferences import Preference
+from accessguard.events.revoked import Revocation
 from accessguard.events.webhooks import Delivery
 from accessguard.guard.addresses import AddressUse
 from accessguard.guard.bundle import Bundle
@@ -64,6 +70,9 @@ from accessguard.violations.model import Summary, Violation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
+"""What is asked for every request of a platform: never refused for its number unless that is configured."""
+
 NOBODY: Final[frozenset[Role]] = frozenset()
 PLATFORM: Final = frozenset({Role.PLATFORM})
 ROOT: Final = frozenset({Role.ROOT})
@@ -80,7 +89,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     `reply` None means an answer without a body. `listing` marks lists, which
     are also given as CSV, `text` what is also given as plain text, `media`
-    the type of an answer that is no JSON. A call of the whole `installation` names no tenant.
+    the type of an answer that is no JSON. A call of the whole `installation` names no tenant; in one that may be about
+    `everywhere`, a token for all tenants need not.
     `later` is what a call that takes long answers instead, with 202. `stream`
     is what each line of a body says that is a file; `lines`: so is the answer,
     of which `reply` is one line. `open`: no
@@ -105,6 +115,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     media: str | None = None
     creates: bool = False
     installation: bool = False
+    everywhere: bool = False
     open: bool = False
 
 
@@ -207,7 +218,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         roles=ADMINISTRATORS,
         query=wire.EraseQuery,
         reply=Receipt,
-        errors=(404, 409),
+        errors=(404,),
     ),
     _get(
         MEMBER + "/export",
@@ -284,7 +295,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     _list("/v1/reports/refusals", reports.refusals, SUPERVISORS, wire.DaysQuery, lists.RefusalDaysPage),
     _send(
         "POST /v1/reports",
-        reports.write,
+        written.write,
         SUPERVISORS,
         wire.ReportRequest,
         Job,
@@ -382,6 +393,30 @@ ROUTES: Final[tuple[Route, ...]] = (
         Delivery,
         errors=(404,),
     ),
+    _list(
+        "/v1/revocations", revocations.listed, ADMINISTRATORS, wire.ListQuery, lists.RevocationsPage, everywhere=True
+    ),
+    _send(
+        "POST /v1/revocations",
+        revocations.create,
+        ADMINISTRATORS,
+        wire.RevocationRequest,
+        Revocation,
+        status=201,
+        errors=(409,),
+        creates=True,
+        everywhere=True,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/revocations/{revocation_id}",
+        handler=revocations.delete,
+        roles=ADMINISTRATORS,
+        query=wire.DeleteQuery,
+        status=204,
+        errors=(404,),
+        everywhere=True,
+    ),
     _list("/v1/audit", rules.audit, ADMINISTRATORS, wire.AuditQuery, lists.AuditPage),
     Route(
         method="POST",
@@ -391,7 +426,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         reply=wire.ConsoleLinkReply,
         errors=(409,),
     ),
-    _list("/v1/tenants", tenants.listed, ROOT, Paging, lists.TenantsPage, installation=True),
+    _list("/v1/tenants", tenants.listed, ADMINISTRATORS, Paging, lists.TenantsPage, installation=True),
     _send(
         "POST /v1/tenants",
         tenants.create,
@@ -440,6 +475,37 @@ ROUTES: Final[tuple[Route, ...]] = (
         installation=True,
         open=True,
     ),
+    Route(
+        method="GET",
+        path="/restricted",
+        handler=restricted.show,
+        roles=NOBODY,
+        query=RestrictedQuery,
+        reply=RestrictedPage,
+        errors=(404,),
+        installation=True,
+        open=True,
+    ),
+    _send(
+        "POST /restricted/place",
+        restricted.free,
+        NOBODY,
+        PlaceRequest,
+        RestrictedPage,
+        errors=(404, 409),
+        installation=True,
+        open=True,
+    ),
+    _send(
+        "POST /restricted/words",
+        restricted.write,
+        NOBODY,
+        WordsRequest,
+        RestrictedPage,
+        errors=(404, 409),
+        installation=True,
+        open=True,
+    ),
     _gate("GET /auth/nginx", proxy.nginx),
     _gate("GET /auth/traefik", proxy.traefik),
     _gate("GET /auth/caddy", proxy.caddy),
@@ -454,12 +520,28 @@ def add_routes(app: web.Application) -> None:
         app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
 
 
+async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
+    """The handler's answer, if its caller does not ask too much. Raises GuardError(THROTTLED)."""
+    bounds, check = ctx.bounds, route.path in CHECKS
+    try:
+        bounds.take(caller, check=check)
+    except GuardError:
+        await asyncio.sleep(bounds.penalty_s(caller, check=check))
+        raise
+    if check or route.media == stream.EVENT_STREAM:
+        return await route.handler(request)
+    with bounds.at_once(caller):
+        return await route.handler(request)
+
+
 def _guarded(route: Route) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         ctx = request.app[CONTEXT]
         try:
-            request[ASKING] = await admit(request, ctx, route.roles, installation=route.installation)
-            response = await route.handler(request)
+            request[ASKING] = asked = await admit(
+                request, ctx, route.roles, installation=route.installation, everywhere=route.everywhere
+            )
+            response = await _bounded(ctx, route, request, asked.caller)
         except GuardError as error:
             if not ctx.ready.pending or route.roles == PLATFORM:
                 raise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
 from aiohttp import web
@@ -25,6 +26,9 @@ from accessguard.api.wire import (
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.audit import AuditFilter, Entry
 from accessguard.policies.model import Settings
+
+Place: TypeAlias = tuple[datetime, UUID]
+Fetch: TypeAlias = Callable[[Place | None, int], Awaitable[Sequence[tuple[Entry, Place]]]]
 
 
 async def listed(request: web.Request) -> web.Response:
@@ -113,6 +117,11 @@ async def save_settings(request: web.Request) -> web.Response:
 async def audit(request: web.Request) -> web.StreamResponse:
     """List what operators changed: who, what, when, why."""
     asked = query(request, AuditQuery)
+    return await page(request, asked, Entry, tuple[datetime, UUID], await entries(request, asked))
+
+
+async def entries(request: web.Request, asked: AuditQuery) -> Fetch:
+    """What reads a page of the audit log."""
     ctx, tenant = context(request), asking(request).tenant
     found = AuditFilter(**{name: getattr(asked, name) for name in AuditFilter.__struct_fields__})
 
@@ -120,4 +129,4 @@ async def audit(request: web.Request) -> web.StreamResponse:
         rows = await ctx.audit.listed(tenant, found, after=after, limit=limit, descending=asked.order == "desc")
         return [(row, (row.at, row.id)) for row in rows]
 
-    return await page(request, asked, Entry, tuple[datetime, UUID], fetch)
+    return fetch

@@ -9,19 +9,30 @@ from aiohttp import web
 
 from accessguard.api.context import Context
 from accessguard.guard.model import Verdict
+from accessguard.guard.refused import RefusedPages
 from accessguard.policies.model import Settings
 from accessguard.rules.model import Code, Outcome
 from accessguard.words.languages import UNDETERMINED, accepted, chosen
 from accessguard.words.moments import clock
-from accessguard.words.student import Told, refusal, values
+from accessguard.words.student import Parts, Told, parts, refusal, values
 from accessguard.words.template import filled
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Whom a message is for: a student of a school with these settings, whose browser accepts these languages."""
+    """Whom a message is for: a student of a school with these settings, whose browser accepts these languages.
+
+    `pages` makes the address of the page that explains it, at `now_ms`; None for nobody in particular.
+    """
 
     settings: Settings = Settings()
     accepted: tuple[str, ...] = ()
+    tenant: str = ""
+    pages: RefusedPages | None = None
+    now_ms: int = 0
+
+    def page_url(self, verdict: Verdict) -> str | None:
+        """Where the student is told more of this refusal."""
+        return None if self.pages is None else self.pages.url(self.tenant, verdict, self.now_ms)
 
 
 ANYBODY: Final = Listener()
@@ -30,7 +41,8 @@ ANYBODY: Final = Listener()
 def listening(ctx: Context, tenant: str, header: str | None) -> Listener:
     """The listener of a call; `header` is its `Accept-Language`, the student's, which the platform passes on."""
     policy = ctx.book.held(tenant)
-    return Listener(settings=policy.settings if policy else Settings(), accepted=accepted(header))
+    settings = policy.settings if policy else Settings()
+    return Listener(settings=settings, accepted=accepted(header), tenant=tenant, pages=ctx.pages, now_ms=ctx.now_ms())
 
 
 def reading(request: web.Request) -> str:
@@ -58,6 +70,17 @@ def spoken(verdict: Verdict, code: Code, listener: Listener) -> tuple[str, str]:
     own = _own(settings, code, language)
     text = None if own is None else filled(own, values(language, told))
     return (refusal(language, told) if text is None else text), language
+
+
+def spoken_in_parts(verdict: Verdict, code: Code, listener: Listener) -> tuple[Parts, str]:
+    """The same for a page: sentences apart, and the language of those that say why, which a rule's own text may not share."""
+    settings, language = listener.settings, language_of(verdict, listener)
+    told = _told(verdict, code, settings)
+    usual = parts(language, told)
+    text, tongue = spoken(verdict, code, listener)
+    if text == refusal(language, told):
+        return usual, language
+    return msgspec.structs.replace(usual, why=(text,)), tongue
 
 
 def _own(settings: Settings, code: Code, language: str) -> str | None:

@@ -38,7 +38,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     what each says. With `Last-Event-ID` it goes on after that event, exactly;
     when that is no longer possible, the first event is `reset`: drop whatever
     you hold. A comment is sent every 15 s. The stream ends when the token
-    does, and when the service restarts; come again.
+    does or is revoked, and when the service restarts; come again.
     """
     ctx, who = context(request), asking(request)
     async with ctx.feeds.follow(who.tenant) as reader:
@@ -49,6 +49,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
             await _write(response, first)
             while not reader.over and ctx.now_ms() < who.caller.expires_at * 1000:
                 events = await reader.next(HEARTBEAT_S)
+                if not ctx.keyring.stands(who.caller):
+                    break
                 if events or not reader.over:
                     await _write(response, b"".join(map(frame, events)) or HEARTBEAT)
             await _write(response, f"retry: {_soon()}\n\n".encode())

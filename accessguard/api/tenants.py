@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import msgspec
 from aiohttp import web
 
-from accessguard.api.access import EVERY_TENANT
+from accessguard.api.access import EVERY_TENANT, TENANT_HEADER, named_tenant
 from accessguard.api.context import asking, context
 from accessguard.api.idempotency import new_id
+from accessguard.api.keys import Role
 from accessguard.api.paging import page
 from accessguard.api.read import Paging, body, path_text, query
 from accessguard.api.reply import reply
@@ -26,9 +27,9 @@ from accessguard.policies.tenants import TenantRecord
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
-    """List the tenants of this installation; for a token bound to one, that one and those below it."""
+    """List the tenants of this installation; for a token bound to one, and for every administrator, that one and those below it."""
     asked = query(request, Paging)
-    ctx, own = context(request), asking(request).caller.tenant
+    ctx, own = context(request), await _own(request)
 
     async def fetch(after: tuple[str, ...] | None, limit: int) -> Sequence[tuple[TenantReply, tuple[str, ...]]]:
         place, store = after[0] if after else None, ctx.tenant_store
@@ -93,6 +94,17 @@ async def delete(request: web.Request) -> web.Response:
         return reply(TenantDeletion(confirmation=token.token, expires_at=token.expires_at, members=members))
     closed = await ctx.tenants.delete(actor, tenant, asked.confirmation, reason=asked.reason, now_ms=ctx.now_ms())
     return reply(_reply(closed), status=202)
+
+
+async def _own(request: web.Request) -> str:
+    """Whose family is listed; all of them for a root of all tenants. Raises GuardError(NOT_FOUND) for one that is not open."""
+    caller = asking(request).caller
+    if caller.role is Role.ROOT:
+        return caller.tenant
+    own = named_tenant(caller, request.headers.get(TENANT_HEADER))
+    if await context(request).book.best(own) is None:
+        raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
+    return own
 
 
 async def _check_own(request: web.Request, tenant: str) -> None:

@@ -36,6 +36,7 @@ from accessguard.words.operator import sentence
 
 Time: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
+Claim: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 Order: TypeAlias = Literal["asc", "desc"]
 
 
@@ -306,9 +307,9 @@ class AccessQuery(Paging, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ReportRequest(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}
 ):
-    """A report to be written as CSV; `from` and `to` are for reports by day, the two ids for `access`."""
+    """A report to be written as CSV; `from` and `to` are for reports by day and `sharing`, the two ids for `access`."""
 
-    report: Literal["access", "activity", "logins", "devices", "refusals"]
+    report: Literal["access", "sharing", "activity", "logins", "devices", "refusals"]
     since: date | None = None
     until: date | None = None
     product_id: Opaque | None = None
@@ -481,6 +482,15 @@ class NoticesReply(msgspec.Struct, frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
+class RevocationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which token, or whose tokens; one of the two."""
+
+    token_id: Claim | None = None
+    caller: Claim | None = None
+    expires_at: Time | None = None
+    reason: Reason | None = None
+
+
 class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom to tell of what."""
 
@@ -566,7 +576,7 @@ def login_reply(verdict: LoginVerdict, listener: Listener) -> LoginReply:
     """The wire form of what a login came to."""
     return LoginReply(
         decision=verdict.outcome,
-        reason=refusal(verdict.refusal, listener) if verdict.refusal else None,
+        reason=_login_refusal(verdict, verdict.refusal, listener) if verdict.refusal else None,
         attempt_id=verdict.attempt_id,
         exempt=verdict.exempt,
         degraded=verdict.degraded,
@@ -575,6 +585,12 @@ def login_reply(verdict: LoginVerdict, listener: Listener) -> LoginReply:
         ended_sessions=verdict.ended_sessions,
         violations=verdict.violations,
     )
+
+
+def _login_refusal(login: LoginVerdict, verdict: Verdict, listener: Listener) -> RefusalReason | None:
+    """The same of a login, whose first case is the one that its student is told of."""
+    case = next(iter(login.violations), None)
+    return refusal(msgspec.structs.replace(verdict, violation_id=case), listener)
 
 
 def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
@@ -592,7 +608,7 @@ def refusal(verdict: Verdict, listener: Listener) -> RefusalReason | None:
         message=message,
         language=language,
         support_email=verdict.support_email,
-        page_url=None,
+        page_url=listener.page_url(verdict),
         challenge_id=verdict.challenge_id,
         choices=verdict.choices,
         end_reason=verdict.end_reason,

@@ -7,62 +7,30 @@ from collections import deque
 from time import monotonic
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
 
-import msgspec
-
-from accessguard.client.breaker import Breaker
 from accessguard.client.connection import Flight, Job
 from accessguard.client.following import Following
-from accessguard.client.holding import Holding, Question
-from accessguard.client.model import (
-    REFUSED,
-    Check,
-    ClientError,
-    Login,
-    LoginAnswer,
-    Settings,
-    Tally,
-    Verdict,
-    unknown,
-    unknown_login,
-)
+from accessguard.client.ground import Ground
+from accessguard.client.model import REFUSED, Login, LoginAnswer, Question, Settings, Verdict
 from accessguard.client.pool import Pool
-from accessguard.client.wire import (
-    MOST_CHECKS,
-    Heads,
-    Reply,
-    accepted,
-    address,
-    logged_in,
-    results,
-    verdict,
-    written,
-)
+from accessguard.client.wire import MOST_CHECKS, REFUSES, Call, Reply, of_end, of_login, verdicts
 
 
-class AccessGuard:
+class AccessGuard(Ground):
     """Asks the service; belongs to the loop on which it is first used, and opens nothing before.
 
     `async with` it, or `close()` it at the end.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.tally = Tally()
-        self._at = address(settings.address)
-        self._heads = Heads(self._at, settings.token, settings.tenant)
-        self._holding = Holding(settings.held if settings.hold else 0, monotonic, self.tally)
-        self._answers = self._holding.answers
-        self._breaker = Breaker(settings.failures, settings.pause_ms / 1000, monotonic)
-        self._deadline_s = settings.deadline_ms / 1000
-        self._unknown = unknown(settings.on_unknown)
+        super().__init__(settings)
         self._flights: dict[Question, Flight] = {}
         self._turn: list[Flight] = []
         self._airborne: deque[Flight] = deque()  # in the order of their deadlines
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asked_flush = False
+        self._now = 0.0  # when this turn's first question was asked (monotonic seconds)
         self._pool = Pool(self._at, settings.connections, self)
         self._following: Following | None = None
 
@@ -93,32 +61,20 @@ class AccessGuard:
         if held is not None and held[1] > monotonic():
             self.tally.held += 1
             return held[0]
-        return await self._ask(asked)
+        waiter = self._waiting(asked)
+        return self._unknown if waiter is None else await waiter
 
     async def login(self, login: Login) -> LoginAnswer:
         """Record one login attempt; sent again when its answer was lost, as its `attempt_id` makes that safe.
 
         Raises ClientError for one that the service does not accept (4xx).
         """
-        reply = await self._call("/v1/logins", "/v1/logins", msgspec.json.encode(login))
-        if reply is None or reply.status >= 500:
-            self.tally.unknown += 1
-            return unknown_login(self.settings.on_unknown)
-        answer = logged_in(accepted(reply), self.settings.on_unknown)
-        for session in (login.session_id, None if answer.session is None else answer.session.id):
-            if session is not None:
-                self._holding.drop_session(session)
-        return answer
+        return self._logged_in(login, await self._call(of_login(login)))
 
     async def end(self, session_id: str, reason: str = "logout") -> None:
         """End a session, and hold nothing about it. Raises ClientError when that was not done; it may be done again."""
         self._holding.drop_session(session_id, ended=True)
-        path = f"/v1/sessions/{quote(session_id, safe='')}/end"
-        reply = await self._call("/v1/sessions/{id}/end", path, msgspec.json.encode({"reason": reason}))
-        self._holding.drop_session(session_id, ended=True)
-        if reply is None:
-            raise ClientError("The service did not answer.")
-        accepted(reply)
+        self._ended(session_id, await self._call(of_end(session_id, reason)))
 
     async def close(self) -> None:
         """Close every connection; who still waits is answered `unknown`."""
@@ -135,9 +91,11 @@ class AccessGuard:
         self._loop = None
 
     def _begin(self) -> asyncio.AbstractEventLoop:
-        """Belong to this loop; what was left on one that has ended is forgotten."""
+        """Belong to this loop; what was left on one that has ended is forgotten. Raises RuntimeError while another still runs."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("An AccessGuard belongs to one loop: make another for this one.")
             self._loop, self._timer, self._asked_flush = loop, None, False
             self._flights.clear()
             self._airborne.clear()
@@ -148,46 +106,34 @@ class AccessGuard:
                 self._following.start(loop)
         return loop
 
-    async def _ask(self, asked: Question) -> Verdict:
+    def _waiting(self, asked: Question) -> asyncio.Future[Verdict] | None:
+        """What will be the answer; None when nobody is asked, as the service is taken to be out."""
         loop = self._loop
         if loop is None or loop is not asyncio.get_running_loop():
             loop = self._begin()
         flight = self._flights.get(asked)
-        if (
-            flight is None or flight.epoch != self._holding.epoch
-        ):  # what was asked before a change does not answer after it
+        if flight is None or flight.epoch != self._holding.epoch:
+            # what was asked before a change does not answer after it
             if not self._breaker.lets():
                 self.tally.unknown += 1
-                return self._unknown
+                return None
             flight = self._start(asked, loop)
         waiter: asyncio.Future[Verdict] = loop.create_future()
         flight.waiters.append(waiter)
-        return await waiter
+        return waiter
 
     def _start(self, asked: Question, loop: asyncio.AbstractEventLoop) -> Flight:
-        """Put a question among those that leave at the end of this turn of the loop."""
-        session_id, ip, user_agent, device_token, activity, resource, product_id = asked
-        body = written(
-            Check(
-                session_id=session_id,
-                ip=ip,
-                user_agent=user_agent,
-                device_token=device_token,
-                activity=activity,
-                resource=resource,
-                product_id=product_id,
-            )
-        )
-        now = monotonic()
-        flight = Flight(asked, body, now, now + self._deadline_s, self._holding.epoch)
+        """Put a question among those that leave at the end of this turn of the loop, and count from its beginning."""
+        if not self._asked_flush:
+            self._asked_flush = True
+            self._now = monotonic()
+            loop.call_soon(self._flush)
+            if self._timer is None:
+                self._timer = loop.call_later(self._deadline_s, self._overdue)
+        flight = Flight(asked, self._now, self._now + self._deadline_s, self._holding.epoch)
         self._flights[asked] = flight
         self._turn.append(flight)
         self._airborne.append(flight)
-        if not self._asked_flush:
-            self._asked_flush = True
-            loop.call_soon(self._flush)
-        if self._timer is None:
-            self._timer = loop.call_later(self._deadline_s, self._overdue)
         return flight
 
     def _flush(self) -> None:
@@ -198,10 +144,13 @@ class AccessGuard:
 
     def _next(self) -> Job:
         some, self._turn = self._turn[:MOST_CHECKS], self._turn[MOST_CHECKS:]
-        data = self._heads.checks([flight.body for flight in some])
-        job = Job("/v1/check" if len(some) == 1 else "/v1/checks", data, some[0].since, some[0].due)
-        job.flights = some
         self.tally.sent += len(some)
+        return self._job(some)
+
+    def _job(self, flights: list[Flight]) -> Job:
+        data = self._heads.checks([flight.asked for flight in flights])
+        job = Job("/v1/check" if len(flights) == 1 else "/v1/checks", data, flights[0].since, flights[0].due)
+        job.flights = flights
         return job
 
     def more(self) -> None:
@@ -209,13 +158,13 @@ class AccessGuard:
         if self._turn:
             self._flush()
 
-    async def _call(self, name: str, path: str, body: bytes) -> Reply | None:
+    async def _call(self, call: Call) -> Reply | None:
         """One exchange that is safe to repeat; None when nothing came in time."""
         loop = self._begin()
         if not self._breaker.lets():
             return None
-        now, seconds = monotonic(), self.settings.login_deadline_ms / 1000
-        job = Job(name, self._heads.post(path, body), now, now + seconds)
+        now, seconds = monotonic(), self._login_deadline_s
+        job = Job(call.name, self._heads.post(call.path, call.body), now, now + seconds)
         waiter: asyncio.Future[Reply | None] = loop.create_future()
         job.waiter = waiter
         self._pool.queue(job)
@@ -228,21 +177,26 @@ class AccessGuard:
         finally:
             self._pool.abandon(job)
 
-    def answered(self, job: Job, reply: Reply | None, *, used: bool) -> None:
-        """Give everybody their answer; `used`: a lost connection had answered before, so that the job may be sent again."""
-        self._told(job, reply)
+    def answered(self, job: Job, reply: Reply | None, *, used: bool) -> bool:
+        """Give everybody their answer, and say whether it was one: a connection that says anything else is not asked again.
+
+        `used`: a lost connection had answered before, so that the job may be sent again.
+        """
+        if self.settings.told is not None:
+            self.settings.told(job.told(None if reply is None else reply.status, monotonic()))
         if job.waiter is not None:
             self._returned(job, job.waiter, reply, used=used)
         elif reply is not None and reply.status == 200:
-            self._settle(job, reply)
+            return self._settle(job, reply)
         elif reply is None and used:
             self._again(job)
-        elif reply is not None and reply.status in {400, 413, 422}:
+        elif reply is not None and reply.status in REFUSES:
             self._breaker.succeeded()
             self._one_by_one(job)
         else:
             self._breaker.failed()
             self._give_up(job)
+        return True
 
     def _returned(self, job: Job, waiter: asyncio.Future[Reply | None], reply: Reply | None, *, used: bool) -> None:
         if reply is None and used and job.again:
@@ -254,24 +208,22 @@ class AccessGuard:
         if not waiter.done():
             waiter.set_result(reply)
 
-    def _told(self, job: Job, reply: Reply | None) -> None:
-        if self.settings.told is not None:
-            self.settings.told(job.told(None if reply is None else reply.status, monotonic()))
-
-    def _settle(self, job: Job, reply: Reply) -> None:
-        try:
-            found = (verdict(reply.body),) if len(job.flights) == 1 else results(reply.body).results
-        except msgspec.DecodeError:
-            found = ()
-        if len(found) != len(job.flights):
+    def _settle(self, job: Job, reply: Reply) -> bool:
+        found = verdicts(reply.body, [flight.asked for flight in job.flights])
+        if found is None:
             self._breaker.failed()
             self._give_up(job)
-            return
+            return False
         self._breaker.succeeded()
+        keep, land = self._holding.keep, self._land
         for flight, each in zip(job.flights, found, strict=True):
             if each.ttl_ms:
-                self._holding.keep(flight.asked, each, since=flight.since, epoch=flight.epoch)
-            self._land(flight, each)
+                keep(flight.asked, each, since=flight.since, epoch=flight.epoch)
+            land(flight, each)
+        airborne = self._airborne
+        while airborne and airborne[0].landed:
+            airborne.popleft()
+        return True
 
     def _again(self, job: Job) -> None:
         """Send what was lost once more: a check changes nothing that a second one would not."""
@@ -290,12 +242,7 @@ class AccessGuard:
             return
         for flight in job.flights:
             if not flight.landed:
-                self._pool.queue(self._alone(flight))
-
-    def _alone(self, flight: Flight) -> Job:
-        job = Job("/v1/check", self._heads.checks([flight.body]), flight.since, flight.due)
-        job.flights = [flight]
-        return job
+                self._pool.queue(self._job([flight]))
 
     def _give_up(self, job: Job) -> None:
         for flight in job.flights:

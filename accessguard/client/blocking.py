@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
+from weakref import ref
 
-import msgspec
-
-from accessguard.client.breaker import Breaker
-from accessguard.client.holding import Holding, Question
+from accessguard.client.ground import Ground
 from accessguard.client.line import Line, Listener, LostError
-from accessguard.client.model import (
-    REFUSED,
-    Check,
-    ClientError,
-    Login,
-    LoginAnswer,
-    Settings,
-    Tally,
-    Told,
-    Verdict,
-    unknown_login,
-)
-from accessguard.client.model import unknown as unknown_verdict
-from accessguard.client.wire import Heads, Reply, accepted, address, logged_in, verdict, written
+from accessguard.client.model import REFUSED, Login, LoginAnswer, Question, Settings, Told, Verdict
+from accessguard.client.wire import REFUSES, Call, Reply, of_end, of_login, verdicts
+
+
+def _unlock(of: ref[BlockingAccessGuard]) -> None:
+    """In a forked process: whoever held a lock is a thread of the parent's."""
+    client = of()
+    if client is not None:
+        client.unlock()
 
 
 class Turn:
@@ -41,23 +34,17 @@ class Turn:
         self.found: Verdict | None = None
 
 
-class BlockingAccessGuard:
+class BlockingAccessGuard(Ground):
     """Asks the service from any thread; opens nothing before it is first used, and anew in a forked process."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.tally = Tally()
-        self._at = address(settings.address)
-        self._heads = Heads(self._at, settings.token, settings.tenant)
-        self._holding = Holding(settings.held if settings.hold else 0, monotonic, self.tally)
-        self._answers = self._holding.answers
-        self._breaker = Breaker(settings.failures, settings.pause_ms / 1000, monotonic)
-        self._unknown = unknown_verdict(settings.on_unknown)
+        super().__init__(settings)
         self._line = Line(self._at, settings.connections)
         self._turns: dict[Question, Turn] = {}
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._process = 0
+        os.register_at_fork(after_in_child=partial(_unlock, ref(self)))
 
     def __enter__(self) -> Self:
         """Nothing to wait for."""
@@ -90,7 +77,7 @@ class BlockingAccessGuard:
         turn, mine = self._turn(asked)
         if mine:
             return self._lead(asked, turn)
-        turn.landed.wait(self.settings.deadline_ms / 1000)
+        turn.landed.wait(self._deadline_s)
         return turn.found or self._unknown
 
     def login(self, login: Login) -> LoginAnswer:
@@ -98,25 +85,12 @@ class BlockingAccessGuard:
 
         Raises ClientError for one that the service does not accept (4xx).
         """
-        reply = self._call("/v1/logins", "/v1/logins", msgspec.json.encode(login))
-        if reply is None or reply.status >= 500:
-            self.tally.unknown += 1
-            return unknown_login(self.settings.on_unknown)
-        answer = logged_in(accepted(reply), self.settings.on_unknown)
-        for session in (login.session_id, None if answer.session is None else answer.session.id):
-            if session is not None:
-                self._holding.drop_session(session)
-        return answer
+        return self._logged_in(login, self._call(of_login(login)))
 
     def end(self, session_id: str, reason: str = "logout") -> None:
         """End a session, and hold nothing about it. Raises ClientError when that was not done; it may be done again."""
         self._holding.drop_session(session_id, ended=True)
-        path = f"/v1/sessions/{quote(session_id, safe='')}/end"
-        reply = self._call("/v1/sessions/{id}/end", path, msgspec.json.encode({"reason": reason}))
-        self._holding.drop_session(session_id, ended=True)
-        if reply is None:
-            raise ClientError("The service did not answer.")
-        accepted(reply)
+        self._ended(session_id, self._call(of_end(session_id, reason)))
 
     def close(self) -> None:
         """Close every connection that is idle, and the stream."""
@@ -134,11 +108,23 @@ class BlockingAccessGuard:
             if self._process == os.getpid():
                 return
             if self._process:
-                self._line.forget()
-                self._turns.clear()
+                self._forked()
             if self.settings.follow:
                 self._listener = Listener(self._at, self._heads, self._holding)
             self._process = os.getpid()
+
+    def unlock(self) -> None:
+        """Begin with open locks, in a process in which nobody holds one."""
+        self._lock = threading.Lock()
+        self._holding.unlock()
+
+    def _forked(self) -> None:
+        """Leave connections and threads to the process they belong to: this one is its child."""
+        self._line.close()
+        self._turns.clear()
+        if self._listener is not None:
+            self._listener.forget()
+            self._listener = None
 
     def _turn(self, asked: Question) -> tuple[Turn, bool]:
         """Whoever asks this already since the last change, or a turn of one's own."""
@@ -161,49 +147,39 @@ class BlockingAccessGuard:
         return turn.found
 
     def _ask(self, asked: Question, epoch: int) -> Verdict:
-        session_id, ip, user_agent, device_token, activity, resource, product_id = asked
-        body = written(
-            Check(
-                session_id=session_id,
-                ip=ip,
-                user_agent=user_agent,
-                device_token=device_token,
-                activity=activity,
-                resource=resource,
-                product_id=product_id,
-            )
-        )
         since = monotonic()
         self.tally.sent += 1
-        reply = self._exchange("/v1/check", self._heads.checks((body,)), self.settings.deadline_ms, checks=1)
-        if reply is not None and reply.status in {400, 413, 422}:
+        reply = self._exchange("/v1/check", self._heads.checks((asked,)), self._deadline_s, checks=1)
+        if reply is not None and reply.status in REFUSES:
             self._breaker.succeeded()
             return REFUSED
-        found = None if reply is None or reply.status != 200 else _verdict(reply.body)
+        found = None if reply is None or reply.status != 200 else verdicts(reply.body, (asked,))
         if found is None:
+            self.tally.unknown += 1
             if reply is not None:
                 self._breaker.failed()
-            self.tally.unknown += 1
+                self._line.close()  # what says anything else is not asked again
             return self._unknown
         self._breaker.succeeded()
-        self._holding.keep(asked, found, since=since, epoch=epoch)
-        return found
+        self._holding.keep(asked, found[0], since=since, epoch=epoch)
+        return found[0]
 
-    def _call(self, name: str, path: str, body: bytes) -> Reply | None:
+    def _call(self, call: Call) -> Reply | None:
         self._begin()
-        reply = self._exchange(name, self._heads.post(path, body), self.settings.login_deadline_ms, checks=0)
+        data = self._heads.post(call.path, call.body)
+        reply = self._exchange(call.name, data, self._login_deadline_s, checks=0)
         if reply is not None:
             (self._breaker.failed if reply.status >= 500 else self._breaker.succeeded)()
         return reply
 
-    def _exchange(self, name: str, data: bytes, deadline_ms: int, *, checks: int) -> Reply | None:
+    def _exchange(self, name: str, data: bytes, deadline_s: float, *, checks: int) -> Reply | None:
         """One exchange, unless the breaker is open; None when nothing came, which the breaker knows by then."""
         if not self._breaker.lets():
             return None
         since = monotonic()
         reply: Reply | None
         try:
-            reply = self._line.exchange(data, since + deadline_ms / 1000)
+            reply = self._line.exchange(data, since + deadline_s)
         except LostError:
             self._breaker.failed()
             reply = None
@@ -211,10 +187,3 @@ class BlockingAccessGuard:
             status = None if reply is None else reply.status
             self.settings.told(Told(call=name, checks=checks, status=status, seconds=monotonic() - since))
         return reply
-
-
-def _verdict(body: bytes) -> Verdict | None:
-    try:
-        return verdict(body)
-    except msgspec.DecodeError:
-        return None

@@ -6,19 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from accessguard.client.holding import Question
-from accessguard.client.model import Told, Verdict
+from accessguard.client.model import Question, Told, Verdict
 from accessguard.client.wire import Reader, Reply, WireError
 
 
 class Flight:
     """One question on its way, and everybody who waits for its answer."""
 
-    __slots__ = ("again", "asked", "body", "due", "epoch", "landed", "since", "waiters")
+    __slots__ = ("again", "asked", "due", "epoch", "landed", "since", "waiters")
 
-    def __init__(self, asked: Question, body: bytes, since: float, due: float, epoch: int) -> None:
+    def __init__(self, asked: Question, since: float, due: float, epoch: int) -> None:
         self.asked = asked
-        self.body = body
         self.since = since
         self.due = due
         self.epoch = epoch

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import Final
 
 from accessguard.client.events import Event, about
-from accessguard.client.model import Decision, Tally, Verdict
-
-Question: TypeAlias = tuple[str, str, str | None, str | None, str | None, str | None, str | None]
-"""Everything a check says: session, address, browser, device token, activity, resource, product."""
+from accessguard.client.model import Decision, Question, Tally, Verdict
 
 # Recorded, not decided: the state that an answer was made of is the same.
 HARMLESS: Final = frozenset({"violation", "message"})
@@ -80,6 +77,10 @@ class Holding:
         with self._lock:
             self.epoch += 1
             self._clear()
+
+    def unlock(self) -> None:
+        """Begin with an open lock, in a process in which nobody holds it."""
+        self._lock = Lock()
 
     def _drop(self, session_id: str | None, member_id: str | None) -> None:
         with self._lock:

@@ -61,14 +61,10 @@ class Line:
         return self._exchange(data, due)
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close what is idle; in a forked process that closes its copies only."""
         idle, self._idle = self._idle, []
         for one in idle:
             one.close()
-
-    def forget(self) -> None:
-        """Leave the connections to the process they belong to: this one is its child."""
-        self._idle = []
 
     def _exchange(self, data: bytes, due: float) -> Reply:
         made, used = self._taken(due)
@@ -134,6 +130,12 @@ class Listener:
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Close this process's copy of a stream that its parent listens to."""
+        self._ended.set()
+        if self._socket is not None:
+            self._socket.close()
 
     def _for_ever(self) -> None:
         while not self._ended.is_set():

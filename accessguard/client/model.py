@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import uuid4
 
 import msgspec
@@ -44,8 +44,12 @@ class OnUnknown(StrEnum):
     DENY = "deny"
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """May this session go on? The body of `POST /v1/check`."""
+Question: TypeAlias = tuple[str, str, str | None, str | None, str | None, str | None, str | None]
+"""Everything a check says, in the order of `Check`: session, address, browser, device token, activity, resource, product."""
+
+
+class Check(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """May this session go on? The body of `POST /v1/check`; made of a `Question` by place, which is quicker than by name."""
 
     session_id: str
     ip: str
@@ -81,7 +85,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     session_id: str | None = None
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+class Reason(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why not. `message` is for the student, in `language`; `page_url` is a page about it that the service hosts."""
 
     code: str
@@ -97,7 +101,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     end_reason: str | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to a check.
 
     `ttl_ms` is how long an allow may be used again. `unknown`: the service did

@@ -19,8 +19,8 @@ CONNECT_S: Final = 1.0
 class Owner(Protocol):
     """Who asks: the client, and whatever a test puts in its place."""
 
-    def answered(self, job: Job, reply: Reply | None, *, used: bool) -> None:
-        """A job came back, or was lost."""
+    def answered(self, job: Job, reply: Reply | None, *, used: bool) -> bool:
+        """A job came back, or was lost; whether its connection may be used on."""
 
     def more(self) -> None:
         """A connection is free."""
@@ -108,11 +108,14 @@ class Pool:
                 else:
                     await loop.create_connection(lambda: made, self._at.host, self._at.port)
         except OSError:
-            if not self._all:
-                self._nobody()
-            return
-        self._all.add(made)
-        self._release(made)
+            made.open = False
+        if loop is not self._loop:
+            made.end()
+        elif made.open:
+            self._all.add(made)
+            self._release(made)
+        elif not self._all:
+            self._nobody()
 
     def _nobody(self) -> None:
         jobs, self._jobs = self._jobs, deque()
@@ -122,11 +125,13 @@ class Pool:
 
     def _answered(self, connection: Connection, job: Job | None, reply: Reply | None) -> None:
         """Use the connection for what waits, then tell whose job it was."""
+        if connection not in self._all:
+            return  # one that was closed, or of another loop
         used = connection.used
         if not connection.open:
             self._all.discard(connection)
-        if job is not None:
-            self._owner.answered(job, reply, used=used)
+        if job is not None and not self._owner.answered(job, reply, used=used):
+            connection.end()
         if connection.open:
             self._release(connection)
         elif self._jobs:

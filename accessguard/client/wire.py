@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from accessguard.client.model import Check, ClientError, LoginAnswer, OnUnknown, Verdict, unknown_login
+from accessguard.client.model import (
+    Check,
+    ClientError,
+    Login,
+    LoginAnswer,
+    OnUnknown,
+    Question,
+    Verdict,
+    unknown_login,
+)
 
 END: Final = b"\r\n\r\n"
 # A longer answer than any of the service's is not read on: 500 verdicts are about 500 kB.
 MOST_ANSWER: Final = 8_388_608
+MOST_DIGITS: Final = 16
+HEX: Final = b"0123456789abcdefABCDEF"
 MOST_CHECKS: Final = 500
 """In one `POST /v1/checks`, by the contract."""
 STEP: Final = 64
@@ -27,10 +38,48 @@ class Results(msgspec.Struct, frozen=True):
     results: tuple[Verdict, ...]
 
 
-verdict: Final[Callable[[bytes], Verdict]] = msgspec.json.Decoder(Verdict).decode
-results: Final[Callable[[bytes], Results]] = msgspec.json.Decoder(Results).decode
+_verdict: Final[Callable[[bytes], Verdict]] = msgspec.json.Decoder(Verdict).decode
+_results: Final[Callable[[bytes], Results]] = msgspec.json.Decoder(Results).decode
 _login_answer: Final[Callable[[bytes], LoginAnswer]] = msgspec.json.Decoder(LoginAnswer).decode
-written: Final[Callable[[Check], bytes]] = msgspec.json.Encoder().encode
+_written: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode
+
+NONSENSE: Final = (msgspec.DecodeError, UnicodeDecodeError)
+"""What reading something that is no JSON, or no text, ends with."""
+REFUSES: Final = frozenset({400, 413, 422})
+"""What a question is answered with that the service does not accept."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Any call but a check: its name for traces, where it goes, what it says."""
+
+    name: str
+    path: str
+    body: bytes
+
+
+def of_login(login: Login) -> Call:
+    """Record a login."""
+    return Call(name="/v1/logins", path="/v1/logins", body=_written(login))
+
+
+def of_end(session_id: str, reason: str) -> Call:
+    """End a session."""
+    path = f"/v1/sessions/{quote(session_id, safe='')}/end"
+    return Call(name="/v1/sessions/{id}/end", path=path, body=_written({"reason": reason}))
+
+
+def verdicts(body: bytes, asked: Sequence[Question]) -> tuple[Verdict, ...] | None:
+    """The answers to some questions, in order; None when what came is not about them."""
+    try:
+        found = (_verdict(body),) if len(asked) == 1 else _results(body).results
+    except NONSENSE:
+        return None
+    if len(found) != len(asked):
+        return None
+    for each, question in zip(found, asked, strict=True):
+        if each.session_id is not None and each.session_id != question[0]:
+            return None
+    return found
 
 
 class WireError(Exception):
@@ -69,11 +118,12 @@ class Heads:
         """The token to use now."""
         return self._token if isinstance(self._token, str) else self._token()
 
-    def checks(self, bodies: Sequence[bytes]) -> bytes:
-        """One request about one or several checks, which are written as JSON already."""
-        if len(bodies) == 1:
-            return self.post("/v1/check", bodies[0], STEP)
-        return self.post("/v1/checks", b'{"checks":[' + b",".join(bodies) + b"]}", BATCH_STEP)
+    def checks(self, asked: Sequence[Question]) -> bytes:
+        """One request about one or several questions."""
+        if len(asked) == 1:
+            return self.post("/v1/check", _written(Check(*asked[0])), STEP)
+        checks = [Check(*each) for each in asked]
+        return self.post("/v1/checks", b'{"checks":%b}' % _written(checks), BATCH_STEP)
 
     def post(self, path: str, body: bytes, step: int = 1) -> bytes:
         """A POST of JSON, filled up with spaces to a multiple of `step` bytes."""
@@ -136,9 +186,7 @@ def head(data: bytes) -> Head:
     for line in rest.lower().split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name == b"content-length":
-            if not value.strip().isdigit():
-                raise WireError("a length that is no number")
-            length = int(value)
+            length = _length(value.strip())
         elif name == b"transfer-encoding":
             chunks = b"chunked" in value
         elif name == b"connection":
@@ -231,11 +279,17 @@ class Chunks:
         return piece
 
 
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > MOST_DIGITS:
+        raise WireError("a length that is no number")
+    return int(value)
+
+
 def _size(line: bytes) -> int:
-    try:
-        return int(line.partition(b";")[0], 16)
-    except ValueError:
-        raise WireError("a chunk without a length") from None
+    digits = line.partition(b";")[0].strip()
+    if len(digits) > MOST_DIGITS or not digits or digits.strip(HEX):
+        raise WireError("a chunk without a length")
+    return int(digits, 16)
 
 
 def accepted(reply: Reply) -> Reply:
@@ -250,5 +304,5 @@ def logged_in(reply: Reply, on: OnUnknown) -> LoginAnswer:
     """The answer to a login; the client's own when what came is none."""
     try:
         return _login_answer(reply.body)
-    except msgspec.DecodeError:
+    except NONSENSE:
         return unknown_login(on)

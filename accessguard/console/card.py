@@ -27,6 +27,7 @@ from accessguard.api.wire import (
     PassRequest,
 )
 from accessguard.console.door import inside, see_other
+from accessguard.console.entries import line
 from accessguard.console.forms import Form, form, moment, taken, text
 from accessguard.console.lists import asked, link
 from accessguard.console.pen import page, reader_of, segment
@@ -115,17 +116,20 @@ async def restrictions(request: web.Request) -> web.StreamResponse:
 async def notes(request: web.Request) -> web.StreamResponse:
     """The note, every comment, and what operators changed."""
     card = await api_card.shown(request)
-    wanted, ctx, tenant = asked(request, HistoryQuery), context(request), asking(request).tenant
+    wanted, ctx, who = asked(request, HistoryQuery), context(request), asking(request)
+    tenant = who.tenant
+    kept = (await ctx.preferences.one(tenant, who.caller.subject, api_card.REMEMBERED)).value.get("kind")
+    kind = kept if isinstance(kept, str) else None
 
     async def fetch(after: tuple[datetime, UUID] | None, limit: int) -> Sequence[tuple[Entry, tuple[datetime, UUID]]]:
-        found = await ctx.audit.of_member(
-            tenant, card.member_id, HistoryFilter(), after=after, limit=limit, descending=True
-        )
+        narrowed = HistoryFilter(kind=kind)
+        found = await ctx.audit.of_member(tenant, card.member_id, narrowed, after=after, limit=limit, descending=True)
         return [(row, (row.at, row.id)) for row in found]
 
     changes, further = await portion(wanted, tuple[datetime, UUID], fetch)
     comments: Sequence[Comment] = await ctx.comments.listed(tenant, card.member_id, after=None, limit=200)
-    return _tab(request, "card_notes.html", further, card=card, comments=comments, changes=changes)
+    lines = [line(each) for each in changes]
+    return _tab(request, "card_notes.html", further, card=card, comments=comments, lines=lines, kind=kind)
 
 
 async def switch_checks(request: web.Request) -> web.StreamResponse:

@@ -29,6 +29,12 @@ def bars(days: Sequence[tuple[date, int]], *, first: date, last: date) -> tuple[
     return tuple(_bar(day, value, (day - first).days * step, step, most) for day, value in sorted(days) if value)
 
 
+def days(counted: Sequence[tuple[date, int]]) -> tuple[Bar, ...]:
+    """The same from the first day that has a value to the last."""
+    found = sorted(counted)
+    return bars(found, first=found[0][0], last=found[-1][0]) if found else ()
+
+
 def _bar(day: date, value: int, x: float, step: float, most: int) -> Bar:
     height = round(HEIGHT * value / most, 2)
     width = round(min(step * 0.8, 40), 2)

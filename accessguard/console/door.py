@@ -131,7 +131,7 @@ async def _by_token(request: web.Request, token: str, named: str) -> Entered:
     await ensure_tenant(ctx, caller, tenant)
     actor = Actor(subject=caller.subject, role=caller.role)
     until: datetime = from_ms(caller.expires_at * 1000)
-    return await ctx.entrance.begin(tenant, actor, until=until, now_ms=ctx.now_ms())
+    return await ctx.entrance.begin(tenant, actor, until=until, now_ms=ctx.now_ms(), token_id=caller.token_id)
 
 
 def _void(request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from accessguard.policies.params import PARAMS
 from accessguard.rules.model import Kind
 
 APART: Final = frozenset({"escalation", "swaps"})
-"""Parts of a rule that a form keeps as they are."""
+"""Parts of a rule that have fields of their own; see terms.py."""
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +41,10 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
             case "choices":
                 return list(texts(sent, self.name)) or (None if self.optional else [])
             case "lines":
-                found = [_number(each.strip()) if self.whole else each.strip() for each in said.splitlines()]
+                found = [number(each.strip()) if self.whole else each.strip() for each in said.splitlines()]
                 return [each for each in found if each != ""] or (None if self.optional else [])
             case "number":
-                return None if self.optional and not said else _number(said)
+                return None if self.optional and not said else number(said)
             case _:
                 return said
 
@@ -58,9 +58,14 @@ def fields(kind: Kind) -> tuple[Field, ...]:
     return tuple(_field(each) for each in told.fields if each.name not in APART)
 
 
-def params(kind: Kind, sent: Form, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a form says, with those of `kept` that no form says."""
-    return {name: kept[name] for name in APART & kept.keys()} | {each.name: each.read(sent) for each in fields(kind)}
+def apart(kind: Kind) -> frozenset[str]:
+    """Which of the parts that are apart a kind of rule has."""
+    return APART & set(PARAMS[kind].__struct_fields__)
+
+
+def params(kind: Kind, sent: Form) -> dict[str, Any]:
+    """The parameters that a form says, but for the parts that are apart."""
+    return {each.name: each.read(sent) for each in fields(kind)}
 
 
 def _field(told: inspect.Field) -> Field:
@@ -89,7 +94,8 @@ def _options(kind: inspect.Type) -> tuple[str, ...]:
     return tuple(str(each) for each in kind.values) if isinstance(kind, inspect.LiteralType) else ()
 
 
-def _number(said: str) -> int | float | str:
+def number(said: str) -> int | float | str:
+    """The number that a text says; the text itself when it says none."""
     for read in (int, float):
         try:
             return read(said)

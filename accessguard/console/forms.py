@@ -42,7 +42,7 @@ def texts(sent: Form, name: str) -> tuple[str, ...]:
 
 def taken(kind: type[T], said: Mapping[str, object]) -> T:
     """The fields as one of the API's requests. Raises GuardError(INVALID) as it does."""
-    if any("\0" in each for each in said.values() if isinstance(each, str)):
+    if any(_has_nul(each) for each in said.values()):
         raise GuardError(ErrorCode.INVALID, "The form contains a NUL character.")
     try:
         return msgspec.convert(said, kind, strict=False)
@@ -61,6 +61,10 @@ def moment(sent: Form, name: str, zone: tzinfo) -> datetime | None:
         raise GuardError(
             ErrorCode.INVALID, "The form was refused.", Problem(pointer=f"/{name}", detail="is no time")
         ) from None
+
+
+def _has_nul(value: object) -> bool:
+    return any(map(_has_nul, value)) if isinstance(value, (list, tuple)) else "\0" in _text(value)
 
 
 def _text(value: object) -> str:

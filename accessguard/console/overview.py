@@ -43,7 +43,7 @@ async def shown(request: web.Request) -> web.StreamResponse:
     for each in stopped:
         by_code[each.two] += each.amount
     told = {
-        "summary": await ctx.violations.summary(who.tenant, who.caller.subject),
+        "summary": await ctx.violations.summary_soon(who.tenant, who.caller.subject),
         "charts": (
             _chart("Logins that got in", [each for each in logins if _got_in(each)], last),
             _chart("Logins that did not", [each for each in logins if not _got_in(each)], last),

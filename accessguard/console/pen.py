@@ -85,6 +85,12 @@ def set_up(app: web.Application) -> None:
 
 def page(request: web.Request, template: str, shown: Mapping[str, object], *, status: int = 200) -> web.Response:
     """A page for somebody who is not signed in, or for nobody in particular."""
+    text = written(request, template, shown)
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+
+
+def written(request: web.Request, template: str, shown: Mapping[str, object]) -> str:
+    """A template filled in for the reader: a page, or a part of one."""
     reader = reader_of(request)
     said = {
         "_": words(reader.language).gettext,
@@ -99,8 +105,7 @@ def page(request: web.Request, template: str, shown: Mapping[str, object], *, st
         "unread": request.get(UNREAD, 0),
         "school": "",
     }
-    text = aiohttp_jinja2.render_string(template, request, {**said, **_of_session(request), **shown})
-    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+    return aiohttp_jinja2.render_string(template, request, {**said, **_of_session(request), **shown})
 
 
 def reader_of(request: web.Request) -> Reader:

@@ -12,47 +12,48 @@ from aiohttp import web
 from accessguard.api.context import asking, context
 from accessguard.api.paging import portion
 from accessguard.api.read import path_id
-from accessguard.api.violations import cases, narrowed
+from accessguard.api.violations import Fetch, cases, narrowed
 from accessguard.api.wire import MarkRequest, ResolutionPatch, ViolationsQuery
 from accessguard.console.door import inside, see_other
 from accessguard.console.forms import Form, form, taken, text, texts
-from accessguard.console.lists import asked, link
+from accessguard.console.lists import asked, between, file, link
 from accessguard.console.pen import page, reader_of
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.rules.model import Code
-from accessguard.violations.model import Resolution
+from accessguard.violations.model import Resolution, Violation
 from accessguard.words.operator import case_text
 
 ALL: Final = "all"
-ROWS: Final = 30
-"""Cases of a page, each with its forms: some 70 KB."""
+ROWS: Final = 20
+"""Cases of a page, each with its forms: some 60 KB."""
 
 
 async def listed(request: web.Request) -> web.StreamResponse:
     """The cases that are unread, or with `show=all` every one."""
     everything = request.query.get("show") == ALL
-    wanted = asked(request, ViolationsQuery, read=None if everything else False, limit=ROWS)
+    wanted = _wanted(request, limit=ROWS)
     language = reader_of(request).language
-    found, further = await portion(
-        wanted,
-        tuple[datetime, UUID],
-        await cases(request, narrowed(wanted), language, descending=wanted.order == "desc"),
-    )
-    ctx, who = context(request), asking(request)
-    summary = await ctx.violations.summary(who.tenant, who.caller.subject)
+    found, further = await portion(wanted, tuple[datetime, UUID], await _cases(request, wanted))
     shown = {
         "asked": wanted,
         "everything": everything,
         "cases": found,
-        "summary": summary,
+        "said": {name: request.query.get(name, "") for name in ("from", "to")},
         "codes": {code.value: case_text(language, code.value, {}) for code in Code},
         "resolutions": tuple(Resolution),
         "further": None if further is None else link(request, cursor=further),
         "first": link(request) if wanted.cursor else None,
-        "export": f"/console/restrictions?{urlencode({'show': ALL})}",
+        "all": f"/console/restrictions?{urlencode({'show': ALL})}",
+        "export": link(request).replace("/console/restrictions", "/console/restrictions.csv", 1),
     }
     return page(request, "restrictions.html", shown)
+
+
+async def exported(request: web.Request) -> web.StreamResponse:
+    """Every case that the filters find, as a file."""
+    wanted = _wanted(request)
+    return await file(request, "restrictions.csv", Violation, await _cases(request, wanted))
 
 
 async def mark(request: web.Request) -> web.StreamResponse:
@@ -89,6 +90,16 @@ async def resolve(request: web.Request) -> web.StreamResponse:
     )
     ctx.violations.changed(who.tenant)
     return _back(sent, "resolved")
+
+
+def _wanted(request: web.Request, **fixed: object) -> ViolationsQuery:
+    everything = request.query.get("show") == ALL
+    return asked(request, ViolationsQuery, read=None if everything else False, **between(request), **fixed)
+
+
+async def _cases(request: web.Request, wanted: ViolationsQuery) -> Fetch:
+    language = reader_of(request).language
+    return await cases(request, narrowed(wanted), language, descending=wanted.order == "desc")
 
 
 def _marked(sent: Form) -> MarkRequest:

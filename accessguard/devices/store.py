@@ -101,11 +101,23 @@ SIGHTED: Final = """
 """
 
 
+CALLED: Final = """
+    SELECT coalesce(d.name, d.label) AS called FROM device d
+     WHERE d.tenant = $1 AND d.member_id = $2
+       AND d.id = coalesce($3, (SELECT s.device_id FROM session s WHERE s.tenant = $1 AND s.id = $4 AND s.member_id = $2))
+"""
+
+
 class DeviceStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    async def called(self, tenant: str, member_id: str, device_id: UUID | None, session_id: str | None) -> str | None:
+        """What a member's device is called, forgotten or not; without its id that of the session. None when unknown."""
+        row = await self._db.row(CALLED, tenant, member_id, device_id, session_id)
+        return None if row is None else str(row["called"])
 
     async def listed(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -13,6 +14,7 @@ from accessguard.errors import ErrorCode, GuardError
 
 MOST: Final = 100
 """Sessions and unused links of one operator in one tenant."""
+MOST_LISTED: Final = 1_000
 SWEPT: Final = 100
 """Sessions over and done with that go when another one is stored."""
 
@@ -35,8 +37,8 @@ ADD: Final = """
          WHERE tenant = $1
            AND id = ANY(ARRAY(SELECT id FROM console_session WHERE tenant = $1 AND ends_at <= $6 ORDER BY ends_at LIMIT $9))
     )
-    INSERT INTO console_session (tenant, id, operator, role, secret, begun_at, seen_at, ends_at, offered_until)
-    SELECT $1, $2, $3, $4, $5, $6, $6, $7, $8
+    INSERT INTO console_session (tenant, id, operator, role, secret, begun_at, seen_at, ends_at, offered_until, token_id)
+    SELECT $1, $2, $3, $4, $5, $6, $6, $7, $8, $11
      WHERE (SELECT count(*) FROM console_session WHERE tenant = $1 AND operator = $3 AND ends_at > $6) < $10
     RETURNING id
 """
@@ -56,6 +58,20 @@ ONE: Final = """
 SEEN: Final = "UPDATE console_session SET seen_at = $3 WHERE tenant = $1 AND id = $2 AND seen_at < $3 RETURNING id"
 END: Final = "DELETE FROM console_session WHERE tenant = $1 AND id = $2 RETURNING id"
 END_ALL: Final = "DELETE FROM console_session WHERE tenant = $1 AND operator = $2 RETURNING id"
+# A token of all tenants signs in to any: without a tenant, in whichever.
+END_OF_OPERATOR: Final = """
+    DELETE FROM console_session WHERE ($1::text IS NULL OR tenant = $1) AND operator = $2 RETURNING id
+"""
+END_SIGNED_IN_BY: Final = """
+    DELETE FROM console_session WHERE ($1::text IS NULL OR tenant = $1) AND token_id = $2 RETURNING id
+"""
+
+
+LISTED: Final = """
+    SELECT * FROM console_session
+     WHERE tenant = $1 AND ($2::text IS NULL OR operator = $2) AND offered_until IS NULL AND ends_at > $3 AND seen_at > $4
+     ORDER BY operator, begun_at DESC, id LIMIT $5
+"""
 
 
 class ConsoleSessionStore:
@@ -64,10 +80,32 @@ class ConsoleSessionStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def add(self, session: ConsoleSession, secret: bytes, *, offered_until: datetime | None = None) -> None:
-        """Store a session, or with `offered_until` a link to one. Raises GuardError(CONFLICT) for one more than `MOST`."""
+    async def add(
+        self,
+        session: ConsoleSession,
+        secret: bytes,
+        *,
+        offered_until: datetime | None = None,
+        token_id: str | None = None,
+    ) -> None:
+        """Store a session, or with `offered_until` a link to one; `token_id` is whose `jti` let it in.
+
+        Raises GuardError(CONFLICT) for one more than `MOST`.
+        """
         s = session
-        values = (s.tenant, s.id, s.operator, s.role, secret, s.begun_at, s.ends_at, offered_until, SWEPT, MOST)
+        values = (
+            s.tenant,
+            s.id,
+            s.operator,
+            s.role,
+            secret,
+            s.begun_at,
+            s.ends_at,
+            offered_until,
+            SWEPT,
+            MOST,
+            token_id,
+        )
         if await self._db.row(ADD, *values) is None:
             raise GuardError(ErrorCode.CONFLICT, f"An operator is signed in {MOST} times at most.")
 
@@ -96,6 +134,21 @@ class ConsoleSessionStore:
     async def end_all(self, tenant: str, operator: str) -> int:
         """Sign an operator out everywhere, unused links included; how many there were."""
         return len(await self._db.fetch(END_ALL, tenant, operator))
+
+    async def listed(
+        self, tenant: str, operator: str | None, *, now: datetime, idle_since: datetime
+    ) -> Sequence[ConsoleSession]:
+        """Who is signed in, of one operator (None: of all), by their names; a thousand at most."""
+        rows = await self._db.fetch(LISTED, tenant, operator, now, idle_since, MOST_LISTED)
+        return [_session(dict(row)) for row in rows]
+
+    async def end_of_operator(self, tenant: str | None, operator: str) -> int:
+        """The same in every tenant where `tenant` is None; how many there were."""
+        return len(await self._db.fetch(END_OF_OPERATOR, tenant, operator))
+
+    async def end_of_token(self, tenant: str | None, token_id: str) -> int:
+        """Sign out whoever signed in with a token; how many there were."""
+        return len(await self._db.fetch(END_SIGNED_IN_BY, tenant, token_id))
 
 
 def _session(row: dict[str, object]) -> ConsoleSession:

@@ -22,10 +22,11 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.kin import may_be
 from accessguard.guard.login import Asked, Logins
 from accessguard.guard.merging import merged, pair_of
-from accessguard.guard.model import Actor, EndedSession, LoginVerdict
+from accessguard.guard.model import Actor, Choice, EndedSession, LoginVerdict
 from accessguard.guard.pending import LASTS, Pending, good_until
 from accessguard.guard.plan import Plan
 from accessguard.guard.tokens import TokenState
+from accessguard.guard.verdicts import verdict_of
 from accessguard.guard.visit import attempt
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.model import Policy
@@ -39,12 +40,26 @@ QUERY_S: Final = 1.0
 SAID_BY_MEMBER: Final = "said by the member, in a challenge"
 FREED: Final = "freed_by_member"
 """Why a session ended that the member closed to get in."""
+STUDENT: Final = Actor(subject="student", role="student")
+"""Who acts on the page that explains a refusal."""
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True):
     """How a challenge went, and what the member closed to free a place, if he did."""
 
     outcome: Answer
+    freed: Freed | None = None
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A challenge as its student sees it now: what could be closed (nothing, once it is over), and how often in all.
+
+    `freed` is what was closed for it. `stage`: a login begins anew after that, a session goes on.
+    """
+
+    stage: Stage
+    choices: tuple[Choice, ...] = ()
+    swaps_left: int = 0
     freed: Freed | None = None
 
 
@@ -89,9 +104,7 @@ class Challenges:
         challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
         if policy is None or challenge is None:
             raise _missing()
-        call = Call(
-            policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id(), entry_id=self._new_id()
-        )
+        call = self._call(policy, actor, said, now_ms)
         async with self._db.transaction() as tx:
             await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, challenge.member_id)
             done = await Settling(tx, self._logins, call).done(challenge.id)
@@ -100,6 +113,42 @@ class Challenges:
             await self._logins.tell(tenant, challenge.member_id, done.ended, challenge.session_id)
         secret = self._logins.seal.secret(done.salt, challenge_id)
         return self._logins.seal.answered(tenant, policy, done.answer, secret)
+
+    async def standing(self, tenant: str, member_id: str, challenge_id: UUID, now_ms: int) -> Standing | None:
+        """How a challenge of this member stands; None when there is none. Raises GuardError(UNAVAILABLE)."""
+        policy = await self._book.policy(tenant)
+        challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
+        if policy is None or challenge is None or challenge.member_id != member_id:
+            return None
+        if not challenge.open(from_ms(now_ms)):
+            return Standing(stage=challenge.stage, freed=challenge.freed)
+        call = self._call(policy, STUDENT, Settle(outcome=Answer.PASSED), now_ms)
+        return await Settling(self._db, self._logins, call).standing(challenge)
+
+    async def free(self, tenant: str, member_id: str, challenge_id: UUID, freed: Freed, now_ms: int) -> None:
+        """Close what the student chose on the page: a session that was challenged goes on, a login is to be made anew.
+
+        The browser that would get the secrets of a finished login is not the
+        one that asks here. Raises GuardError: NOT_FOUND for a challenge that is
+        not this member's, CONFLICT as `settle` does, UNAVAILABLE.
+        """
+        policy = await self._book.policy(tenant)
+        challenge = await ChallengeStore(self._db).one(tenant, challenge_id)
+        if policy is None or challenge is None or challenge.member_id != member_id:
+            raise _missing()
+        said = Settle(outcome=Answer.PASSED, freed=freed)
+        if challenge.stage is Stage.CHECK:
+            await self.settle(tenant, STUDENT, challenge_id, said, now_ms)
+            return
+        async with self._db.transaction() as tx:
+            await LoginStore(tx, quiet=self._logins.quiet).lock(tenant, member_id)
+            ended = await Settling(tx, self._logins, self._call(policy, STUDENT, said, now_ms)).freed(challenge_id)
+        await self._logins.tell(tenant, member_id, ended, None)
+
+    def _call(self, policy: Policy, actor: Actor, said: Settle, now_ms: int) -> Call:
+        return Call(
+            policy=policy, actor=actor, said=said, now=from_ms(now_ms), next_id=self._new_id(), entry_id=self._new_id()
+        )
 
 
 class Settling:
@@ -124,6 +173,39 @@ class Settling:
         if not challenge.open(self._now):
             raise _conflict("The challenge is over.")
         return await (self._login(challenge) if challenge.stage is Stage.LOGIN else self._check(challenge))
+
+    async def standing(self, challenge: Challenge) -> Standing:
+        """What the student could close for an open challenge now."""
+        decision, found = await self._open(challenge)
+        among = decision.step is not None and decision.step.rule.id == challenge.rule_id
+        if decision.outcome is not Outcome.CHALLENGE or not among:
+            return Standing(stage=challenge.stage)
+        return Standing(stage=challenge.stage, choices=found, swaps_left=decision.swaps_left)
+
+    async def _open(self, challenge: Challenge) -> tuple[Decision, tuple[Choice, ...]]:
+        """What is found now, and what takes up the places."""
+        if challenge.stage is Stage.LOGIN:
+            planned = await self._planned(await self._waiting(challenge))
+            return planned.decision, planned.refusal.choices if planned.refusal else ()
+        checked = await self._checked(challenge)
+        if checked is None or checked.closed is not None:
+            return Decision(outcome=Outcome.DENY), ()
+        verdict = verdict_of(checked.decision, checked.snapshot, self._policy, checked.session)
+        return checked.decision, verdict.choices
+
+    async def freed(self, challenge_id: UUID) -> tuple[str, ...]:
+        """Free a place for a login that is to be made anew; the sessions that ended by it."""
+        challenge = await self._challenges.one(self._policy.tenant, challenge_id)
+        if challenge is None or not challenge.open(self._now):
+            raise _conflict("The challenge is over.")
+        await self._free(challenge, (await self._planned(await self._waiting(challenge))).decision)
+        await self._settle(challenge, self._now)
+        return self._ended
+
+    async def _waiting(self, challenge: Challenge) -> Asked:
+        """The login that was challenged, as it stands."""
+        pending = msgspec.json.decode(challenge.asked or b"", type=Pending)
+        return self._asked(challenge, await self._current(challenge, pending))
 
     async def _again(self, challenge: Challenge) -> Answered:
         """What was answered before."""

@@ -49,6 +49,8 @@ SPOOLED: Final = "login_spooled"
 NEWS: Final = "news"
 """Something for whoever follows the tenant's events, that changes no verdict. It names nobody's member, so that the release
 before drops nothing either."""
+CALLERS: Final = "callers_changed"
+"""A caller or a token is refused from now on, or no longer; the release before hears of nobody's member."""
 MOST_ASIDE: Final = 10_000
 
 
@@ -69,6 +71,7 @@ class Changes:
         self._erasures: dict[UUID, None] = {}
         self.on_erased: Callable[[str, str], None] | None = None
         self.on_change: Callable[[str], None] = _nobody
+        self.on_callers: Callable[[], None] = _nothing
         self._back = False
         self.awake_at = self.trusted_at = self.looked_at = time.monotonic()
         self.spooled_at = 0.0
@@ -94,6 +97,9 @@ class Changes:
     def apply(self, change: Change) -> None:
         """Drop what this worker holds and the change concerns."""
         CHANGES.inc()
+        if change.kind == CALLERS:
+            self.on_callers()
+            return
         self.on_change(change.tenant)
         if change.kind == NEWS:
             return
@@ -247,3 +253,7 @@ class Changes:
 
 def _nobody(_: str) -> None:
     """Nobody wants to know."""
+
+
+def _nothing() -> None:
+    """Nobody has to be told."""

@@ -58,11 +58,11 @@ class Entrance:
         self._forms = Signer(keys, purpose="console-form")
         self._new_id = new_id
 
-    async def offer(self, tenant: str, actor: Actor, *, now_ms: int) -> Offer:
+    async def offer(self, tenant: str, actor: Actor, *, now_ms: int, token_id: str | None = None) -> Offer:
         """A link for this operator, with the role that it has now; good once. Raises GuardError(CONFLICT) for too many."""
         now, secret = from_ms(now_ms), secrets.token_bytes(SECRET_BYTES)
         session = self._session(tenant, actor, now, now + OFFERED)
-        await self._store.add(session, _hash(secret), offered_until=session.ends_at)
+        await self._store.add(session, _hash(secret), offered_until=session.ends_at, token_id=token_id)
         return Offer(token=_signed(self._links, session, secret), expires_at=session.ends_at)
 
     def offered(self, token: str | None) -> str | None:
@@ -85,24 +85,30 @@ class Entrance:
             await self._log(tx, begun, "console.enter", now)
         return Entered(token=_signed(self._cookies, begun, secret), session=begun)
 
-    async def begin(self, tenant: str, actor: Actor, *, until: datetime, now_ms: int) -> Entered:
+    async def begin(
+        self, tenant: str, actor: Actor, *, until: datetime, now_ms: int, token_id: str | None = None
+    ) -> Entered:
         """Begin a session for who has shown a token that is good `until`. Raises GuardError(CONFLICT) for too many."""
         now, secret = from_ms(now_ms), secrets.token_bytes(SECRET_BYTES)
         session = self._session(tenant, actor, now, min(until, now + LONGEST))
         async with self._db.transaction() as tx:
-            await ConsoleSessionStore(tx).add(session, _hash(secret))
+            await ConsoleSessionStore(tx).add(session, _hash(secret), token_id=token_id)
             await self._log(tx, session, "console.enter", now)
         return Entered(token=_signed(self._cookies, session, secret), session=session)
 
     async def present(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
         """The session that a browser holds; None when there is none, or it is over."""
-        read, now = _read(self._cookies, token), from_ms(now_ms)
-        if read is None:
-            return None
-        found = await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
+        found, now = await self.held(token, now_ms=now_ms), from_ms(now_ms)
         if found is not None and found.seen_at <= now - BEAT:
             await self._store.seen(found, at=now)
         return found
+
+    async def held(self, token: str | None, *, now_ms: int) -> ConsoleSession | None:
+        """The same without noting that somebody is there: a page that looks by itself keeps nobody signed in."""
+        read, now = _read(self._cookies, token), from_ms(now_ms)
+        if read is None:
+            return None
+        return await self._store.one(read[0], read[1], _hash(read[2]), now=now, idle_since=now - IDLE)
 
     async def leave(self, session: ConsoleSession) -> None:
         """Sign out in this browser."""
@@ -113,6 +119,26 @@ class Entrance:
         async with self._db.transaction() as tx:
             await ConsoleSessionStore(tx).end_all(session.tenant, session.operator)
             await self._log(tx, session, "console.leave_everywhere", from_ms(now_ms))
+
+    async def signed_in(self, tenant: str, operator: str | None, *, now_ms: int) -> Sequence[ConsoleSession]:
+        """Who is signed in, of one operator, or with None of all."""
+        now = from_ms(now_ms)
+        return await self._store.listed(tenant, operator, now=now, idle_since=now - IDLE)
+
+    async def show_out(self, tenant: str, actor: Actor, operator: str, *, reason: str | None, now_ms: int) -> int:
+        """Sign another operator out everywhere, links that wait included; how many there were."""
+        async with self._db.transaction() as tx:
+            ended = await ConsoleSessionStore(tx).end_all(tenant, operator)
+            act = Act(
+                tenant=tenant,
+                actor=actor,
+                action="console.show_out",
+                target=operator,
+                reason=reason,
+                at=from_ms(now_ms),
+            )
+            await log(tx, act, None, {"sessions": ended}, entry_id=self._new_id())
+        return ended
 
     def form_token(self, session: ConsoleSession) -> str:
         """What every form of a session carries, and no other page can know."""

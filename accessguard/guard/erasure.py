@@ -9,8 +9,6 @@ somebody new.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,8 +24,10 @@ from accessguard.guard.bulk import Batch, ErasureMode
 from accessguard.guard.changes import Changes
 from accessguard.guard.model import Actor
 from accessguard.guard.spooling import Spooling
+from accessguard.guard.subjects import subject_of
 from accessguard.jobs.parts import PartStore
 from accessguard.members.erasure import KEPT, MOST, ErasureStore, Pseudonym, Subjects
+from accessguard.members.redacting import Redaction, Subject
 from accessguard.members.redaction import Names
 from accessguard.members.store import MemberStore
 from accessguard.sessions.bars import BarStore, lines_of
@@ -65,16 +65,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     subject: str
     nobody: Pseudonym
-    busy: ErrorCode
-    """What is answered while a file of members is being taken in."""
 
 
 class Erasure:
     """Every method raises GuardError: NOT_FOUND where there is nothing to erase, UNAVAILABLE when a store does not answer.
 
-    A file of members that is being taken in would bring somebody back: one erasure is refused meanwhile (CONFLICT), of
-    many the next waits for its end (UNAVAILABLE, which is tried again).
-
+    A file of members that is being taken in brings nobody back: its lines about who was erased meanwhile are refused.
     What was cut off half-way goes on when it is asked for again.
     """
 
@@ -92,7 +88,7 @@ class Erasure:
         self._live = live
         self._changes = changes
         self._spooling = spooling
-        self._key = key.encode()
+        self._key = key
         self._new_id = new_id
         self._store = ErasureStore(db)
         self._bars = BarStore(live)
@@ -101,7 +97,7 @@ class Erasure:
         self, tenant: str, member_id: str, mode: ErasureMode, actor: Actor, *, reason: str | None, at: datetime
     ) -> Receipt:
         """Erase one member, or make its traces nobody's; the receipt."""
-        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at, busy=ErrorCode.CONFLICT)
+        receipt = await self._done(tenant, member_id, mode, actor, reason=reason, at=at)
         if receipt is None:
             raise GuardError(ErrorCode.NOT_FOUND, "There is no such member.")
         await asyncio.sleep(ECHO_S)
@@ -111,14 +107,12 @@ class Erasure:
     async def batch(self, batch: Batch) -> int:
         """The same for some at once: how many there were (`guard/bulk.py`). Why it is done says nobody's name afterwards."""
         mode, reason, done = batch.order.mode or ErasureMode.ERASE, batch.order.reason, list[str]()
+        await self._out_of_log(batch)
         for each in batch.member_ids:
             await self._store.alive(batch.tenant, batch.job_id)
             names = await self._store.names(batch.tenant, each)
-            busy = ErrorCode.UNAVAILABLE
-            if (
-                await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at, busy=busy)
-                is not None
-            ):
+            receipt = await self._done(batch.tenant, each, mode, batch.actor, reason=reason, at=batch.at, logged=True)
+            if receipt is not None:
                 done.append(each)
             reason = names.out_of(reason)
         if reason is not None and reason != batch.order.reason:
@@ -129,6 +123,21 @@ class Erasure:
             await self._live.erase(batch.tenant, each)
         return len(done)
 
+    async def _out_of_log(self, batch: Batch) -> None:
+        """Take all of them out of the audit log at once: by themselves each would have it read to its end."""
+        subjects = []
+        for each in batch.member_ids:
+            names = await self._store.names(batch.tenant, each)
+            of = await self._store.subjects(batch.tenant, each)
+            as_ = self.subject(batch.tenant, each)
+            subjects.append(Subject(member_id=each, names=names, targets=of.targets, as_=as_))
+        redaction, place = Redaction(self._db, batch.tenant, subjects), None
+        while True:
+            await self._store.alive(batch.tenant, batch.job_id)
+            place = await redaction.page(place)
+            if place is None:
+                return
+
     async def _done(
         self,
         tenant: str,
@@ -138,7 +147,7 @@ class Erasure:
         *,
         reason: str | None,
         at: datetime,
-        busy: ErrorCode,
+        logged: bool = False,
     ) -> Receipt | None:
         if not await self._store.there(tenant, member_id) and not await self._store.traces(tenant, member_id):
             return None
@@ -152,10 +161,8 @@ class Erasure:
             at=at,
             subject=self.subject(tenant, member_id),
             nobody=Pseudonym(id=f"anonymous-{self._new_id()}", salt=self._new_id().hex),
-            busy=busy,
         )
-        await _check_imports(self._store, task)
-        rows = await self._in_portions(task)
+        rows = await self._in_portions(task, since=at if logged else EVER)
         for _ in range(TRIES):
             receipt = await self._finished(task, rows)
             if receipt is not None:
@@ -164,16 +171,15 @@ class Erasure:
         raise GuardError(ErrorCode.UNAVAILABLE, "Logins that waited are being written; try again shortly.")
 
     def subject(self, tenant: str, member_id: str) -> str:
-        """A keyed hash (HMAC-SHA-256, 128 bits of it) by which whoever knows the id finds the receipt again."""
-        said = f"{len(tenant)}:{tenant}:{member_id}".encode()
-        return "erased-" + hmac.new(self._key, b"erased:" + said, hashlib.sha256).hexdigest()[:32]
+        """By what the receipt says who it was."""
+        return subject_of(self._key, tenant, member_id)
 
-    async def _in_portions(self, task: Task) -> Counter[str]:
-        """All that is there now, a thousand rows at a time, each portion by itself."""
+    async def _in_portions(self, task: Task, *, since: datetime) -> Counter[str]:
+        """All that is there now, a thousand rows at a time, each portion by itself; of the audit log, from `since` on."""
         rows = Counter[str]()
         names = await self._store.names(task.tenant, task.member_id)
         of = await self._store.subjects(task.tenant, task.member_id)
-        await self._texts(self._store, task, names, of, since=EVER, rows=rows)
+        await self._texts(self._store, task, names, of, since=since, rows=rows)
         await PartStore(self._db).drop_names(task.tenant)
         await self._bars.drop(lines_of(task.tenant, of.targets))
         if task.mode is ErasureMode.ANONYMISE:
@@ -189,7 +195,7 @@ class Erasure:
             if not await self._spooling.forget(tx, task.tenant, task.member_id):
                 return None
             store = ErasureStore(tx)
-            await _check_imports(store, task)
+            await store.keep_out(task.tenant, task.subject, now=task.at)
             await MemberStore(tx).lock(task.tenant, task.member_id)
             sessions = tuple(await store.open_sessions(task.tenant, task.member_id))
             of = await store.subjects(task.tenant, task.member_id)
@@ -260,10 +266,3 @@ class Erasure:
             else:
                 done = await store.portion(table, task.tenant, task.member_id)
             rows[table] += done
-
-
-async def _check_imports(store: ErasureStore, task: Task) -> None:
-    if await store.importing(task.tenant, now=task.at):
-        raise GuardError(
-            task.busy, "Members are being imported, and it may be one of them; try again when that is done."
-        )

@@ -34,6 +34,7 @@ from accessguard.guard.lines import (
 )
 from accessguard.guard.model import Actor
 from accessguard.guard.running import Runner
+from accessguard.guard.subjects import subject_of
 from accessguard.jobs.model import Job, JobKind, Portion, Refusal, Task
 from accessguard.jobs.portions import PortionStore
 from accessguard.jobs.store import JobStore
@@ -69,6 +70,8 @@ class Read(msgspec.Struct, kw_only=True):
     enrolments: dict[tuple[str, str], dict[str, Any]]
     refused: list[Refusal]
     lines: int = 0
+    numbers: dict[str, list[int]] = msgspec.field(default_factory=dict)
+    """On which lines a member is named."""
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,12 +226,14 @@ class Intake:
         db: Database,
         book: PolicyBook,
         changes: Changes,
+        key: str,
         new_id: Callable[[], UUID],
         now_ms: Callable[[], int],
     ) -> None:
         self._db = db
         self._book = book
         self._changes = changes
+        self._key = key
         self._new_id = new_id
         self._now_ms = now_ms
 
@@ -258,7 +263,7 @@ class Intake:
             portion = await PortionStore(tx).next(task.tenant, task.id)
             if portion is None:
                 return False
-            read = await self._read(task, portion, country)
+            read = self._without(task, await self._read(task, portion, country), await _erased(tx, task))
             applied = await self._applied(tx, task, read)
             await PortionStore(tx).refuse(task.tenant, task.id, read.refused)
             await PortionStore(tx).done(task.tenant, task.id, portion, _counts(read, applied), at=now)
@@ -277,6 +282,7 @@ class Intake:
             await self._take(read, number, line, country)
             try:
                 async with self._db.transaction() as tx:
+                    read = self._without(task, read, await _erased(tx, task))
                     applied = await self._applied(tx, task, read)
             except GuardError as error:
                 if error.code is ErrorCode.UNAVAILABLE:
@@ -305,11 +311,29 @@ class Intake:
                 began = clock()
         return read
 
+    def _without(self, task: Task, read: Read, erased: frozenset[str]) -> Read:
+        """The same without those who were erased while the file was being taken in; their lines are refused."""
+        gone = (
+            {each for each in read.members if subject_of(self._key, task.tenant, each) in erased} if erased else set()
+        )
+        if not gone:
+            return read
+        lines = sorted(number for each in gone for number in read.numbers[each])
+        refused = [Refusal(line=number, pointer="/member_id", detail="was erased meanwhile") for number in lines]
+        return Read(
+            members={each: said for each, said in read.members.items() if each not in gone},
+            enrolments={each: said for each, said in read.enrolments.items() if each[0] not in gone},
+            refused=[*read.refused, *refused],
+            lines=read.lines,
+        )
+
     async def _take(self, read: Read, number: int, line: Line | Problem, country: str | None) -> None:
         read.lines += 1
         if isinstance(line, Problem):
             read.refused.append(Refusal(line=number, pointer=line.pointer, detail=line.detail))
-        elif isinstance(line, ImportedMember):
+            return
+        read.numbers.setdefault(line.member_id, []).append(number)
+        if isinstance(line, ImportedMember):
             said = msgspec.to_builtins(line)
             if "phone" in said:
                 said["phone_e164"] = e164(said["phone"], country)
@@ -357,6 +381,10 @@ class Intake:
 
 
 COUNTED: Final = ("lines", "members_new", "members_changed", "enrolments_changed", "refused")
+
+
+async def _erased(tx: Database, task: Task) -> frozenset[str]:
+    return await PortionStore(tx).erased(task.tenant, task.id)
 
 
 def _empty() -> Read:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -38,6 +38,15 @@ class ReportFile(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """A report to be written: `lines` begins it, `total` counts its rows."""
+
+    report: str
+    lines: Callable[[], Lines]
+    total: Callable[[], Awaitable[int]]
+    content_type: str
+
+
 class Reporting:
     """At most two reports are written at a time in a worker; a third is refused with CONFLICT."""
 
@@ -46,9 +55,7 @@ class Reporting:
         self._now_ms = now_ms
         self._running: set[asyncio.Task[None]] = set()
 
-    async def begin(
-        self, tenant: str, job_id: UUID, report: str, lines: Callable[[], Lines], *, content_type: str
-    ) -> Job:
+    async def begin(self, tenant: str, job_id: UUID, work: Work) -> Job:
         """Begin to write; with an id that is already stored (a retry), answer how far that is.
 
         Raises GuardError: CONFLICT when as many are written as may, UNAVAILABLE.
@@ -58,7 +65,7 @@ class Reporting:
         if known is None and len(self._running) >= MOST_RUNNING:
             raise GuardError(ErrorCode.CONFLICT, "Two reports are written already; try again when one is done.")
         if known is None and await store.make(tenant, job_id, JobKind.REPORT, total=None, at=now):
-            task = asyncio.create_task(self._write(tenant, job_id, report, lines, content_type))
+            task = asyncio.create_task(self._write(tenant, job_id, work))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         job = known or await store.one(tenant, job_id, now=now)
@@ -72,14 +79,13 @@ class Reporting:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _write(
-        self, tenant: str, job_id: UUID, report: str, lines: Callable[[], Lines], content_type: str
-    ) -> None:
+    async def _write(self, tenant: str, job_id: UUID, work: Work) -> None:
         store, error = JobStore(self._db), None
         try:
-            rows, size = await self._parts(tenant, job_id, lines())
+            await store.advance(tenant, job_id, 0, at=from_ms(self._now_ms()), total=await work.total())
+            rows, size = await self._parts(tenant, job_id, work.lines())
             path = f"/v1/jobs/{job_id}/result"
-            found = ReportFile(report=report, rows=rows, bytes=size, content_type=content_type, path=path)
+            found = ReportFile(report=work.report, rows=rows, bytes=size, content_type=work.content_type, path=path)
             await store.finish(tenant, job_id, found, at=from_ms(self._now_ms()))
         except _TooLargeError:
             error = "too large"

@@ -18,8 +18,10 @@ from accessguard.guard.acts import Act, log
 from accessguard.guard.changes import Changes
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.policies.branding import brand_problems
 from accessguard.policies.contradictions import Contradiction, contradicted
-from accessguard.policies.hosts import host_problems
+from accessguard.policies.host_book import HostStore
+from accessguard.policies.hosts import Host, host_problems, plain
 from accessguard.policies.model import CookieChoice, RuleBody, RuleRecord, Settings, normalised, parse
 from accessguard.policies.platform_tokens import key_problems
 from accessguard.policies.proxying import problems as proxy_problems
@@ -30,6 +32,7 @@ from accessguard.rules.engine import judge
 from accessguard.rules.model import Facts, Kind, Mode, Outcome, SessionFact, Stage
 from accessguard.rules.networks import Address
 from accessguard.sessions.live import Change
+from accessguard.words.moments import zone
 from accessguard.words.template import problems_of
 
 MOST_PROBLEMS: Final = 20
@@ -124,18 +127,28 @@ class Tenancy:
         await self._changes.announce(Change(tenant=tenant, kind="policy_changed"))
 
     async def save_settings(
-        self, tenant: str, actor: Actor, settings: Settings, *, reason: str | None, now_ms: int
+        self,
+        tenant: str,
+        actor: Actor,
+        settings: Settings,
+        *,
+        reason: str | None,
+        now_ms: int,
+        seen: Callable[[Settings], bool] | None = None,
     ) -> Settings:
-        """Replace the tenant's settings."""
-        _check_cookie(settings.cookie)
-        _check_messages(settings)
-        _refuse("The settings were refused.", host_problems(settings.hosts))
-        _check_proxy(settings)
+        """Replace the tenant's settings; CONFLICT where `seen` says that the stored ones are not those the caller saw."""
+        check_settings(settings)
         async with self._db.transaction() as tx:
             store = PolicyStore(tx)
             await store.hold(tenant)
             _refuse("The settings were refused.", retention_problems(settings.retention, await store.rules(tenant)))
             before = await store.settings(tenant)
+            _refuse("The settings were refused.", await _taken(HostStore(tx), tenant, settings.hosts, before))
+            if seen is not None and before is not None and not seen(before):
+                raise GuardError(
+                    ErrorCode.CONFLICT,
+                    "Somebody else has changed the settings since this page was opened; open it again.",
+                )
             after = await store.save_settings(tenant, settings)
             if after is None:
                 raise GuardError(ErrorCode.NOT_FOUND, "There is no such tenant.")
@@ -196,6 +209,34 @@ class Tenancy:
         )
 
 
+async def _taken(store: HostStore, tenant: str, hosts: Sequence[Host], before: Settings | None) -> Sequence[Problem]:
+    """Refuse a host that is another school's; one that was there before stays, so that nobody is kept from saving."""
+    kept = {plain(each.host) for each in (before.hosts if before else ()) if each.status == "active"}
+    new = {plain(each.host): place for place, each in enumerate(hosts) if each.status == "active"}
+    if new.keys() <= kept:
+        return ()
+    theirs = {each.host for each in await store.hosts() if each.tenant != tenant}
+    detail = "is another school's host"
+    return [
+        Problem(pointer=f"/hosts/{place}/host", detail=detail)
+        for host, place in new.items()
+        if host in theirs and host not in kept
+    ]
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that no store need be asked about. Raises GuardError(INVALID) that points at the fields."""
+    _check_cookie(settings.cookie)
+    _check_messages(settings)
+    _refuse("The settings were refused.", host_problems(settings.hosts))
+    _check_proxy(settings)
+    if zone(settings.time_zone) is None:
+        problem = Problem(pointer="/time_zone", detail="is no time zone such as Europe/Rome")
+        raise GuardError(ErrorCode.INVALID, "The settings were refused.", problem)
+    found = brand_problems(settings.brand)
+    _refuse("The settings were refused.", (Problem(pointer=pointer, detail=detail) for pointer, detail in found))
+
+
 def _check_cookie(asked: CookieChoice) -> None:
     """Refuse what no browser would keep, before a login stumbles over it."""
     try:
@@ -215,7 +256,7 @@ def _check_messages(settings: Settings) -> None:
 def _check_proxy(settings: Settings) -> None:
     """Refuse patterns, addresses and keys that could not be used."""
     said = settings.proxy
-    found = [*proxy_problems(said), *(() if said.jwt is None else key_problems(said.jwt))]
+    found = [*proxy_problems(said), *key_problems(said)]
     _refuse("The settings were refused.", (Problem(pointer=pointer, detail=detail) for pointer, detail in found))
 
 

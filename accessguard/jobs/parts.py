@@ -21,7 +21,7 @@ GET: Final = "SELECT body FROM job_part WHERE tenant = $1 AND job_id = $2 AND nu
 DROP_NAMES: Final = """
     WITH ended AS (
         UPDATE job SET state = 'failed', result = NULL, error = 'a member was erased since'
-         WHERE tenant = $1 AND kind = 'report' AND state <> 'failed' AND (result IS NULL OR result ->> 'report' = 'access')
+         WHERE tenant = $1 AND kind = 'report' AND state <> 'failed' AND (result IS NULL OR result ->> 'report' IN ('access', 'sharing'))
         RETURNING id
     )
     DELETE FROM job_part WHERE tenant = $1 AND job_id IN (SELECT id FROM ended)

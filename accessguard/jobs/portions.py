@@ -49,6 +49,12 @@ NEXT: Final = """
      WHERE tenant = $1 AND job_id = $2 ORDER BY number LIMIT 1 FOR UPDATE
 """
 
+# Held from here on, so that an erasure comes before the portion or after it.
+ERASED: Final = """
+    SELECT ARRAY(SELECT subject FROM import_erased WHERE tenant = $1 AND job_id = $2) AS erased
+"""
+HOLD: Final = "SELECT id FROM job WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE"
+
 DONE: Final = """
     WITH gone AS (
         DELETE FROM job_portion WHERE tenant = $1 AND job_id = $2 AND number = $3 RETURNING lines
@@ -136,6 +142,11 @@ class PortionStore:
         """The first portion that is left, held until the transaction ends; None when all is done."""
         row = await self._db.row(NEXT, tenant, job_id)
         return None if row is None else Portion(**dict(row))
+
+    async def erased(self, tenant: str, job_id: UUID) -> frozenset[str]:
+        """Who was erased since the job began (`guard/subjects.py`); until the transaction ends, nobody else is."""
+        await self._db.row(HOLD, tenant, job_id)
+        return frozenset(await self._db.value(ERASED, tenant, job_id))
 
     async def done(
         self, tenant: str, job_id: UUID, portion: Portion, counts: Mapping[str, int], *, at: datetime

@@ -19,8 +19,11 @@ import msgspec
 from accessguard.database import Database, Row
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.members.filing import Filing
+from accessguard.members.latest import OWN as LATEST
+from accessguard.members.latest import RESTS
 from accessguard.members.model import Member, MemberFilter, MemberSort
 from accessguard.members.search import wanted
+from accessguard.members.sheets import COUNTING_S, MOVED
 from accessguard.members.store import COLUMNS, member_of
 
 Place = tuple[str, str]
@@ -29,7 +32,9 @@ Place = tuple[str, str]
 FEW: Final = 3_000
 """So many found by a search are sorted; with more of them, the way along the order is the shorter one."""
 WALK: Final = 5_000
-"""How many members are looked at along an order before the filter's own index is asked: some 20 ms."""
+"""How many members are looked at along an order at first: some 20 ms."""
+FURTHER: Final = 40_000
+"""How many of them at most, where the first ones promise a page by then; otherwise the filter's own index is asked."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -88,22 +93,40 @@ OWN: Final = {
     "inactive": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 0",
     "active": "SELECT id FROM member WHERE tenant || '' = $1 AND CASE WHEN standing = 5 THEN 1 ELSE 0 END = 1",
 }
+TOLD_BY_OWN: Final = frozenset({"q", "product", "restricted", "unread"})
+"""Filters whose own index names nobody who does not fit."""
 COMMON: Final = {"<restricted>": RESTRICTED, "<enrolled>": ENROLLED}
 
-# By what a list is ordered, before the id; and the type of that. Members without an unread case have only the id.
+# By what a list is ordered, if not by last activity, before the id; and the type of that. Members without an unread
+# case have only the id.
 KEYS: Final = {
-    MemberSort.LAST_ACTIVITY: ("coalesce(m.last_activity_at, '-infinity'::timestamptz)", "::timestamptz"),
     MemberSort.FIRST_ACCESS: ("coalesce(m.first_access_at, '-infinity'::timestamptz)", "::timestamptz"),
     MemberSort.LAST_ACCESS: ("coalesce(m.last_access_at, '-infinity'::timestamptz)", "::timestamptz"),
     MemberSort.NAME: ("m.name", ""),
 }
 
+# Of last activity there are two places, each in its order: members whose row says it, and those who are active now.
+BOTH: Final = f"""
+    SELECT * FROM (
+        (SELECT m.id, m.tags, {LATEST} AS key FROM member m WHERE <own> <after> AND {RESTS} ORDER BY <order> LIMIT <bound>)
+         UNION ALL
+        (SELECT r.member_id, (SELECT t.tags FROM member t WHERE t.tenant = $1 AND t.id = r.member_id), r.at FROM member_activity r
+          WHERE r.tenant = $1 <standing> <past> ORDER BY r.at <way>, r.member_id <way> LIMIT <bound>)) m
+     ORDER BY <again> <walk>
+"""  # noqa: S608 - all parts are constants
+STANDING: Final = """
+            AND (SELECT CASE WHEN t.standing = 5 THEN 1 ELSE 0 END FROM member t WHERE t.tenant = $1 AND t.id = r.member_id) = <is>
+"""
+NOW: Final = f"coalesce((SELECT r.at FROM member_activity r WHERE r.member_id = m.id AND r.tenant = $1), {LATEST})"  # noqa: S608
+
 # Along the order, as far as `<walk>` members; then whoever fits of them.
 ALONG: Final = """
     SELECT m.id, m.key::text AS sort_key
-      FROM (SELECT m.*, <key> AS key FROM member m WHERE <own> <after> ORDER BY <order> <walk>) m
+      FROM (<members>) m
      WHERE true <fits> ORDER BY <again> LIMIT $6
 """
+
+FROM_ROWS: Final = "SELECT m.*, <key> AS key FROM member m WHERE <own> <after> ORDER BY <order> <walk>"
 
 SORTED: Final = """
     , found AS MATERIALIZED (<own>)
@@ -118,10 +141,6 @@ COUNTED: Final = """
 """
 CAUGHT_UP: Final = "SELECT unread_catch_up($1, $2, $3)"
 """Bring what a reader has not read up to date; the name that it is found by."""
-MOVED: Final = 5_000
-"""So many members are counted one by one, some 200 ms; with more of them, a tenant's cases are gone through once."""
-COUNTING_S: Final = 60.0
-"""How long whoever asks for the first time in a day may wait for that."""
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
 OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
@@ -266,6 +285,8 @@ class Directory:
                 return await self._read(_sorted(few.way), few)
         walk = max(WALK, 20 * asked.limit)
         rows = await self._read(_along(asked.way, walk), asked)
+        if further := _further(walk, len(rows), asked.limit):
+            rows = await self._read(_along(asked.way, further), asked)
         return rows if len(rows) == asked.limit else await self._read(_sorted(asked.way), asked)
 
     async def _few(self, asked: Asked) -> Asked | None:
@@ -329,6 +350,17 @@ def _filters(found: MemberFilter) -> tuple[str, ...]:
     return tuple(name for name, asked in there.items() if asked)
 
 
+def _further(walk: int, found: int, wanted: int) -> int:
+    """How far to go along the order where `found` of `wanted` fitted in `walk` members; 0 where that is no way.
+
+    Twice as far as chance would have it, and one of few lengths, as each is a
+    statement of its own.
+    """
+    if found == wanted:
+        return 0
+    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= 2 * walk * wanted), 0)
+
+
 # Put together from constants alone, once for each set of filters and order.
 
 
@@ -340,14 +372,24 @@ def _few() -> str:
 @cache
 def _along(way: Way, walk: int = 0) -> str:
     own = "m.tenant = $1"
-    if walk and way.sort is MemberSort.LAST_ACTIVITY and way.standing is not None:
+    bound = str(walk or "$6")
+    if way.sort is not MemberSort.LAST_ACTIVITY:
+        words = {"<members>": FROM_ROWS, "<own>": own, "<walk>": f"LIMIT {walk}" if walk else ""}
+        return ASKED + _filled(ALONG, {**words, **_words(way)})
+    standing = ""
+    if walk and way.standing is not None:
         own = f"m.tenant || '' = $1 AND CASE WHEN m.standing = 5 THEN 1 ELSE 0 END = {way.standing}"
-    return ASKED + _filled(ALONG, {"<own>": own, "<walk>": f"LIMIT {walk}" if walk else "", **_words(way)})
+        standing = STANDING.replace("<is>", way.standing)
+    words = {"<members>": BOTH, "<own>": own, "<standing>": standing, "<bound>": bound, "<walk>": f"LIMIT {bound}"}
+    return ASKED + _filled(ALONG, {**words, **_words(way)})
 
 
 @cache
 def _sorted(way: Way) -> str:
-    return ASKED + _filled(SORTED, {"<own>": OWN[way.filters[0]], "<few>": "", **_words(way)})
+    own, *others = way.filters
+    # The index of words, of enrolments, of cases and of what is unread has told already who fits.
+    words = _words(way, latest=NOW) | ({"<fits>": _fits(tuple(others))} if own in TOLD_BY_OWN else {})
+    return ASKED + _filled(SORTED, {"<own>": OWN[own], "<few>": "", **words})
 
 
 @cache
@@ -357,15 +399,18 @@ def _counting(way: Way) -> str:
     return ASKED + _filled(COUNTED, {"<fits>": _fits(way.filters), "<after>": after, "<way>": order})
 
 
-def _words(way: Way) -> dict[str, str]:
+def _words(way: Way, *, latest: str = LATEST) -> dict[str, str]:
+    """What stands for what in a statement; `latest` tells the last activity of a member `m`."""
     sign, order = ("<", "DESC") if way.descending else (">", "ASC")
-    key, kind = KEYS.get(way.sort, (None, ""))
+    key, kind = (latest, "::timestamptz") if way.sort is MemberSort.LAST_ACTIVITY else KEYS.get(way.sort, (None, ""))
     columns, place = (f"({key}, m.id)", f"($4::text{kind}, $5)") if key else ("m.id", "$5")
     return {
         "<after>": f"AND {columns} {sign} {place}" if way.placed else "",
         "<order>": f"{key} {order}, m.id {order}" if key else f"m.id {order}",
         "<again>": f"m.key {order}, m.id {order}" if key else f"m.id {order}",
         "<key>": key or "0",
+        "<past>": f"AND (r.at, r.member_id) {sign} {place}" if way.placed else "",
+        "<way>": order,
         "<fits>": _fits(way.filters),
     }
 

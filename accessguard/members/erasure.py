@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database
+from accessguard.members.latest import LatestStore
 from accessguard.members.redaction import Names
 
 MOST: Final = 1_000
@@ -128,9 +129,14 @@ TRACES: Final = """
         OR EXISTS (SELECT FROM violation WHERE tenant = $1 AND member_id = $2)
         OR EXISTS (SELECT FROM activity WHERE tenant = $1 AND member_id = $2)
 """
-# What it has not applied yet may name anybody, and would bring them back.
-IMPORTING: Final = """
-    SELECT 1 FROM job WHERE tenant = $1 AND kind = 'import' AND state IN ('waiting', 'running') AND expires_at > $2 LIMIT 1
+# What it has not applied yet may name anybody, and would bring them back. The lock waits for the portion that is being
+# applied, which holds its job's row: later ones know of this (`guard/intake.py`).
+KEEP_OUT: Final = """
+    WITH taking AS MATERIALIZED (
+        SELECT id FROM job WHERE tenant = $1 AND kind = 'import' AND state IN ('waiting', 'running') AND expires_at > $3
+         ORDER BY id FOR SHARE
+    )
+    INSERT INTO import_erased (tenant, job_id, subject) SELECT $1, id, $2 FROM taking ON CONFLICT DO NOTHING
 """
 THERE: Final = "SELECT 1 FROM member WHERE tenant = $1 AND id = $2"
 
@@ -159,7 +165,7 @@ KEPT: Final[Mapping[str, str]] = {
     "violation": """
         UPDATE violation
            SET member_id = $3, id = md5($4 || id)::uuid, session_id = md5($4 || session_id), device_id = md5($4 || device_id)::uuid,
-               ip = NULL, details = '{}', note = ''
+               ip = NULL, details = '{}', note = '', student_words = '[]'
     """,
     "device": """
         UPDATE device
@@ -303,6 +309,7 @@ class ErasureStore:
 
     async def stand_in(self, tenant: str, member_id: str, nobody: Pseudonym) -> None:
         """Make, or bring up to date, whoever the counts belong to from now on."""
+        await LatestStore(self._db).settle_some(tenant, (member_id,))
         await self._db.row(PSEUDONYM, tenant, member_id, nobody.id)
 
     async def open_sessions(self, tenant: str, member_id: str) -> Sequence[str]:
@@ -317,9 +324,9 @@ class ErasureStore:
         """Whether there is such a member (again)."""
         return await self._db.row(THERE, tenant, member_id) is not None
 
-    async def importing(self, tenant: str, *, now: datetime) -> bool:
-        """Whether a file of members is still being taken in."""
-        return await self._db.row(IMPORTING, tenant, now) is not None
+    async def keep_out(self, tenant: str, subject: str, *, now: datetime) -> None:
+        """Have files of members that are still being taken in pass over whoever this is (`guard/subjects.py`)."""
+        await self._db.row(KEEP_OUT, tenant, subject, now)
 
     async def traces(self, tenant: str, member_id: str) -> bool:
         """Whether there is something of a member that is not there (a failed login of somebody unknown)."""

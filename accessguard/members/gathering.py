@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from accessguard.database import Database
+from accessguard.members.latest import in_order
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,12 +85,11 @@ TO_MARK: Final = """
         ON CONFLICT (tenant) DO UPDATE SET at = excluded.at, member_id = excluded.member_id, since = excluded.since
 """
 
-ACTIVE: Final = """
-    SELECT id, last_activity_at, staff FROM member
-     WHERE tenant = $1 AND (coalesce(last_activity_at, '-infinity'::timestamptz), id) > ($2, $3)
-       AND coalesce(last_activity_at, '-infinity'::timestamptz) <= $4
-     ORDER BY coalesce(last_activity_at, '-infinity'::timestamptz), id LIMIT $5
-"""
+ACTIVE: Final = f"""
+    SELECT a.id, a.at, (SELECT staff FROM member WHERE tenant = $1 AND id = a.id) AS staff
+      FROM ({in_order(tenant="$1", place="($2::timestamptz, $3)", until="$4", most="$5")}) a
+     ORDER BY a.at, a.id
+"""  # noqa: S608 - all parts are constants
 
 DROP: Final = "DELETE FROM sharing_day WHERE tenant = $1 AND day < $2::date"
 
@@ -125,7 +125,7 @@ class GatherStore:
     ) -> Sequence[tuple[str, datetime, bool]]:
         """Members by last activity, after a place of that order: id, last activity, whether they are staff."""
         rows = await self._db.fetch(ACTIVE, tenant, *after, until, most)
-        return [(row["id"], row["last_activity_at"], row["staff"]) for row in rows]
+        return [(row["id"], row["at"], row["staff"]) for row in rows]
 
     async def drop(self, tenant: str, *, before: datetime) -> None:
         """Let go of days that no report can ask for."""

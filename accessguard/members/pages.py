@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from accessguard.database import Database
+from accessguard.members.latest import in_order
 
 SHOWN: Final = 20
 LOOKED_AT: Final = 200
@@ -43,18 +44,15 @@ class Pages(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[Page, ...]
 
 
+MARKED: Final = "(coalesce(k.at, '0001-01-01'::timestamptz), coalesce(k.member_id, ''))"
+
 # The members who were active since the last time, of all tenants, each tenant from its own mark on.
-REBUILD: Final = """
+REBUILD: Final = f"""
     WITH due AS MATERIALIZED (
         SELECT t.id AS tenant, m.id AS member_id, m.at
           FROM tenant t LEFT JOIN page_mark k ON k.tenant = t.id
          CROSS JOIN LATERAL (
-               SELECT id, coalesce(last_activity_at, '-infinity'::timestamptz) AS at FROM member
-                WHERE tenant = t.id
-                  AND (coalesce(last_activity_at, '-infinity'::timestamptz), id)
-                      > (coalesce(k.at, '0001-01-01'::timestamptz), coalesce(k.member_id, ''))
-                  AND coalesce(last_activity_at, '-infinity'::timestamptz) <= $1
-                ORDER BY coalesce(last_activity_at, '-infinity'::timestamptz), id LIMIT $2) m
+               {in_order(tenant="t.id", place=MARKED, until="$1", most="$2")}) m
          LIMIT $2
     ), built AS (
         INSERT INTO member_page (tenant, member_id, pages)
@@ -73,7 +71,7 @@ REBUILD: Final = """
             ON CONFLICT (tenant) DO UPDATE SET at = excluded.at, member_id = excluded.member_id
     )
     SELECT count(*) FROM due
-"""
+"""  # noqa: S608 - all parts are constants
 
 PAGES: Final = """
     SELECT (SELECT done_at FROM upkeep WHERE job = 'pages') AS done_at,

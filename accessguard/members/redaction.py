@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 ERASED: Final = "[erased]"
+WORD: Final = re.compile(r"\w+")
 LEAST_CHARS: Final = 4
 """Shorter names are words of other texts more often than names ("7", "Ana")."""
 
@@ -54,3 +55,24 @@ class Names:
                 return [self.out_of(each) for each in value]
             case _:
                 return value
+
+
+class Index:
+    """Which of many people a text may name: told by the first word of each name, so that it costs the same for one and for thousands."""
+
+    def __init__(self, people: Mapping[str, Names]) -> None:
+        self._by_word: dict[str, set[str]] = {}
+        self._wordless: dict[str, str] = {}
+        for person, names in people.items():
+            for name in names.words:
+                first = WORD.search(name.casefold())
+                if first is None:
+                    self._wordless[name] = person
+                else:
+                    self._by_word.setdefault(first[0], set()).add(person)
+
+    def named(self, text: str) -> set[str]:
+        """Whoever may be named; `Names` knows who is."""
+        words = set(WORD.findall(text.casefold()))
+        found = {person for word in words & self._by_word.keys() for person in self._by_word[word]}
+        return found | {person for name, person in self._wordless.items() if name in text}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -114,6 +115,17 @@ BY_PHONE: Final = """
 """
 
 
+OF_DEVICE: Final = """
+    SELECT o.member_id, w.name, o.last_at, 1 AS shared, NULL AS address, count(*) OVER () + 1 AS members
+      FROM (SELECT r.member_id, max(r.last_seen_at) AS last_at
+              FROM device d JOIN device r ON r.browser_id = d.browser_id AND r.tenant = $1 AND r.member_id <> $2 AND r.forgotten_at IS NULL
+             WHERE d.tenant = $1 AND d.member_id = $2 AND d.id = $4
+             GROUP BY r.member_id) o
+      JOIN member w ON w.tenant = $1 AND w.id = o.member_id
+     ORDER BY o.last_at DESC, o.member_id LIMIT $3
+"""
+
+
 class RelatedStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
@@ -123,6 +135,11 @@ class RelatedStore:
     async def by_device(self, tenant: str, member_id: str) -> Sequence[Related]:
         """Members who use a browser of this one's."""
         rows = await self._db.fetch(BY_DEVICE, tenant, member_id, MOST, MOST_READ)
+        return [_related(row, Reason.DEVICE, device_strength(row["members"])) for row in rows]
+
+    async def of_device(self, tenant: str, member_id: str, device_id: UUID) -> Sequence[Related]:
+        """Members who use the browser that a device of this one's is, the latest first."""
+        rows = await self._db.fetch(OF_DEVICE, tenant, member_id, MOST, device_id)
         return [_related(row, Reason.DEVICE, device_strength(row["members"])) for row in rows]
 
     async def by_address(self, tenant: str, member_id: str, *, since: datetime) -> Sequence[Related]:

@@ -125,25 +125,12 @@ CASES: Final = """
 """
 
 
-def _ranking(key: Key) -> str:
-    """The statement by this key, put together from constants alone.
-
-    Everybody is only added up (in int, as the sum of a bigint is numeric and
-    slow); on which days, and when last, is asked of those alone who are on the
-    page.
-    """
+def _scored() -> str:
+    """Everybody with evidence, added up."""
     sums = ", ".join(f"sum({c})::int AS {c}" for c in BY_DAY)
     counts = ", ".join(f"count(*) FILTER (WHERE {w})::int" for w in BY_CASE.values())
     names = ", ".join((*BY_DAY, *BY_CASE))
     totals = ", ".join(f"sum({c})::int AS {c}" for c in (*BY_DAY, *BY_CASE))
-    days = ", ".join(
-        f"count(*) FILTER (WHERE {c} > 0)::int AS {c}_days, max(day) FILTER (WHERE {c} > 0) AS {c}_last" for c in BY_DAY
-    )
-    cases = ", ".join(
-        f"count(DISTINCT last_at::date) FILTER (WHERE {w})::int AS {c}_days, max(last_at::date) FILTER (WHERE {w}) AS {c}_last"
-        for c, w in BY_CASE.items()
-    )
-    kind = "int" if key == "score" else "timestamptz"
     return f"""
         WITH parts (member_id, {names}, last_at) AS (
             SELECT member_id, {sums}, {", ".join("0" for _ in BY_CASE)}, max(last_at) {DAYS} GROUP BY member_id
@@ -153,7 +140,26 @@ def _ranking(key: Key) -> str:
             SELECT member_id, {totals}, max(last_at) AS last_at FROM parts GROUP BY member_id
         ), scored AS (
             SELECT *, {_score()} AS score FROM summed
-        ), ranked AS MATERIALIZED (
+        )"""  # noqa: S608 - all parts are constants
+
+
+def _ranking(key: Key) -> str:
+    """The statement by this key, put together from constants alone.
+
+    Everybody is only added up (in int, as the sum of a bigint is numeric and
+    slow); on which days, and when last, is asked of those alone who are on the
+    page.
+    """
+    days = ", ".join(
+        f"count(*) FILTER (WHERE {c} > 0)::int AS {c}_days, max(day) FILTER (WHERE {c} > 0) AS {c}_last" for c in BY_DAY
+    )
+    cases = ", ".join(
+        f"count(DISTINCT last_at::date) FILTER (WHERE {w})::int AS {c}_days, max(last_at::date) FILTER (WHERE {w}) AS {c}_last"
+        for c, w in BY_CASE.items()
+    )
+    kind = "int" if key == "score" else "timestamptz"
+    return f"""
+        {_scored()}, ranked AS MATERIALIZED (
             SELECT * FROM scored
              WHERE score > 0 AND ($4::{kind} IS NULL OR ({key}, member_id) <after> ($4, $5))
              ORDER BY {key} <order>, member_id <order> LIMIT $6
@@ -166,7 +172,12 @@ def _ranking(key: Key) -> str:
     """  # noqa: S608 - all parts are constants
 
 
+FOUND: Final = f"{_scored()} SELECT count(*) FROM scored WHERE score > 0"  # noqa: S608 - all parts are constants
 RANKED: Final = {key: both_ways(_ranking(key)) for key in ("score", "last_at")}
+
+
+RANKING_S: Final = 30.0
+"""How long everybody may be ranked: half a second where there are a million members."""
 
 
 class SharingStore:
@@ -187,9 +198,19 @@ class SharingStore:
     ) -> Sequence[Suspicion]:
         """One page of members with evidence in the period."""
         rows = await self._db.fetch(
-            RANKED[key][descending], tenant, period.since, period.until, *(after or (None, None)), limit
+            RANKED[key][descending],
+            tenant,
+            period.since,
+            period.until,
+            *(after or (None, None)),
+            limit,
+            timeout_s=RANKING_S,
         )
         return [_suspicion(row) for row in rows]
+
+    async def count(self, tenant: str, period: Period) -> int:
+        """How many members have evidence in the period."""
+        return int(await self._db.value(FOUND, tenant, period.since, period.until, timeout_s=RANKING_S))
 
 
 def _suspicion(row: Row) -> Suspicion:

@@ -44,6 +44,7 @@ COLUMNS: Final = """
              WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
                AND NOT EXISTS (SELECT FROM read_mark r
                                 WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2 AND r.hits >= v.hits)) AS unread,
+           r.at AS active_at, r.kind AS active_kind, r.session_id AS active_session,
            n.standing, n.opens_at, w.id AS violation_id, w.session_id AS violation_session, w.code AS violation_code, w.last_at AS violation_at
       FROM member m
      CROSS JOIN LATERAL (
@@ -64,6 +65,7 @@ COLUMNS: Final = """
            SELECT v.id, v.session_id, v.code, v.last_at FROM violation v
             WHERE v.tenant = $1 AND v.member_id = m.id AND v.effect <> 'exempt'
             ORDER BY v.last_at DESC, v.id LIMIT 1) w ON true
+      LEFT JOIN member_activity r ON r.member_id = m.id AND r.tenant = $1
      WHERE m.tenant = $1
 """
 
@@ -220,6 +222,8 @@ def member_of(row: Row) -> Member:
 
 
 def _activity(row: Row) -> LastActivity | None:
+    if row["active_at"] is not None:
+        return LastActivity(at=row["active_at"], kind=row["active_kind"], session_id=row["active_session"])
     if row["last_activity_at"] is None:
         return None
     return LastActivity(

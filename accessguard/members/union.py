@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database
+from accessguard.members.latest import LatestStore
 
 MOST: Final = 5_000
 """Rows of the log that are moved at a time: some 100 ms."""
@@ -130,7 +131,7 @@ MOVED: Final = {
 PLACES: Final = frozenset({"sharing_mark", "page_mark", "tally_past"})
 LEFT: Final = (
     frozenset({"enrolment", "login_attempt", "activity", "violation"})
-    | {"sharing_day", "member_search", "unread_moved"}
+    | {"sharing_day", "member_search", "member_activity", "unread_moved"}
     | PLACES
 )
 """Moved by a statement of its own, or made anew of what is moved, or a mere place in an order."""
@@ -264,6 +265,7 @@ class UnionStore:
 
     async def fold(self, tenant: str, old: str, new: str, *, at: datetime) -> Folded:
         """Make one member's row of two, and the former ways to find the other ones of the survivor; the other is gone."""
+        await LatestStore(self._db).settle_some(tenant, (old, new))
         row = await self._db.row(FOLD, tenant, old, new)
         if row is None:
             raise LookupError("a row that is held is not there")

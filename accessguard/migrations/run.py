@@ -119,11 +119,15 @@ def _late(error: Exception) -> str:
 
 
 def _engine(database_url: str) -> AsyncEngine:
-    """Connections without a pool; the look at the revision works through PgBouncer, where names of statements must be nobody else's."""
+    """Connections without a pool, to the address as asyncpg reads it (TLS included); the look at the revision works through PgBouncer, where names of statements must be nobody else's."""
     return create_async_engine(
-        driver_url(database_url),
+        "postgresql+asyncpg://",
         poolclass=NullPool,
-        connect_args={"statement_cache_size": 0, "prepared_statement_name_func": lambda: f"__ag_{uuid4().hex}__"},
+        connect_args={
+            "dsn": database_url,
+            "statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__ag_{uuid4().hex}__",
+        },
     )
 
 

@@ -21,7 +21,7 @@ PATIENCE_S: Final = 1.0
 class PolicyBook:
     """Policies by tenant; a change drops one, the next question loads it, one load at a time for each tenant.
 
-    `held` gives the policy in memory, without asking anybody.
+    `held` gives the policy in memory, without asking anybody. `on_drop` is told of each change.
     """
 
     def __init__(self, store: PolicyStore) -> None:
@@ -30,6 +30,7 @@ class PolicyBook:
         self._last: dict[str, Policy] = {}
         self.held: Callable[[str], Policy | None] = self._held.get
         self._loading: dict[str, asyncio.Task[Policy | None]] = {}
+        self.on_drop: Callable[[], None] = _nobody
 
     async def policy(self, tenant: str) -> Policy | None:
         """The tenant's policy; None for an unknown tenant. Raises GuardError(UNAVAILABLE)."""
@@ -55,6 +56,7 @@ class PolicyBook:
         """Let go of what is held; a load under way will not be kept either."""
         self._set_aside(tenant)
         self._loading.pop(tenant, None)
+        self.on_drop()
 
     def drop_all(self) -> None:
         """Let go of everything."""
@@ -99,3 +101,7 @@ class PolicyBook:
         if mine and found is None:
             self._last.pop(tenant, None)
         return found
+
+
+def _nobody() -> None:
+    """Nobody wants to hear of it."""

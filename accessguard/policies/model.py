@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from accessguard.policies.branding import Brand
 from accessguard.policies.hosts import Host
 from accessguard.policies.params import (
     ACTIONS,
@@ -182,6 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     copies: Literal["log", "off"] = "log"
     hosts: Annotated[tuple[Host, ...], msgspec.Meta(max_length=50)] = ()
     proxy: ProxySettings = ProxySettings()
+    brand: Brand = Brand()
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import msgspec
 from jwt import PyJWK, PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 
-from accessguard.policies.proxying import JwtIdentity
+from accessguard.policies.proxying import JwtIdentity, ProxySettings
 
 MOST_CHARS: Final = 8_192
 MOST_HELD: Final = 10_000
@@ -104,12 +104,17 @@ def _name(said: object) -> str | None:
     return said if isinstance(said, str) and 0 < len(said) <= 128 and "\0" not in said else None
 
 
-def key_problems(settings: JwtIdentity) -> Iterator[tuple[str, str]]:
+def key_problems(settings: ProxySettings) -> Iterator[tuple[str, str]]:
     """What is wrong with the keys: a pointer into the settings, and why."""
-    for place, said in enumerate(settings.keys):
-        detail = _fault(settings, said)
-        if detail is not None:
-            yield f"/proxy/jwt/keys/{place}", detail
+    spoken = [
+        ("/proxy", settings.jwt),
+        *((f"/proxy/hosts/{place}", one.jwt) for place, one in enumerate(settings.hosts)),
+    ]
+    for pointer, jwt in spoken:
+        for place, said in enumerate(() if jwt is None else jwt.keys):
+            detail = None if jwt is None else _fault(jwt, said)
+            if detail is not None:
+                yield f"{pointer}/jwt/keys/{place}", detail
 
 
 def _fault(settings: JwtIdentity, said: dict[str, Any]) -> str | None:

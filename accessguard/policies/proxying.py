@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from accessguard.policies.hosts import plain
 from accessguard.policies.params import Short
 from accessguard.rules.model import Activity
 
@@ -60,18 +62,33 @@ class JwtIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cookie: CookieName | None = None
 
 
+LoginUrl: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[!-~]*$")]
+
+
+class HostIdentity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is different at one host: all four of them are said anew there."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    identity: Literal["cookie", "jwt"] = "cookie"
+    jwt: JwtIdentity | None = None
+    cookie: CookieName | None = None
+    login_url: LoginUrl | None = None
+
+
 class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How proxies ask about this tenant's requests.
 
     `cookie` is the name of the session cookie; None is the device cookie's
     prefix and `ag_session`. `login_url` may hold `{return_to}`, the path that
-    was asked for. A path of `polling` is checked, but is never an activity.
+    was asked for. `hosts` says where something else holds. A path of `polling`
+    is checked, but is never an activity.
     """
 
     identity: Literal["cookie", "jwt"] = "cookie"
     jwt: JwtIdentity | None = None
     cookie: CookieName | None = None
-    login_url: Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[!-~]*$")] | None = None
+    login_url: LoginUrl | None = None
+    hosts: Annotated[tuple[HostIdentity, ...], msgspec.Meta(max_length=50)] = ()
     activities: Annotated[tuple[PathActivity, ...], msgspec.Meta(max_length=MOST_PATTERNS)] = ()
     polling: Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MOST_PATTERNS)] = ()
 
@@ -140,17 +157,23 @@ def _part(segment: str) -> str:
 
 def problems(settings: ProxySettings) -> Iterator[tuple[str, str]]:
     """What cannot be used: a pointer into the settings, and why."""
-    if settings.identity == "jwt" and settings.jwt is None:
-        yield "/proxy/jwt", "say where the token is and which keys sign it"
-    if settings.login_url is not None and not _leads_somewhere(settings.login_url):
-        yield (
-            "/proxy/login_url",
-            "an address that begins with https://, or a path of the same host that begins with one /",
-        )
+    yield from _identity_problems("/proxy", settings)
+    for place, one in enumerate(settings.hosts):
+        yield from _identity_problems(f"/proxy/hosts/{place}", one)
+        if plain(one.host) in {plain(before.host) for before in settings.hosts[:place]}:
+            yield f"/proxy/hosts/{place}/host", "is listed twice"
     for place, each in enumerate(settings.activities):
         yield from _pattern_problems(f"/proxy/activities/{place}", each)
     for place, pattern in enumerate(settings.polling):
         yield from _unread(f"/proxy/polling/{place}", pattern)
+
+
+def _identity_problems(pointer: str, said: ProxySettings | HostIdentity) -> Iterator[tuple[str, str]]:
+    if said.identity == "jwt" and said.jwt is None:
+        yield f"{pointer}/jwt", "say where the token is and which keys sign it"
+    if said.login_url is not None and not _leads_somewhere(said.login_url):
+        detail = "an address that begins with https://, or a path of the same host that begins with one /"
+        yield f"{pointer}/login_url", detail
 
 
 def _leads_somewhere(url: str) -> bool:
@@ -192,13 +215,24 @@ def paths_of(tenant: str, settings: ProxySettings) -> Paths:
     return held[1]
 
 
-def login_address(settings: ProxySettings, target: str) -> str | None:
+def identity_at(settings: ProxySettings, host: str) -> ProxySettings | HostIdentity:
+    """Who the session is, and where one logs in, at a host; what is said for all, where nothing is said for this one."""
+    if not settings.hosts:
+        return settings
+    name = plain(host)
+    return next((each for each in settings.hosts if _listed(each.host) == name), settings)
+
+
+_listed: Final = lru_cache(maxsize=1_024)(plain)
+"""Listed hosts as they are compared: for each request, and from a list that rarely changes."""
+
+
+def login_address(url: str | None, target: str) -> str | None:
     """Where a browser is sent to log in; None when nowhere, or when it is there already.
 
     Only the path that was asked for goes along, never a host: the login page
     cannot be made to send anybody elsewhere.
     """
-    url = settings.login_url
     if url is None:
         return None
     path = target.partition("?")[0]

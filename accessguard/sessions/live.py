@@ -402,10 +402,17 @@ def _place(url: str) -> Place:
         host=said.get("host", "localhost"),
         port=int(said.get("port", 6379)),
         tls=url.startswith("rediss:"),
+        ca_file=_file(said, "ssl_ca_certs"),
+        cert_file=_file(said, "ssl_certfile"),
+        key_file=_file(said, "ssl_keyfile"),
         username=said.get("username"),
         password=said.get("password"),
         db=int(said.get("db", 0)),
     )
+
+
+def _file(said: Mapping[str, object], name: str) -> str | None:
+    return None if said.get(name) is None else str(said[name])
 
 
 def key(tenant: str, member_id: str) -> str:

@@ -43,12 +43,19 @@ def loss_of(error: BaseException) -> object:
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where Valkey is: a Unix socket's path, or host and port; and what it wants to hear first."""
+    """Where Valkey is: a Unix socket's path, or host and port; and what it wants to hear first.
+
+    With `tls` the files (PEM) say whom to believe (None: the machine's
+    authorities), and what to show (None: nothing).
+    """
 
     path: str | None = None
     host: str = "localhost"
     port: int = 6379
     tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     username: str | None = None
     password: str | None = None
     db: int = 0
@@ -69,8 +76,16 @@ async def connect(place: Place, protocol: asyncio.Protocol) -> None:
         if place.path is not None:
             await loop.create_unix_connection(lambda: protocol, place.path)
         else:
-            context = ssl.create_default_context() if place.tls else None
+            context = _verified(place) if place.tls else None
             await loop.create_connection(lambda: protocol, place.host, place.port, ssl=context)
+
+
+def _verified(place: Place) -> ssl.SSLContext:
+    """TLS that believes only a server of that name, by the authority of `ca_file` or the machine's."""
+    context = ssl.create_default_context(cafile=place.ca_file)
+    if place.cert_file is not None:
+        context.load_cert_chain(place.cert_file, place.key_file)
+    return context
 
 
 class Pipe(asyncio.Protocol):

@@ -108,7 +108,7 @@ END_ALL: Final = """
 
 # Times only go forward, rows are taken in the order of their keys, members before sessions as at a login, and ids that
 # are gone are passed over, so flushes and logins of several workers neither deadlock nor undo each other. The 30 s are
-# tested again here, for workers without Valkey. What outlives the raw rows moves with them: days, products, runs. One JSON text is a tenth of the work of nine arrays for the driver.
+# tested again here, for workers without Valkey. A member's last activity lies beside its row (members/latest.py). What outlives the raw rows moves with them: days, products, runs. One JSON text is a tenth of the work of nine arrays for the driver.
 # The planner takes every step for one of a few rows and would compare each with each: so no step joins another one
 # (`IN ... IS TRUE` is looked up, a join would not be), and what must come first is counted.
 FLUSH: Final = """
@@ -155,11 +155,13 @@ FLUSH: Final = """
             ON CONFLICT (tenant, member_id, resource, run) DO UPDATE SET first_at = excluded.first_at
          WHERE r.first_at > excluded.first_at
     ), members AS (
-        UPDATE member m
-           SET last_activity_at = n.at, last_activity_kind = n.kind, last_activity_session = n.id
+        INSERT INTO member_activity AS a (tenant, member_id, at, kind, session_id)
+        SELECT tenant, member_id, at, kind, id
           FROM (SELECT DISTINCT ON (tenant, member_id) * FROM moved ORDER BY tenant, member_id, at DESC, id) n
-         WHERE m.tenant = n.tenant AND m.id = n.member_id
-           AND (m.last_activity_at IS NULL OR m.last_activity_at < n.at)
+         WHERE coalesce((SELECT m.last_activity_at FROM member m WHERE m.tenant = n.tenant AND m.id = n.member_id), '-infinity') < n.at
+            ON CONFLICT (member_id, tenant) DO UPDATE
+           SET at = excluded.at, kind = excluded.kind, session_id = excluded.session_id
+         WHERE a.at < excluded.at
     ), held_devices AS (
         SELECT d.tenant, d.id FROM device d
          WHERE (d.tenant, d.id) IN (SELECT tenant, device_id FROM moved WHERE device_id IS NOT NULL)

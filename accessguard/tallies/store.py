@@ -44,6 +44,9 @@ LISTED: Final = both_ways("""
 """)
 
 
+LINES: Final = "SELECT count(*) FROM day_tally WHERE tenant = $1 AND kind = $2 AND day >= $3 AND day < $4"
+
+
 class TallyStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
 
@@ -79,6 +82,10 @@ class TallyStore:
             LISTED[descending], tenant, kind, since, until, *(after or (None, None, None, None)), limit
         )
         return [Tally(**dict(row)) for row in rows]
+
+    async def count(self, tenant: str, kind: TallyKind, *, since: date, until: date) -> int:
+        """How many counts there are in all."""
+        return int(await self._lists.value(LINES, tenant, kind, since, until))
 
     async def _add(self, counted: Sequence[Counted]) -> None:
         tenants = sorted({each.tenant for each in counted})

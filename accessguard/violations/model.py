@@ -53,10 +53,18 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.member_id, self.cause, self.subject)
 
 
+class StudentWords(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One message that a student wrote about a case: plain text, 500 characters at most."""
+
+    at: datetime
+    text: str
+
+
 class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One case; `read` and `read_by` are about the present number of hits.
 
-    `summary` says in a few words what it was, for the operator who reads.
+    `summary` says in a few words what it was, for the operator who reads,
+    `student_words` what the student wrote about it, three times at most.
     """
 
     id: UUID
@@ -80,6 +88,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     note: str
     retained_until: datetime
     summary: str = ""
+    student_words: tuple[StudentWords, ...] = ()
 
 
 class ViolationFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -16,11 +16,13 @@ from accessguard.violations.model import (
     QUIET,
     Found,
     Resolution,
+    StudentWords,
     Summary,
     Violation,
     ViolationFilter,
 )
 from accessguard.violations.summaries import Summaries
+from accessguard.violations.unread import Unread
 
 # A hit that a worker still had in hand when its member was erased is nobody's; whoever is there stays until the end.
 RECORD: Final = """
@@ -75,6 +77,16 @@ RESOLVE: Final = """
 """
 
 
+WORDS: Final = "SELECT student_words FROM violation WHERE tenant = $1 AND id = $2 AND member_id = $3"
+
+# One by one: whoever sends the same twice at once is not told twice that there was room.
+WRITE: Final = """
+    UPDATE violation SET student_words = student_words || $4::jsonb
+     WHERE tenant = $1 AND id = $2 AND member_id = $3 AND jsonb_array_length(student_words) < $5 RETURNING id
+"""
+MOST_WORDS: Final = 3
+
+
 class ViolationStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach; lists are read from `lists`, if given."""
 
@@ -82,6 +94,7 @@ class ViolationStore:
         self._db = db
         self._lists = lists or db
         self._summaries = Summaries(self._lists)
+        self._unread = Unread(db)
 
     async def record(self, tenant: str, found: Sequence[Found]) -> tuple[UUID | None, ...]:
         """Open or extend the cases of `found` (each case once); their ids, in that order, None where the member is gone."""
@@ -139,6 +152,7 @@ class ViolationStore:
             return await marks.read(self._db, tenant, reader, ids=ids, member_id=member_id, at=at)
         finally:
             self._summaries.drop(tenant, reader)
+            self._unread.moved(tenant, reader)
 
     async def mark_unread(
         self,
@@ -157,14 +171,32 @@ class ViolationStore:
             return await marks.unread(self._db, tenant, reader, ids=ids, member_id=member_id)
         finally:
             self._summaries.drop(tenant, reader)
+            self._unread.moved(tenant, reader)
 
     async def resolve(self, tenant: str, violation_id: UUID, resolution: Resolution, note: str) -> bool:
         """Store what the operators think of a case; False when unknown."""
         return await self._db.row(RESOLVE, tenant, violation_id, resolution, note) is not None
 
+    async def student_words(self, tenant: str, member_id: str, violation_id: UUID) -> Sequence[StudentWords] | None:
+        """What the student wrote about a case; None when it is not that student's."""
+        row = await self._db.row(WORDS, tenant, violation_id, member_id)
+        return None if row is None else _words(row)
+
+    async def write(self, tenant: str, member_id: str, violation_id: UUID, words: StudentWords) -> bool:
+        """Keep what a student wrote about a case of his own; False when it is not his, or he wrote three times."""
+        return await self._db.row(WRITE, tenant, violation_id, member_id, [words], MOST_WORDS) is not None
+
     async def summary(self, tenant: str, reader: str) -> Summary:
         """Unread and open cases per code and per member, as `reader` sees them."""
         return await self._summaries.of(tenant, reader)
+
+    async def summary_soon(self, tenant: str, reader: str) -> Summary | None:
+        """The same for a page, which does not wait for it; None while it is counted."""
+        return await self._summaries.soon(tenant, reader)
+
+    async def unread(self, tenant: str, reader: str) -> int | None:
+        """How many cases `reader` has not read; None where nobody knows it yet."""
+        return await self._unread.soon(tenant, reader)
 
     def changed(self, tenant: str) -> None:
         """A case of the tenant has been resolved: summaries are counted again."""
@@ -194,4 +226,9 @@ def _violation(row: Row) -> Violation:
         resolution=Resolution(row["resolution"]),
         note=row["note"],
         retained_until=row["retained_until"],
+        student_words=_words(row),
     )
+
+
+def _words(row: Row) -> tuple[StudentWords, ...]:
+    return msgspec.json.decode(row["student_words"], type=tuple[StudentWords, ...])

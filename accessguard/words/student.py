@@ -241,7 +241,32 @@ def said(told: Told) -> Said:
     return found
 
 
+class Parts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What is said of one refusal, apart: why and what to do, when it passes, who helps; None where it is not said."""
+
+    why: tuple[str, ...]
+    when: str | None = None
+    help: str | None = None
+
+
+@lru_cache(maxsize=1_024)
+def parts(language: str, told: Told) -> Parts:
+    """The sentences of `refusal`, for a page that gives each its place."""
+    found, told = said(told), _rounded(told)
+    when = help_ = None
+    if not told.challenged:
+        when, help_ = _when(language, told, found), _help(language, told, found)
+    return Parts(why=tuple(_why(language, told, found)), when=when, help=help_)
+
+
 def _sentences(language: str, told: Told, found: Said) -> Iterator[str]:
+    yield from _why(language, told, found)
+    if told.challenged:
+        return
+    yield from filter(None, (_when(language, told, found), _help(language, told, found)))
+
+
+def _why(language: str, told: Told, found: Said) -> Iterator[str]:
     if found.why.plural is not None and told.limit is None:
         yield say(language, LIMIT)
     else:
@@ -250,12 +275,19 @@ def _sentences(language: str, told: Told, found: Said) -> Iterator[str]:
         yield say(language, found.counted, {"counted": told.counted}, number=told.counted)
     if told.challenged:
         yield say(language, CONFIRM)
-        return
-    if found.todo is not None:
+    elif found.todo is not None:
         yield say(language, found.todo)
-    if told.retry_at is not None:
-        at = {"date": day(language, told.retry_at, told.clock), "time": hour(language, told.retry_at, told.clock)}
-        yield say(language, found.when, at)
-    if found.helped:
-        written = told.support_email is not None
-        yield say(language, WRITE if written else ASK, {"support_email": told.support_email})
+
+
+def _when(language: str, told: Told, found: Said) -> str | None:
+    if told.retry_at is None:
+        return None
+    at = {"date": day(language, told.retry_at, told.clock), "time": hour(language, told.retry_at, told.clock)}
+    return say(language, found.when, at)
+
+
+def _help(language: str, told: Told, found: Said) -> str | None:
+    if not found.helped:
+        return None
+    written = told.support_email is not None
+    return say(language, WRITE if written else ASK, {"support_email": told.support_email})

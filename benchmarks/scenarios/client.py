@@ -24,6 +24,7 @@ AT_ONCE = 32
 SECONDS = 1.0
 BLOCKS = 50
 GIVE_UP_S = 2.0
+ALLOWS = b'{"allow": true}'
 
 Once: TypeAlias = Callable[[dict[str, str]], Awaitable[None]]
 Windows: TypeAlias = list[tuple[float, float]]
@@ -101,8 +102,10 @@ async def _held(guard: AccessGuard, question: dict[str, str], seconds: float) ->
     began, cpu, count = time.monotonic(), time.thread_time(), 0
     while time.monotonic() < began + seconds:
         for _ in range(1_000):
-            await guard.check(**question)
+            found = await guard.check(**question)
         count += 1_000
+        if not found.allowed or found.unknown:
+            raise BenchError(f"a check was not answered as it should be: {found}")
     if guard.tally.unknown or guard.tally.held < count - 1_000:
         raise BenchError("answers were not held")
     return (time.thread_time() - cpu) * 1e6 / count, count / (time.monotonic() - began)
@@ -111,7 +114,8 @@ async def _held(guard: AccessGuard, question: dict[str, str], seconds: float) ->
 def _get(client: aiohttp.ClientSession) -> Once:
     async def once(_: dict[str, str]) -> None:
         async with client.get("/") as answer:
-            await answer.read()
+            if answer.status != 200 or await answer.read() != ALLOWS:
+                raise BenchError(f"the no-op was answered {answer.status}")
 
     return once
 

@@ -135,7 +135,7 @@ async def forward_auth_nginx(bench: Bench) -> Target:
 async def _probe_forward_auth(bench: Bench) -> None:
     service, people = await bench.service(), await bench.people()
     async with bench.operator(service, "platform") as operator:
-        status = await operator.status("/auth/nginx", {**bench.caller(), **_browser(people[0])})
+        status = await operator.status("/auth/nginx", {**bench.caller(), **browser(people[0])})
     if status == 404:
         raise Skipped("the service has no GET /auth/nginx")
     if status != 204:
@@ -143,10 +143,11 @@ async def _probe_forward_auth(bench: Bench) -> None:
 
 
 def _proxied(person: Person, proxy: Mapping[str, str], path: str = "/auth/nginx") -> Record:
-    return Record(data=request("GET", path, headers={**proxy, **_browser(person)}))
+    return Record(data=request("GET", path, headers={**proxy, **browser(person)}))
 
 
-def _browser(person: Person) -> Mapping[str, str]:
+def browser(person: Person) -> Mapping[str, str]:
+    """The headers of a student's request, and how a proxy tells of it."""
     cookies = f"{SESSION_COOKIE}={person.session.token}; __Host-ag_device={person.device.token}"
     return {
         "User-Agent": person.user_agent,

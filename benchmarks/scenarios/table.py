@@ -20,7 +20,9 @@ from benchmarks.scenarios import (
     mixed,
     operators,
     places,
+    proxies,
     recognition,
+    siege,
     simulate,
     stores,
 )
@@ -40,6 +42,7 @@ SCENARIOS = (
     Scenario(
         name=latency.NAME, about="percentiles at 1,000 checks a second, and at half of own capacity", run=latency.run
     ),
+    Scenario(name=siege.NAME, about="another caller's checks beside slow clients and a flood", run=siege.run),
     Scenario(name=login.NAME, about="a new session on a known device", run=login.run),
     Scenario(name=mixed.NAME, about="activity, beats, 1 % denials, 0.1 % logins, blocks now and then", run=mixed.run),
     Scenario(name=judging.NAME, about="one check judged by every kind of rule, in process", run=judging.run),
@@ -51,6 +54,7 @@ SCENARIOS = (
     Scenario(
         name=client.NAME, about="a platform's client: CPU of a check asked and held, a block on its way", run=client.run
     ),
+    Scenario(name=proxies.NAME, about="what the question adds to a request through each proxy", run=proxies.run),
     Scenario(name=beat.NAME, about="every check a beat: one Valkey script each", run=beat.run),
     Scenario(name=memory.NAME, about="memory per million held sessions, in a worker and in Valkey", run=memory.run),
     Scenario(name=simulate.NAME, about="a rule tried on a million recorded events", run=simulate.run),

@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -86,7 +87,7 @@ def signed(payload):
 )
 def test_a_genuine_token_names_its_caller(text):
     """Every accepted kind of key leads to the same caller."""
-    caller = keyring().verify(text, now=NOW)
+    caller = msgspec.structs.replace(keyring().verify(text, now=NOW), issued_at=None)
 
     assert caller == Caller(
         subject="backend-1", role=Role.PLATFORM, tenant="school-1", expires_at=NOW + 60, token_id=None

@@ -36,6 +36,14 @@ BIG = (
     "read_mark",
     "enrolment",
     "audit",
+    "member_search",
+    "member_page",
+    "unread_member",
+    "product_access",
+    "run_access",
+    "sharing_day",
+    "day_tally",
+    "comment",
 )
 """Tables that grow with a school; a partition goes by the name of its table."""
 

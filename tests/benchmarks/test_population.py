@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 
@@ -10,9 +11,11 @@ import asyncpg
 import pytest
 
 from accessguard.app import migrate
+from accessguard.console.pages import PAGES
 from accessguard.database import Database
 from accessguard.embedded import Embedded
 from accessguard.members.phone import e164
+from accessguard.tallies.model import TallyKind
 from benchmarks.inhabitants import COUNTRY, PHONES, member_id
 from benchmarks.ledger import CHUNK, COLUMNS, Population
 from benchmarks.lives import chunk
@@ -20,6 +23,7 @@ from benchmarks.operations import asks
 from benchmarks.settling import now_ms, settle
 from benchmarks.subjects import draw
 from tests.benchmarks.plans import Sent, explaining, plan_of
+from tests.console.test_console import signed_in
 from tests.service import Answer, Tenant, items, running
 
 TENANT = "bench"
@@ -34,6 +38,14 @@ WIDER = {
 }
 """What has to look at more: cases until a page of unread ones is full, counts and rankings over all members."""
 ELSEWHERE = ("GET /v1/members?", "GET /v1/members ")
+FILES = (
+    "/v1/members?sort=name",
+    "/v1/members?unread=true",
+    "/v1/violations?read=false",
+    "/v1/reports/access",
+    "/v1/reports/access?product_id=course-3",
+    "/v1/reports/sharing",
+)
 PRESENT_MS = 1_795_330_800_000
 NAME = "population"
 
@@ -155,6 +167,42 @@ async def test_no_list_card_or_report_reads_more_than_its_page(school, populated
 
     assert len(sent) > 40
     assert dear == {}
+
+
+async def test_no_page_of_the_console_and_no_file_reads_a_table_from_end_to_end(school, populated_url, monkeypatch):
+    """Every page that is opened, the lists that are streamed as CSV, and what reports count before they are written."""
+    subject = next(each for each in await draw(populated_url, TENANT, 6) if each.keys() >= {"rule_id", "name"})
+    subject = {name: quote(value, safe="") for name, value in subject.items()}
+    paths = {each.path for each in PAGES if each.method == "GET" and each.like is not None}
+    more = ("/console/contacts?sort=unread", "/console/contacts?q={name}&sort=name", "/console/restrictions?show=all")
+    pages = [path.format_map(subject) for path in (*sorted(paths), *more)]
+    browser = await signed_in(school, "administrator")
+    sent: dict[Sent, str] = {}
+    with monkeypatch.context() as patch:
+        note(patch, sent, "console")
+        opened = [(await browser.get(page)).status for page in pages]
+    for path in FILES:
+        with monkeypatch.context() as patch:
+            note(patch, sent, path)
+            streamed = await school.call("GET", path, role="administrator", headers={"Accept": "text/csv"})
+            assert streamed.status == 200, path
+    with monkeypatch.context() as patch:
+        note(patch, sent, "reports")
+        ctx = school.service.context
+        await ctx.access.count(TENANT, product_id=None, member_id=None)
+        await ctx.tallies.count(TENANT, TallyKind.LOGIN, since=date(2020, 1, 1), until=date(2100, 1, 1))
+
+    whole = {}
+    for mode in ("force_generic_plan", "force_custom_plan"):
+        async with explaining(populated_url, mode) as connection:
+            for statement, name in sent.items():
+                if (plan := await plan_of(connection, statement)).whole:
+                    whole[f"{name}, {mode}"] = (plan.whole, " ".join(statement[0].split())[:300])
+
+    assert set(opened) <= {200, 303}, dict(zip(pages, opened, strict=True))
+    assert len(pages) > 15
+    assert len(sent) > 60
+    assert whole == {}
 
 
 def bound(name: str) -> int:

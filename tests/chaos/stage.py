@@ -34,9 +34,9 @@ DISK = "400m"
 SETTINGS = ("max_wal_size = '64MB'", "min_wal_size = '32MB'", "checkpoint_timeout = '30s'")
 KEYS = {
     "TOKEN_SECRETS": SECRET,
-    "DEVICE_KEYS": f"d1:{'d' * 40}",
-    "SESSION_KEYS": f"s1:{'s' * 40}",
-    "IDENTIFIER_KEY": "i" * 40,
+    "DEVICE_KEYS": f"d1:{SECRET}-d",
+    "SESSION_KEYS": f"s1:{SECRET}-s",
+    "IDENTIFIER_KEY": f"{SECRET}-i",
 }
 CONFIG = f"""
 [server]

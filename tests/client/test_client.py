@@ -408,3 +408,46 @@ def test_answers_and_events_are_read_in_any_pieces():
             Reader().feed(nonsense)
     with pytest.raises(WireError):
         Chunks().feed(b"zz\r\n")
+
+
+async def test_a_client_is_of_one_loop_at_a_time_and_of_the_next_when_that_has_ended(tmp_path):
+    """On a second loop beside the first it says so at once; nobody's answer is lost to another thread."""
+    async with stub(tmp_path, plain) as there:
+        guard = AccessGuard(Settings(address=f"unix:{there.path}", token="t", follow=False, hold=False, **PATIENT))
+
+        async def once():
+            return (await guard.check("s", "1.1.1.1")).unknown
+
+        async def once_and_close():
+            async with guard:
+                return await once()
+
+        ended = [await asyncio.to_thread(asyncio.run, once_and_close()) for _ in range(2)]
+        here = await once()
+        with pytest.raises(RuntimeError, match="one loop"):
+            await asyncio.to_thread(asyncio.run, once())
+        still = await once()
+        await guard.close()
+
+    assert (ended, here, still) == ([False, False], False, False)
+
+
+async def test_what_is_garbage_or_about_somebody_else_is_no_answer_and_its_connection_is_closed(tmp_path):
+    """Bytes that are no text, a length without end, a verdict about another session: unknown, and never raised."""
+    body = b'{"decision":"allow","session_id":"\x90\xff"}'
+    sick = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n" % (b"9" * 5_000),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        http(allow({"session_id": "another"})),
+    ]
+    for answer in sick:
+        async with stub(tmp_path, lambda *_, answer=answer: answer) as there:
+            settings = Settings(address=f"unix:{there.path}", token="t", follow=False, deadline_ms=300)
+            async with AccessGuard(settings) as guard:
+                found = await guard.check("s", "1.1.1.1")
+                with BlockingAccessGuard(settings) as twin:
+                    other = await asyncio.to_thread(twin.check, "s", "1.1.1.1")
+                there.answer = plain
+                well = await guard.check("s", "1.1.1.1")
+        assert (found.unknown, other.unknown, well.unknown, well.session_id) == (True, True, False, "s"), answer

@@ -48,8 +48,11 @@ class Browser:
     async def post(
         self, path: str, said: dict[str, Any] | None = None, *, form: str | None = None, **headers: str
     ) -> Page:
-        """Send a form of the last page."""
-        fields = {"form": self.form if form is None else form} | (said or {})
+        """Send a form of the last page; a field may have several values."""
+        sent = {"form": self.form if form is None else form} | (said or {})
+        fields = [
+            (name, each) for name, value in sent.items() for each in (value if isinstance(value, list) else [value])
+        ]
         return await self._call("POST", path, data=fields, headers=headers)
 
     async def _call(self, method: str, path: str, *, headers: dict[str, str], **more: Any) -> Page:

@@ -74,7 +74,7 @@ async def test_of_many_one_half_is_carried_while_the_other_waits():
 
     await asyncio.gather(*(calls.ask(each) for each in range(64)))
 
-    assert [len(trip) for trip in ferry.trips] == [32, 16, 8, 8]
+    assert [len(trip) for trip in ferry.trips] == [32, 16, 16]
 
 
 async def test_a_batch_and_the_batches_under_way_are_bounded():

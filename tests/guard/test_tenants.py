@@ -54,6 +54,23 @@ async def test_an_agency_acts_for_its_children_and_for_nobody_else(service: Serv
     assert await seen(agency, school.name) == 403
 
 
+async def test_the_administrator_of_an_agency_sees_its_children_listed(service: Service):
+    """Its own tenant and those below it, whichever way its token is bound; a stranger and an operator of less see none of it."""
+    agency, school, stranger = await family(service)
+    everywhere = Tenant(service, "*")
+
+    async def listed(by: Tenant, role: str = "administrator", **headers: str) -> Answer:
+        return await by.call("GET", "/v1/tenants", role=role, headers=headers)
+
+    named = await listed(everywhere, **{"AccessGuard-Tenant": agency.name})
+    assert [{each["tenant"] for each in items(found)} for found in (await listed(agency), named)] == [
+        {agency.name, school.name}
+    ] * 2
+    assert [each["tenant"] for each in items(await listed(stranger))] == [stranger.name]
+    assert [(await listed(everywhere)).status, (await listed(agency, "supervisor")).status] == [400, 403]
+    assert (await listed(agency, **{"AccessGuard-Tenant": stranger.name})).status == 403
+
+
 async def test_no_tenant_is_its_own_grandparent(service: Service):
     """A parent that leads back, or that is not there, is refused with a pointer."""
     agency, school, _ = await family(service)

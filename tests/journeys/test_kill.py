@@ -24,9 +24,9 @@ from tests.service import CHROME, LAPTOP, SECRET, token
 
 KEYS = {
     "token_secrets": SECRET,
-    "device_keys": f"d1:{'d' * 40}",
-    "session_keys": f"s1:{'s' * 40}",
-    "identifier_key": "i" * 40,
+    "device_keys": f"d1:{SECRET}-d",
+    "session_keys": f"s1:{SECRET}-s",
+    "identifier_key": f"{SECRET}-i",
     "port": "0",
     "admin_port": "0",
 }

@@ -332,7 +332,7 @@ async def test_a_stop_drains_and_flushes_but_does_not_wait_for_a_drain_without_e
             await tenant.check(login, activity="lesson_open")
         connection = await asyncpg.connect(stores.database_url)
         drained = await connection.fetchval("SELECT count(*) FROM login_attempt WHERE member_id = 'ana'")
-        active = await connection.fetchval("SELECT last_activity_kind FROM member WHERE id = 'zoe'")
+        active = await connection.fetchval("SELECT kind FROM member_activity WHERE member_id = 'zoe'")
         await connection.close()
 
     assert ana["degraded"] is True

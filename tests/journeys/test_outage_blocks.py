@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,8 @@ from accessguard.guard.crowds import LINGER_S
 from tests.journeys.outage import Outage, back, known, out, until
 from tests.journeys.outage import tenant as tenant  # noqa: PLC0414 - a fixture
 from tests.journeys.outage import there as there  # noqa: PLC0414 - a fixture
-from tests.service import FIREFOX, Tenant, items, running
+from tests.proxies.test_auth import COOKIE, ask, cookies
+from tests.service import FIREFOX, Tenant, items, running, token
 
 pytestmark = pytest.mark.chaos
 
@@ -222,3 +224,29 @@ async def test_rules_that_changed_just_before_an_outage_leave_the_ones_before_th
     assert (allowed.status, allowed["decision"], allowed["degraded"]) == (200, "allow", True)
     assert (refused["decision"], refused["reason"]["code"], refused["degraded"]) == ("deny", "ip_denied", True)
     assert (again.status, again["decision"], again["degraded"]) == (200, "allow", True)
+
+
+async def test_proxies_go_on_in_an_outage_with_what_is_known(there, tenant):
+    """A session and a host that are known pass; nobody is told to log in again, where a tenant chose closed: 503, come back."""
+    host = f"{tenant.name}.example"
+    said = {"failure_mode": "closed", "hosts": [{"host": host, "primary": True}]}
+    saved = await tenant.call("PUT", "/v1/settings", said, role="administrator")
+    login = await tenant.login("ana")
+    await there.worker.context.hosts.read()
+    shown: dict[str, Any] = {"AccessGuard_Token": token("*", "platform"), "X_Forwarded_Host": host}
+    before = await ask(tenant, Cookie=cookies(login), **shown)
+    strange = there.worker.context.session_tokens.issue(tenant.name, "no-such-session")
+    await out(there, tenant)
+    there.worker.context.hosts.expire()
+
+    known_ = [await ask(tenant, fast=fast, Cookie=cookies(login), **shown) for fast in (True, False)]
+    unknown = await ask(tenant, Cookie=f"{COOKIE}={strange}", Accept="text/html", **shown)
+    nobody = await ask(tenant, Cookie=None, **shown)
+    await back(there)
+
+    assert saved.status == 200, saved.body
+    assert [each.status for each in (before, *known_)] == [204] * 3
+    assert (unknown.status, unknown.headers["AccessGuard-Reason"]) == (503, "undecided")
+    assert "Retry-After" in unknown.headers
+    assert "Location" not in unknown.headers
+    assert (nobody.status, nobody.headers["AccessGuard-Reason"]) == (401, "no_session")

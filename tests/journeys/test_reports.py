@@ -17,6 +17,10 @@ from accessguard.tallies.past import PastStore
 from tests.service import FIREFOX, Answer, Tenant, items
 
 REPORTS = "/v1/reports/"
+EVIDENCE = """
+    INSERT INTO sharing_day (tenant, member_id, day, parallel_activity, parallel_devices, far_places, new_devices, last_at)
+    SELECT tenant, id, now()::date, 9, 9, 9, 9, now() - interval '1 minute' FROM member WHERE tenant = $1
+"""
 
 
 async def opened(tenant: Tenant, session: Answer, **more: Any) -> None:
@@ -229,11 +233,38 @@ async def test_files_that_name_members_go_when_one_is_erased(tenant: Tenant):
     assert (file.status, stays.status, left) == (409, 200, None)
 
 
+async def test_every_report_says_how_much_there_is_to_write(tenant: Tenant):
+    """As many rows as its list has: of accesses, of a ranking, of days; of one product or one member too."""
+    for number in range(3):
+        await tenant.login(f"ana/{number}%")
+        await tenant.call(
+            "PUT", f"/v1/members/ana%2F{number}%25/enrolments/p{number}", {"starts_at": "2026-01-01T00:00:00Z"}
+        )
+    await tenant.service.context.sharing._db.row(EVIDENCE, tenant.name)
+    asked = (
+        {"report": "access"},
+        {"report": "access", "product_id": "p1"},
+        {"report": "access", "member_id": "ana/2%"},
+        {"report": "sharing"},
+        {"report": "logins"},
+    )
+
+    jobs = [
+        await done(tenant, (await tenant.call("POST", "/v1/reports", each, role="supervisor"))["id"]) for each in asked
+    ]
+
+    lists = ("access", "access?product_id=p1", "access?member_id=ana%2F2%25", "sharing", "logins")
+    rows = [len(list(items(await tenant.see(REPORTS + each)))) for each in lists]
+    assert [(job["total"], job["progress"]) for job in jobs] == [(each, each) for each in rows]
+    assert rows[:4] == [3, 1, 1, 3]
+
+
 @pytest.mark.parametrize(
     ("asked", "pointers"),
     [
         ({"report": "access", "from": "2026-01-01", "to": "2026-02-01"}, ["/from", "/to"]),
         ({"report": "logins", "member_id": "ana"}, ["/member_id"]),
+        ({"report": "sharing", "product_id": "p"}, ["/product_id"]),
         ({"report": "refusals", "product_id": "p"}, ["/product_id"]),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from accessguard.members.redacting import Redaction
 from accessguard.rules.model import Code
 from tests.members.test_imports import enrolment, imported, member
 from tests.service import Answer, Tenant
@@ -181,3 +182,37 @@ async def test_many_are_erased_when_it_is_asked_twice_and_the_reason_names_none_
     assert [each["member_id"] for each in (await tenant.see("/v1/members"))["items"]] == ["stays"]
     assert {each["action"] for each in audit} >= {"member.erase", "bulk.erase"}
     assert "erasable-" not in str(audit)
+
+
+async def test_the_audit_log_is_read_once_for_all_who_are_erased(tenant, monkeypatch):
+    """Whatever they are called, none of their names is left in it; of those who stay every word is."""
+    called = {
+        "ü-1/%": "Ána Süß-Łódź",
+        "\u202eאבגד": "\u202eאבגד ד",
+        "🦊🦊🦊🦊": "🦊🦊🦊🦊 x",
+        "x" * 128: "O'Hara (Jr.)",
+    }
+    await imported(tenant, *(member(each, name=name) for each, name in called.items()), member("stays", name="Ána"))
+    reasons = [*called, *called.values(), "ÁNA SÜSS, ÁNA SÜß-ŁÓDŹ", "stays with Ána"]
+    for each in reasons:
+        asked = {"tags": [f"t{len(each)}", f"of {each}"[:60]], "reason": f"told by {each}, who rang"}
+        assert (await tenant.call("PATCH", "/v1/members/stays", asked, role="supervisor")).status == 200
+    pages: list[object] = []
+    page = Redaction.page
+
+    async def counted(self: Redaction, after: Any) -> Any:
+        pages.append(after)
+        return await page(self, after)
+
+    monkeypatch.setattr(Redaction, "page", counted)
+    said = {"ids": list(called), "mode": "erase", "reason": f"letters of {', '.join(called)}"}
+    preview = await tenant.call("POST", "/v1/members/erase", said, role="administrator")
+    confirmed = said | {"confirmation": preview["confirmation"]}
+    result = await done(tenant, await tenant.call("POST", "/v1/members/erase", confirmed, role="administrator"))
+
+    audit = str((await tenant.call("GET", "/v1/audit?limit=200", role="administrator"))["items"])
+    assert result == {"members": 4, "changed": 4}
+    assert pages == [None]
+    assert [each for each in (*called, *called.values()) if each in audit] == []
+    assert audit.count("[erased]") > len(reasons)
+    assert "stays with Ána, who rang" in audit

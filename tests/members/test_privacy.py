@@ -9,16 +9,19 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 from zipfile import ZipFile
 
+import msgspec
 import pytest
 import redis.asyncio
 
 from accessguard.database import Database
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login, LoginOutcome
-from accessguard.jobs.model import JobKind
+from accessguard.jobs.model import JobKind, Portion
+from accessguard.jobs.portions import PortionStore
 from accessguard.members.redaction import Names
 from accessguard.sessions.bars import BarStore, lines_of, mark_of
 from accessguard.sessions.spool import DEAD
@@ -30,6 +33,7 @@ MARK = "zqxmark"
 MEMBER = f"{MARK}-member/ñ%"
 PATH = f"/v1/members/{MARK}-member%2F%C3%B1%25"
 IP = "198.51.100.77"
+HOSTILE = "\u202eאבג/1%2F? 🦊"
 AGENT = f"Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0 {MARK}-agent"
 
 TABLES = """
@@ -322,40 +326,35 @@ def test_a_name_is_taken_out_as_a_whole_word_and_nothing_else(text: Any, left: A
     assert names.out_of(text) == left
 
 
-async def test_nobody_is_erased_while_members_are_imported(tenant: Tenant):
-    """The file may name the member, and bring it back; a job that names nobody else's id stays."""
+async def test_who_is_erased_while_members_are_imported_is_not_brought_back(tenant: Tenant):
+    """One or many, at once; of the file their lines alone are refused, and a file that comes afterwards makes somebody new."""
     ctx = tenant.service.context
-    await tenant.login("bulk")
+    for each in ("ana", HOSTILE, "cleo"):
+        await tenant.login(each)
     job_id, at = uuid4(), from_ms(ctx.now_ms())
-    await ctx.jobs.make(tenant.name, job_id, JobKind.IMPORT, total=None, at=at)
+    store = PortionStore(ctx.jobs._db)
+    said = [member("ana"), member("bo"), enrolment(HOSTILE), member("ana", name="Ana"), member("cleo")]
+    body = b"".join(msgspec.json.encode(each) + b"\n" for each in said)
+    form = {"form": "ndjson", "columns": None}
+    await store.begin(tenant.name, job_id, JobKind.IMPORT, actor="p", role="platform", asked=form, at=at)
+    await store.put(tenant.name, job_id, Portion(number=0, first_line=1, lines=5, body=body), at=at)
 
-    refused = await tenant.call("DELETE", "/v1/members/bulk?mode=erase", role="administrator")
-    there = await tenant.see("/v1/members/bulk")
-    await ctx.jobs.finish(tenant.name, job_id, {"lines": 1}, at=at)
-    tagged = {"action": "tag", "ids": ["bulk"], "tags": ["x"]}
-    job = await tenant.call("POST", "/v1/members/bulk", tagged, role="supervisor")
-    await over(tenant, job)
-    erased = await tenant.call("DELETE", "/v1/members/bulk?mode=erase", role="administrator")
-
-    assert (refused.status, there.status, erased.status) == (409, 200, 200)
-    assert (await tenant.see(f"/v1/jobs/{job['id']}")).status == 200
-
-
-async def test_an_erasure_of_many_waits_for_an_import(tenant: Tenant):
-    """It goes on by itself when the file is taken in."""
-    ctx = tenant.service.context
-    await tenant.login("ana")
-    job_id, at = uuid4(), from_ms(ctx.now_ms())
-    await ctx.jobs.make(tenant.name, job_id, JobKind.IMPORT, total=None, at=at)
-    asked = {"ids": ["ana"], "mode": "erase"}
-
+    erased = await tenant.call("DELETE", "/v1/members/ana?mode=erase", role="administrator")
+    asked = {"ids": [HOSTILE], "mode": "anonymise"}
     preview = await tenant.call("POST", "/v1/members/erase", asked, role="administrator")
     confirmed = asked | {"confirmation": preview["confirmation"]}
-    job = await tenant.call("POST", "/v1/members/erase", confirmed, role="administrator")
-    await asyncio.sleep(0.3)
-    meanwhile = [(await tenant.see(f"/v1/jobs/{job['id']}"))["state"], (await tenant.see("/v1/members/ana")).status]
-    await ctx.jobs.finish(tenant.name, job_id, {"lines": 1}, at=at)
-    await over(tenant, job)
+    await over(tenant, await tenant.call("POST", "/v1/members/erase", confirmed, role="administrator"))
+    await store.ready(tenant.name, job_id, at=at)
+    ctx.imports._runner.start(tenant.name, job_id)
+    await ctx.imports._runner.wait(job_id)
+    job = await tenant.call("GET", f"/v1/jobs/{job_id}", role="administrator")
+    left = [(await tenant.see(f"/v1/members/{quote(each, safe='')}")).status for each in ("ana", HOSTILE, "bo", "cleo")]
+    await imported(tenant, member("ana"))
 
-    assert meanwhile == ["running", 200]
-    assert (await tenant.see("/v1/members/ana")).status == 404
+    assert (erased.status, left) == (200, [404, 404, 200, 200])
+    assert [(each["line"], each["pointer"]) for each in job["result"]["refused_lines"]] == [
+        (1, "/member_id"),
+        (3, "/member_id"),
+        (4, "/member_id"),
+    ]
+    assert (await tenant.see("/v1/members/ana")).status == 200

@@ -33,7 +33,7 @@ NOTE = """
         ON CONFLICT (tenant, member_id, reader) DO UPDATE SET moved = excluded.moved
 """
 TABLES = ("unread_sheet", "unread_moved", "unread_member")
-LATER = "UPDATE <table> SET <column> = <column> - interval '3 days' WHERE tenant = $1"
+LATER = "UPDATE <table> SET <column> = <column> - interval '40 days' WHERE tenant = $1"
 LEFT = "SELECT count(*) FROM <table> WHERE tenant = $1"
 
 
@@ -151,7 +151,7 @@ async def test_readers_who_look_while_cases_happen_end_with_the_truth(denied: Te
 
 
 async def test_what_nobody_looks_at_any_more_goes_in_portions_and_is_made_again(denied: Tenant, service: Service):
-    """Upkeep takes sheets and notes of two days ago; who looks again is told the truth."""
+    """Upkeep takes sheets that were left for a month, and their notes; who looks again is told the truth."""
     db = service.context.members._db
     await refuse(denied, *HOSTILE)
     await agrees(denied)

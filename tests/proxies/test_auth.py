@@ -11,6 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from accessguard.api.forwarded import Dialect, Told
+from accessguard.api.refusing import Refusal, refusing
 from accessguard.metrics import REGISTRY
 from tests.service import CHROME, LAPTOP, Answer, Tenant, token
 
@@ -108,6 +110,136 @@ async def test_a_single_school_may_be_named_in_the_configuration(tenant, configu
     assert {identity(each)["Tenant"] for each in answers[:3]} == {tenant.name}
 
 
+async def test_a_proxy_without_a_token_may_be_told_by_the_host(schools):
+    """Where the configuration says so, and not otherwise; its word on the address is not believed for that."""
+    one, context = schools[0], schools[0].service.context
+    mine = cookies(await one.login("ana"))
+    await one.rule("ip_deny", networks=["198.51.100.7"])
+    before = context.proxy_tenant
+
+    msgspec.structs.force_setattr(context, "proxy_tenant", "*")
+    try:
+        found = [
+            await at(one, host, mine, AccessGuard_Token=None, X_Forwarded_For="198.51.100.7")
+            for host in (f"{one.name}.example", "nobody.example")
+        ]
+    finally:
+        msgspec.structs.force_setattr(context, "proxy_tenant", before)
+
+    assert [answer.status for answer in found] == [204, 403]
+
+
+@pytest.fixture
+async def schools(service):
+    """Two schools on one service, each with a host of its own, and one host that is no longer in use."""
+    found = service.tenant(), service.tenant()
+    for number, school in enumerate(found):
+        await school.login(f"m{number}")
+        own = [{"host": f"{school.name}.example", "primary": True}]
+        off = [{"host": f"off.{school.name}.example", "status": "inactive"}]
+        saved = await school.call("PUT", "/v1/settings", {"hosts": own + off}, role="administrator")
+        assert saved.status == 200, saved.body
+    await service.context.hosts.read()
+    return found
+
+
+async def at(school: Tenant, host: str, cookie: str | None, dialect: str = "nginx", **more: Any) -> Answer:
+    """What a proxy of many schools asks about a visit to `host`."""
+    said = {"Host": host} if dialect == "envoy" else {"X_Forwarded_Host": host}
+    shown = {"AccessGuard_Token": token("*", "platform")} | said | more
+    return await ask(school, dialect, Cookie=cookie, **shown)
+
+
+@pytest.mark.parametrize("dialect", ["nginx", "caddy", "envoy"])
+async def test_a_proxy_of_many_schools_is_answered_by_the_host(schools, dialect):
+    """With a token for all of them: each host lets its own school's sessions pass, in both lanes, however it is written."""
+    one, other = schools
+    mine, theirs = cookies(await one.login("ana")), cookies(await other.login("ana"))
+    await at(one, f"{one.name}.example", mine, dialect, fast=False)
+
+    passed = [
+        await at(one, host, mine, dialect, fast=fast)
+        for host in (f"{one.name}.example", f"{one.name.upper()}.Example.:443")
+        for fast in (False, True, True, True)
+    ]
+    crossed = [await at(one, f"{other.name}.example", mine, dialect), await at(one, f"{one.name}.example", theirs)]
+
+    assert {(answer.status, answer.headers["AccessGuard-Tenant"]) for answer in passed} == {
+        (200 if dialect == "envoy" else 204, one.name)
+    }
+    assert [(answer.status, answer.headers["AccessGuard-Reason"]) for answer in crossed] == [(401, "no_session")] * 2
+
+
+async def test_a_host_of_nobodys_lets_nobody_pass(schools):
+    """One that no school lists, one out of use, none at all; without the token for all nobody may say a host."""
+    one, _ = schools
+    mine = cookies(await one.login("ana"))
+
+    answers = [await at(one, host, mine) for host in ("nobody.example", f"off.{one.name}.example", "")]
+    unknown = await at(one, f"{one.name}.example", mine, AccessGuard_Token=None)
+    student = await at(
+        one,
+        f"{one.name}.example",
+        mine,
+        AccessGuard_Token=None,
+        Authorization=f"Bearer {token('*', 'platform')}",
+    )
+
+    assert {(answer.status, answer.headers["AccessGuard-Reason"]) for answer in answers} == {(403, "unknown_host")}
+    assert [each.headers["AccessGuard-Reason"] for each in (unknown, student)] == ["unknown_proxy"] * 2
+
+
+async def test_a_host_that_moves_to_another_school_takes_nobody_along(schools):
+    """The one that let it go is believed no longer, within seconds; until then nobody else can take it."""
+    one, other = schools
+    host = f"{one.name}.example"
+    mine, theirs = cookies(await one.login("ana")), cookies(await other.login("ana"))
+    before = [await at(one, host, mine) for _ in range(3)]
+
+    moved = [{"host": host, "primary": True}]
+    taken = await other.call("PUT", "/v1/settings", {"hosts": moved}, role="administrator")
+    await one.call("PUT", "/v1/settings", {"hosts": []}, role="administrator")
+    saved = await other.call("PUT", "/v1/settings", {"hosts": moved}, role="administrator")
+    await one.service.context.hosts.read()
+    one.service.clock.forward(5_000)
+    after = [await at(one, host, mine), await at(one, host, theirs)]
+
+    assert [answer.status for answer in before] == [204] * 3
+    assert (taken.status, taken["errors"][0]["pointer"], saved.status) == (400, "/hosts/0/host", 200)
+    assert [answer.status for answer in after] == [401, 204]
+
+
+async def test_a_host_may_have_an_identity_of_its_own(schools):
+    """One host by the platform's token, the other by the cookie, each with its own page to log in."""
+    one, _ = schools
+    app: dict[str, Any] = {
+        "host": f"app.{one.name}.example",
+        "identity": "jwt",
+        "jwt": {"keys": [JWK], "algorithms": ["ES256"]},
+        "login_url": "https://app.example/",
+    }
+    await settings(one, login_url="https://learn.example/", hosts=[app])
+    login = await one.login("ana", session_id="s-1")
+    bearer: dict[str, Any] = {"Authorization": f"Bearer {platform_token()}"}
+
+    there = [
+        await ask(one, Cookie=cookie, X_Forwarded_Host=app["host"], Accept=PAGE, **more)
+        for cookie, more in ((None, bearer), (cookies(login), {}))
+    ]
+    here = [await ask(one, Accept=PAGE, **bearer), await ask(one, Cookie=cookies(login), Accept=PAGE)]
+    same = await one.call(
+        "PUT", "/v1/settings", {"proxy": {"hosts": [app, app | {"host": app["host"].upper()}]}}, role="administrator"
+    )
+
+    assert [each.status for each in there] == [204, 401]
+    assert [each.status for each in here] == [401, 204]
+    assert [each.headers["Location"] for each in (there[1], here[0])] == [
+        "https://app.example/",
+        "https://learn.example/",
+    ]
+    assert (same.status, same["errors"][0]["pointer"]) == (400, "/proxy/hosts/1/host")
+
+
 async def test_a_session_of_one_tenant_is_nobodys_at_another(tenant):
     """However genuine: the proxy's token says whose proxy it is."""
     other = tenant.service.tenant()
@@ -178,20 +310,60 @@ async def test_each_kind_of_no_has_its_status_and_reason(tenant):
     assert {answer.body for answer in answers} == {b""}
 
 
-async def test_a_browser_is_shown_why_and_a_script_is_told(tenant):
-    """A page, with what the school wrote escaped, or a problem document; nothing that may be kept."""
+async def test_a_challenge_lets_nobody_pass_until_it_is_settled(tenant):
+    """403 with the rule's code, whether a person or a script asks, and the way is free where it was."""
+    await tenant.rule("network_limit", "challenge", max=1, window_s=3600, unit="ip")
+    login = await tenant.login()
+    home = await ask(tenant, Cookie=cookies(login))
+
+    away = [
+        await ask(tenant, dialect, Cookie=cookies(login), X_Forwarded_For="198.51.100.8", Accept=accept)
+        for dialect in ("nginx", "caddy")
+        for accept in (PAGE, "*/*")
+    ]
+    back = await ask(tenant, Cookie=cookies(login))
+
+    assert [home.status, back.status] == [204, 204]
+    assert {(each.status, each.headers["AccessGuard-Reason"]) for each in away} == {(403, "network_limit")}
+
+
+async def test_a_browser_is_sent_to_the_page_that_says_why_and_a_script_is_told(tenant):
+    """The student's page, with what the school wrote escaped, or a problem document; nothing that may be kept."""
     login = await tenant.login()
     rule = {"kind": "ip_deny", "mode": "enforce", "params": {"networks": [LAPTOP]}, "message": "<b>no</b>"}
     await tenant.call("POST", "/v1/rules", rule, role="administrator")
 
-    page = await ask(tenant, "traefik", Cookie=cookies(login), Accept=PAGE)
+    sent = await ask(tenant, "traefik", Cookie=cookies(login), Accept=PAGE)
     told = await ask(tenant, "caddy", Cookie=cookies(login), Accept="application/json")
+    silent = await ask(tenant, Cookie=cookies(login), Accept=PAGE)
 
-    assert (page.status, told.status) == (403, 403)
-    assert b"&lt;b&gt;no" in page.body
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert (sent.status, told.status, silent.status) == (302, 403, 403)
+    there = sent.headers["Location"].removeprefix("https://guard.example")
+    async with tenant.service.http.get(tenant.service.url + there) as page:
+        assert "&lt;b&gt;no" in await page.text()
+    assert silent.headers["Location"].startswith("https://guard.example/restricted?t=")
     assert msgspec.json.decode(told.body)["detail"] == "<b>no</b>"
-    assert {answer.headers["Cache-Control"] for answer in (page, told)} == {"no-store"}
+    assert {answer.headers["Cache-Control"] for answer in (sent, told)} == {"no-store"}
+
+
+def test_a_browser_that_cannot_be_sent_anywhere_is_told_on_the_spot():
+    """A page of one sentence, with what the school wrote escaped, where the service is not reached by browsers."""
+    say = Told(
+        method="GET",
+        target="/",
+        host="",
+        ip="",
+        cookies="",
+        user_agent="",
+        accept=PAGE,
+        authorization="",
+        languages=None,
+    )
+
+    page = refusing(Dialect.TRAEFIK, say, Refusal(status=403, reason="ip_denied", detail="<b>no</b>"))
+
+    assert (page.status, "&lt;b&gt;no" in (page.text or "")) == (403, True)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize(
@@ -307,16 +479,13 @@ async def test_any_id_travels_in_a_header(tenant, name):
     "said",
     [
         pytest.param({"role": "supervisor"}, id="an operator's"),
-        pytest.param({"tenant": "*"}, id="for all tenants"),
         pytest.param({"exp": 1}, id="over"),
     ],
 )
 async def test_a_proxys_token_that_is_none_opens_nothing(tenant, said):
     """403, whatever the cookie: somebody has to look at the configuration."""
     login = await tenant.login()
-    shown = token(
-        said.get("tenant", tenant.name), said.get("role", "platform"), **{"exp": said["exp"]} if "exp" in said else {}
-    )
+    shown = token(tenant.name, said.get("role", "platform"), **{"exp": said["exp"]} if "exp" in said else {})
 
     answer = await ask(tenant, Cookie=cookies(login), AccessGuard_Token=shown)
 

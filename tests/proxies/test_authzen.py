@@ -104,18 +104,29 @@ async def test_evaluations_without_a_list_are_one(tenant):
 
 
 async def test_a_request_that_names_too_little_is_refused_and_its_id_echoed(tenant):
-    """400 with a pointer to what is missing; an id that could break a header is not given back."""
+    """400 with a pointer to what is missing; the id is the same in every answer, also of those that refuse."""
     login = await tenant.login()
 
     bare = [
         await evaluate(tenant, {k: v for k, v in asked(login).items() if k != name}) for name in ("subject", "action")
     ]
-    echo = await evaluate(tenant, asked(login), **{"X-Request-ID": "bfe9eb29-ab87"})
-    long = await evaluate(tenant, asked(login), **{"X-Request-ID": "x" * 201})
+    said = "bfe9eb29 " + "x" * 300
+    path = "/access/v1/evaluation"
+    named = {"X-Request-ID": said}
+    found = [
+        await evaluate(tenant, asked(login), **named),
+        await evaluate(tenant, {}, **named),
+        await tenant.call("POST", path, {}, headers=named | {"Authorization": "Bearer x"}),
+        await tenant.call("POST", path, asked(login), role="attendant", headers=named),
+        await tenant.call("GET", path, headers=named),
+        await tenant.call("GET", "/.well-known/authzen-configuration", headers=named),
+    ]
+    odd = await evaluate(tenant, asked(login), **{"X-Request-ID": "ü"})
 
     assert [answer.status for answer in bare] == [400, 400]
-    assert echo.headers["X-Request-ID"] == "bfe9eb29-ab87"
-    assert "X-Request-ID" not in long.headers
+    assert [answer.status for answer in found] == [200, 400, 401, 403, 405, 200]
+    assert {answer.headers["X-Request-ID"] for answer in found} == {said}
+    assert "X-Request-ID" not in odd.headers
 
 
 async def test_the_metadata_says_where_to_ask(tenant):

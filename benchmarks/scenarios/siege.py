@@ -1,0 +1,127 @@
+"""A thousand slow clients and a flood from one caller, while another caller's checks go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from benchmarks.bench import BEAT_S, PATIENT, Bench
+from benchmarks.model import BenchError, Figure, Measure, Target, ratios, spread
+from benchmarks.scenarios.races import varying
+from benchmarks.service import Service, start_service
+from benchmarks.wire import request
+
+NAME = "siege"
+RATE = 1_000.0
+ROUNDS = 3
+SLOW = 1_000
+DRIP_S = 2.0
+"""How often each slow client sends one byte more of its head."""
+FLOOD = 64
+"""Connections on which one operator asks as fast as it is answered."""
+QUIET_S = 2.0
+STRICT = f"{PATIENT}\n[limits]\noperator_calls_per_s = 10\n"
+"""The rate of who floods; a list takes a millisecond, in which no check is answered."""
+
+
+async def run(bench: Bench) -> tuple[Figure, ...]:
+    """Percentiles at 1,000 checks a second, quiet and under siege in turn."""
+    held = await varying(bench)
+    service = await _strict(bench)
+    try:
+        return await _besieged(bench, service, held)
+    finally:
+        await bench.processes.stop(service.process)
+
+
+async def _strict(bench: Bench) -> Service:
+    """A worker that lets an operator have little: what it lets a caller have, it takes from the others."""
+    environment = await bench.environment()
+    config = bench.folder / "siege.toml"
+    config.write_text(STRICT, encoding="utf-8")
+    environment["ACCESSGUARD_CONFIG"] = str(config)
+    return await start_service(bench.processes, NAME, environment, core=bench.cores.server)
+
+
+async def _besieged(bench: Bench, service: Service, held: Target) -> tuple[Figure, ...]:
+    there = msgspec.structs.replace(held.load, address=service.address, watch=(service.process.pid,))
+    held = msgspec.structs.replace(held, load=there)
+    target = msgspec.structs.replace(held, load=msgspec.structs.replace(there, rate=RATE))
+    await asyncio.sleep(BEAT_S if bench.settings.spread_s else 0)
+    await bench.settle(held)
+    await asyncio.sleep(min(QUIET_S, bench.settings.latency_s))
+    quiet, besieged = list[Measure](), list[Measure]()
+    for _ in range(min(ROUNDS, bench.settings.rounds)):
+        quiet.append(await _measured(bench, target))
+        async with besieging(service, bench.secrets.token("supervisor")):
+            besieged.append(await _measured(bench, target))
+    return _figures(quiet, besieged)
+
+
+async def _measured(bench: Bench, target: Target) -> Measure:
+    return await bench.measure(target, seconds=bench.settings.latency_s)
+
+
+@contextlib.asynccontextmanager
+async def besieging(service: Service, token: str) -> AsyncIterator[None]:
+    """The slow clients and the flood, until the end. Raises BenchError when the flood was not held back."""
+    slow = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(SLOW)]
+    statuses: dict[int, int] = {}
+    tasks = [asyncio.create_task(_drip(writer)) for _, writer in slow]
+    tasks += [asyncio.create_task(_flood(service, token, statuses)) for _ in range(FLOOD)]
+    await asyncio.sleep(QUIET_S)  # what it may ask at once is asked
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _, writer in slow:
+            writer.close()
+    if not statuses.get(429):
+        raise BenchError(f"siege: the flood was never held back: {statuses}")
+
+
+async def _drip(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"POST /v1/check HTTP/1.1\r\nX: ")
+    while not writer.is_closing():
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"x")
+        await asyncio.sleep(DRIP_S)
+
+
+async def _flood(service: Service, token: str, statuses: dict[int, int]) -> None:
+    asked = request("GET", "/v1/members", headers={"Authorization": f"Bearer {token}"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    try:
+        while True:
+            writer.write(asked)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            await reader.readexactly(int(length.partition(b":")[2]))
+            status = int(head.split(b" ")[1])
+            statuses[status] = statuses.get(status, 0) + 1
+    finally:
+        writer.close()
+
+
+def _figures(quiet: list[Measure], besieged: list[Measure]) -> tuple[Figure, ...]:
+    calm, under = ([measure.p99_us for measure in each] for each in (quiet, besieged))
+    return (
+        Figure(
+            scenario=NAME,
+            what="99th percentile under siege / quiet",
+            unit="x",
+            value=ratios(under, calm),
+            floor=2,
+            moonshot=1.2,
+            lower_is_better=True,
+        ),
+        Figure(scenario=NAME, what="99th percentile, quiet", unit="us", value=spread(calm), lower_is_better=True),
+        Figure(
+            scenario=NAME, what="99th percentile, under siege", unit="us", value=spread(under), lower_is_better=True
+        ),
+    )

@@ -1,0 +1,304 @@
+"""What one caller may have of a worker: calls, connections, patience; and that others are none the worse for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accessguard.api import read
+from accessguard.api.bounds import BURST_S, Bounds, Rates
+from accessguard.api.connections import Patience
+from accessguard.api.keys import Caller, Role
+from accessguard.app import service as application
+from accessguard.config import Limits
+from accessguard.errors import GuardError
+from accessguard.serving import lane_protocol
+from tests.service import LAPTOP, Answer, Service, Tenant, config, configured, token
+
+MOST = 16
+SOON_S = 0.4
+
+
+@pytest.fixture
+async def port(service: Service) -> AsyncIterator[int]:
+    """The fast lane with little patience and room for few."""
+    runner = web.AppRunner(
+        application(service.context, body_limit_bytes=1_048_576), access_log=None, shutdown_timeout=0.1
+    )
+    await runner.setup()
+    patience = Patience(connections=MOST, request_s=SOON_S, write_s=SOON_S)
+    fast = lane_protocol(runner, service.context, body_limit_bytes=1_048_576, patience=patience)
+    server = await asyncio.get_running_loop().create_server(fast, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await runner.cleanup()
+
+
+class Line:
+    """A connection that says what it is told to, and no more."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def status(self) -> int:
+        """Of the next answer; 0 when the other side closed without one."""
+        try:
+            head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return 0
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await self.reader.readexactly(int(length.partition(b":")[2]))
+        return int(head.split(b" ")[1])
+
+    async def over(self) -> bool:
+        """Whether the other side closes."""
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(self.reader.read(), 10)
+        return self.reader.at_eof() or self.reader.exception() is not None
+
+
+@contextlib.asynccontextmanager
+async def lines(port: int, *said: bytes) -> AsyncIterator[list[Line]]:
+    """A connection for each of these, which is the first that it says."""
+    made: list[Line] = []
+    try:
+        for each in said:
+            made.append(Line(*await asyncio.open_connection("127.0.0.1", port)))
+            made[-1].writer.write(each)
+            await made[-1].writer.drain()
+        yield made
+    finally:
+        for one in made:
+            one.writer.close()
+        for one in made:
+            with contextlib.suppress(ConnectionError):
+                await one.writer.wait_closed()
+
+
+def check(tenant: Tenant, session: str) -> bytes:
+    """A whole check."""
+    body = json.dumps({"session_id": session, "ip": LAPTOP}).encode()
+    shown = token(tenant.name, "platform", "platform")
+    return (
+        f"POST /v1/check HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {shown}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+
+SLOW = {
+    "no end of the head": b"POST /v1/check HTTP/1.1\r\nHost: h\r\nX-One: ",
+    "a byte": b"P",
+    "no end of a head that is aiohttp's": b"OPTIONS * HTTP/1.1\r\nHost: h\r\nX-One: ",
+}
+
+
+async def test_a_request_that_does_not_arrive_in_time_is_given_up(port, tenant):
+    """In either lane and in the middle of head or body; who has not begun one may wait, and go on."""
+    login = await tenant.login()
+    whole = check(tenant, login["session"]["id"])
+    async with lines(port, *SLOW.values(), whole[:-5], whole) as made:
+        *late, quick = made
+        assert await quick.status() == 200
+
+        statuses = [await each.status() for each in late]
+        ended = [await each.over() for each in late]
+        quick.writer.write(whole)
+
+        assert await quick.status() == 200
+    assert statuses == [408] * len(late)
+    assert ended == [True] * len(late)
+
+
+async def test_a_body_that_a_handler_waits_for_comes_in_time_or_not_at_all(port, tenant, monkeypatch):
+    """What is announced and never sent holds its caller's own connection alone, and not for long."""
+    monkeypatch.setattr(read, "BODY_S", SOON_S)
+    await tenant.login()
+    shown = token(tenant.name, "administrator", "somebody")
+    head = f"POST /v1/rules HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {shown}\r\nContent-Type: application/json\r\n"
+
+    async with lines(port, f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{\r\n".encode()) as (one,):
+        status = await one.status()
+
+    assert status == 408
+
+
+async def test_an_answer_that_nobody_reads_is_let_go_of(port):
+    """A reader that has gone to sleep, or is no longer there, is cut off."""
+    ask = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n"
+    async with lines(port, ask * 60) as (one,):
+        one.reader._transport.pause_reading()  # type: ignore[attr-defined] # nothing else makes a reader lazy
+        until = time.monotonic() + 10
+        while not one.writer.transport.is_closing() and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(ConnectionError):
+                one.writer.write(b"G")  # what crosses a closed connection tells
+        assert one.writer.transport.is_closing()
+
+
+async def test_when_all_places_are_taken_those_who_hold_them_for_nothing_make_room(port, tenant):
+    """Slow and idle connections go first, whoever comes is answered."""
+    login = await tenant.login()
+    whole = check(tenant, login["session"]["id"])
+
+    async with lines(port, *[SLOW["a byte"]] * MOST) as slow:
+        statuses = []
+        for _ in range(3 * MOST):
+            async with lines(port, whole) as (one,):
+                statuses.append(await one.status())
+        left = sum(not each.reader.at_eof() for each in slow)
+
+    assert set(statuses) == {200}
+    assert left < MOST
+
+
+async def test_when_every_place_is_taken_by_work_the_next_is_told_so(port, tenant):
+    """503 with Retry-After and an end, rather than a queue."""
+    await tenant.login()
+    shown = token(tenant.name, "platform", "platform")
+    stream = f"GET /v1/stream HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {shown}\r\n\r\n".encode()
+
+    async with lines(port, *[stream] * MOST) as busy:
+        for each in busy:
+            await asyncio.wait_for(each.reader.readuntil(b"\r\n\r\n"), 10)
+        async with lines(port, check(tenant, "s")) as (one,):
+            status, ended = await one.status(), await one.over()
+
+    assert (status, ended) == (503, True)
+
+
+@pytest.fixture(scope="module")
+async def strict(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
+    """A worker with tight bounds on everything."""
+    limits = Limits(operator_calls_per_s=1, platform_calls_per_s=1, checks_per_s=2, concurrent=1)
+    said = msgspec.structs.replace(config(database_url, redis_url), limits=limits)
+    async with configured(said) as worker:
+        yield worker
+
+
+@pytest.mark.parametrize(
+    ("role", "call", "body", "rate"),
+    [
+        pytest.param("supervisor", "GET /v1/members", None, 1, id="an operator's"),
+        pytest.param("platform", "PUT /v1/members/ana", {}, 1, id="a platform's"),
+        pytest.param(
+            "platform",
+            "POST /v1/logins",
+            {"member_id": "ana", "outcome": "success", "ip": LAPTOP},
+            1,
+            id="a login, fast lane",
+        ),
+        pytest.param("platform", "POST /v1/check", {"session_id": "s", "ip": LAPTOP}, 2, id="a check, fast lane"),
+    ],
+)
+async def test_a_caller_that_asks_too_often_is_told_when_to_come_again(strict, role, call, body, rate):
+    """After ten seconds' worth; by the draft's fields, and nobody else waits for it."""
+    tenant, (method, path) = strict.tenant(), call.split()
+    answers = [await tenant.call(method, path, body, role=role) for _ in range(int(rate * BURST_S) + 4)]
+    other = await tenant.call(method, path, body, role=role, subject="another of them")
+
+    refused = [each for each in answers if each.status == 429]
+    assert {each.status for each in answers[: int(rate * BURST_S)]} == {200}
+    assert refused, "the last of them at least"
+    assert refused[0]["type"] == "urn:accessguard:problem:throttled"
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert refused[0].headers["RateLimit-Policy"].endswith(f";q={int(rate * BURST_S)};w=10")
+    assert refused[0].headers["RateLimit"].partition(";")[2].startswith("r=0;t=")
+    assert other.status == 200
+
+
+async def test_proxies_are_never_refused_for_their_number(strict):
+    """Behind them stand all students at once."""
+    tenant = strict.tenant()
+    headers = {"AccessGuard-Token": token(tenant.name, "platform", "proxy")}
+
+    statuses = set()
+    for _ in range(60):
+        async with strict.http.get(f"{strict.url}/auth/nginx", headers=headers) as answer:
+            statuses.add(answer.status)
+
+    assert statuses == {401}
+
+
+async def test_calls_at_once_are_bounded_for_each_caller_by_itself(strict):
+    """The second is refused while the first is under way, that of another caller is not, and afterwards all is as before."""
+    tenant = strict.tenant()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.set()
+        await go_on.wait()
+        yield b"}\n"
+
+    shown = {
+        "Authorization": f"Bearer {token(tenant.name, 'administrator', 'one')}",
+        "Content-Type": "application/x-ndjson",
+    }
+
+    async def second(subject: str) -> Answer:
+        found: Answer = await tenant.call("GET", "/v1/rules", role="administrator", subject=subject)
+        return found
+
+    async def first() -> int:
+        async with strict.http.post(f"{strict.url}/v1/imports", data=slowly(), headers=shown) as answer:
+            return int(answer.status)
+
+    await second("two")  # the tenant is there
+    under_way = asyncio.create_task(first())
+    await begun.wait()
+    refused, until = await second("one"), time.monotonic() + 10
+    while refused.status != 429 and time.monotonic() < until:
+        await asyncio.sleep(1)  # not faster than its rate
+        refused = await second("one")
+    other = await second("two")
+    go_on.set()
+    await under_way
+    after = await second("one")
+
+    assert "under way" in refused["detail"]
+    assert (other.status, after.status) == (200, 200)
+
+
+@given(st.lists(st.floats(min_value=0, max_value=3), max_size=200), st.integers(min_value=1, max_value=50))
+def test_no_pattern_of_calls_gets_more_than_its_rate(pauses, rate):
+    """Ten seconds' worth and then the rate, however they are spread."""
+    now = [0.0]
+    bounds = Bounds(Rates(operators=rate), clock=lambda: now[0])
+    caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
+    admitted = 0
+    for pause in pauses:
+        now[0] += pause / 10
+        with contextlib.suppress(GuardError):
+            bounds.take(caller, check=False)
+            admitted += 1
+
+    assert admitted <= rate * (BURST_S + now[0]) + 1
+
+
+def test_whoever_does_not_heed_refusals_waits_for_each():
+    """A flood is slowed down to what its connections times two are in a second; a pause makes it good."""
+    now = [0.0]
+    bounds = Bounds(Rates(operators=1), clock=lambda: now[0])
+    caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
+
+    def asked() -> float:
+        with contextlib.suppress(GuardError):
+            bounds.take(caller, check=False)
+        return bounds.penalty_s(caller, check=False)
+
+    flood: list[Any] = [asked() for _ in range(40)]
+    now[0] += 60
+
+    assert flood[0] == flood[25] == 0.0
+    assert flood[-1] > 0
+    assert asked() == 0.0
