@@ -567,7 +567,8 @@ class FastLane(RequestHandler):
                 else:
                     body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other
-            status, answer = refusal(error)
+            answer = refusal(error)
+            status = int(answer[9:12])  # HTTP/1.1 503
             if self.transport is not None:
                 self.transport.write(answer)
         else:
@@ -686,14 +687,14 @@ def begins_well(data: bytes) -> bool:
     return whole and not last.translate(None, VISIBLE)
 
 
-def refusal(error: Exception) -> tuple[int, bytes]:
-    """Status and whole HTTP answer of a problem document; the same as the other lane's."""
+def refusal(error: Exception) -> bytes:
+    """A problem document as a whole HTTP answer; the same as the other lane's."""
     status, body, headers = rendered(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR and (ids := ASKED.get()) is not None:
         headers = {**headers, REQUEST_ID: ids.request_id}
     HTTP.labels(f"{status // 100}xx").inc()
     extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return status, b"".join((start(status, PROBLEM, extra), b"%d\r\n\r\n" % len(body), body))
+    return b"".join((start(status, PROBLEM, extra), b"%d\r\n\r\n" % len(body), body))
 
 
 def protocol(server: web.Server, lane: Lane, **settings: Any) -> Callable[[], FastLane]:
