@@ -251,6 +251,7 @@ GREATEST: Final = frozenset(
         "accessguard_geo_files",
         "accessguard_geo_age_seconds",
         "accessguard_upkeep_last_success_timestamp_seconds",
+        "accessguard_jwks_age_seconds",
         "accessguard_staleness_seconds",
         "accessguard_snapshot_age_seconds",
         "accessguard_spool_length",
