@@ -194,6 +194,19 @@ class Webhooks(Section, frozen=True, kw_only=True):
     allow_networks: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Whether tenants are named in metrics (`accessguard_tenant_violations`), at most 100 of them."""
+
+    tenants: bool = False
+
+
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where traces go (OTLP over HTTP, a URL such as http://collector:4318/v1/traces), None for nowhere; the share of them that is made."""
+
+    endpoint: str | None = None
+    ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -213,6 +226,8 @@ class Config(Section, frozen=True, kw_only=True):
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
     webhooks: Webhooks = Webhooks()
+    metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
     log: Log = Log()
     data_folder: str = ".accessguard"
 
