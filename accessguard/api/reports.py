@@ -40,7 +40,8 @@ async def sharing(request: web.Request) -> web.StreamResponse:
 
     Evidence, never a verdict: each point says what was seen, how often, when
     last and what it weighs. What an operator marked as a false alarm lowers
-    it. `from` is 30 days before `to` unless given, and 93 at most.
+    it. `from` is 30 days before `to` unless given, and 93 at most. Raises
+    INVALID (400) for a period that is empty or too long.
     """
     asked = query(request, SharingQuery)
     ctx, tenant = context(request), asking(request).tenant
@@ -100,7 +101,8 @@ async def refusals(request: web.Request) -> web.StreamResponse:
 async def write(request: web.Request) -> web.Response:
     """Have a whole report written as CSV, as a job: `GET /v1/jobs/{id}` tells how far it is, `.../result` gives it.
 
-    Raises CONFLICT (409) when two are being written already.
+    Raises INVALID (400) with a filter that means nothing to the report,
+    CONFLICT (409) when two are being written already.
     """
     asked = await body(request, ReportRequest)
     _check_fields(asked)
