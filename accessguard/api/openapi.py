@@ -99,7 +99,7 @@ def _operation(route: Route, method: str, found: Schemas) -> dict[str, Any]:
             str(route.status): _success(route, found),
             **_later(route, found),
             **_elsewhere(route),
-            **_errors(route, clauses),
+            **_errors(route, clauses, found),
         },
         "x-roles": roles,
     }
