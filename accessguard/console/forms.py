@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from accessguard.api.read import Fields as Form
-from accessguard.api.read import posted, refused
+from accessguard.api.read import Fields, posted, refused
 from accessguard.errors import ErrorCode, GuardError, Problem
 
 T = TypeVar("T")
+Form: TypeAlias = Fields
 KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
