@@ -59,6 +59,7 @@ from accessguard.guard.card import MemberCard
 from accessguard.guard.erasure import Receipt
 from accessguard.guard.lines import ImportedEnrolment, ImportedMember
 from accessguard.guard.model import Check, Login
+from accessguard.guard.refused import PATH
 from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
 from accessguard.guard.union import UnionReport
@@ -535,6 +536,7 @@ def add_routes(app: web.Application) -> None:
     for route in ROUTES:
         path = _pattern(route.path)
         app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
+    app.router.add_route("HEAD", PATH, restricted.show)  # who looks at links before people do (RFC 9110, 9.3.2)
 
 
 async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
