@@ -18,7 +18,7 @@ from multidict import MultiDictProxy
 
 from accessguard.api.context import Context, context
 from accessguard.api.explained import Visit, drawn, with_this
-from accessguard.api.read import body, refused
+from accessguard.api.read import body, in_time, refused
 from accessguard.api.reply import JSON, problem, reply
 from accessguard.api.restricted_view import Shown, broken, over, page
 from accessguard.api.restricted_wire import MOST_CHARS, PlaceRequest, RestrictedPage, RestrictedQuery, WordsRequest
@@ -169,14 +169,15 @@ async def _sent(request: web.Request, kind: type[T]) -> T:
 async def _form(request: web.Request) -> Fields:
     """A form of this page, not of another site's: browsers say so (Fetch Metadata); older ones show the token alone.
 
-    Raises GuardError: FORBIDDEN, TOO_LARGE, INVALID.
+    Raises GuardError: FORBIDDEN, TOO_LARGE, INVALID, TIMED_OUT.
     """
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise GuardError(ErrorCode.FORBIDDEN, "This form was sent by a page of another site.")
     if (request.content_length or LARGEST_FORM + 1) > LARGEST_FORM:
         raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this page takes.")
     try:
-        return await request.post()
+        async with in_time():
+            return await request.post()
     except (ValueError, web.RequestPayloadError):
         raise GuardError(ErrorCode.INVALID, "The form is not what its headers say.") from None
 

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from multidict import MultiDictProxy
 
-from accessguard.api.read import refused
+from accessguard.api.read import in_time, refused
 from accessguard.errors import ErrorCode, GuardError, Problem
 
 T = TypeVar("T")
@@ -19,11 +19,12 @@ KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 async def form(request: web.Request) -> Form:
-    """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, UNSUPPORTED."""
+    """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, TIMED_OUT, UNSUPPORTED."""
     if request.content_type not in KINDS:
         raise GuardError(ErrorCode.UNSUPPORTED, "This is not a form.")
     try:
-        return await request.post()
+        async with in_time():
+            return await request.post()
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this service accepts.") from None
     except (ValueError, web.RequestPayloadError):
