@@ -103,6 +103,7 @@ class FastLane(RequestHandler):
         "_surrendered",
         "_turns",
         "_unread",
+        "_wire",
     )
 
     def __init__(self, server: web.Server, lane: Lane, **settings: Any) -> None:
@@ -114,7 +115,10 @@ class FastLane(RequestHandler):
         self._peer: str | None = UNKNOWN
         self._behind = b""  # bytes that no lane has taken yet
         self._began = 0.0  # when the first bytes of a request came that is not all here (loop time; 0: there is none)
-        self._unread = 0.0  # when the reader fell behind
+        self._unread = (
+            0.0  # when the reader has been behind, or the end of what is left unread waited for (0: it is not)
+        )
+        self._wire: asyncio.Transport | None = None  # the transport, also while it ends
         self._pieces = 0  # how often the same request was waited for
         self._owed = 0  # bytes of a body that still belong to a request aiohttp is reading
         self._answering: asyncio.Task[None] | Beating | None = None
@@ -137,6 +141,7 @@ class FastLane(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let it in, if there is room."""
         super().connection_made(transport)
+        self._wire = self.transport
         if not self._lane.connections.enter(self):
             if self.transport is not None:
                 self.transport.write(refusal(FULL))
@@ -146,6 +151,7 @@ class FastLane(RequestHandler):
         """Make room."""
         self._lane.connections.leave(self)
         super().connection_lost(exc)
+        self._wire = None
 
     def pause_writing(self) -> None:
         """Note since when the reader is behind."""
@@ -154,7 +160,8 @@ class FastLane(RequestHandler):
 
     def stage(self) -> tuple[Stage, float]:
         """What this connection waits for, and since when."""
-        if self._paused:
+        if self._paused or (self._wire is not None and self._wire.is_closing()):
+            self._unread = self._unread or self._loop.time()
             return Stage.UNREAD, self._unread
         if self._answering is not None or not self._idle():
             return Stage.BUSY, 0.0
@@ -175,11 +182,12 @@ class FastLane(RequestHandler):
 
     def cut(self) -> None:
         """Close at once."""
-        transport = self.transport
+        wire = self._wire
+        stuck = wire is not None and wire.get_write_buffer_size() > 0
         self._lane.flush()
         self.force_close()
-        if transport is not None and self._paused:
-            transport.abort()
+        if wire is not None and stuck:
+            wire.abort()
 
     def _note(self) -> None:
         """Note since when a request is on its way that aiohttp has not all of yet."""
@@ -437,6 +445,7 @@ class FastLane(RequestHandler):
     def resume_writing(self) -> None:
         """Go on with what waited for a slow reader."""
         super().resume_writing()
+        self._unread = 0.0
         self._go_on()
 
     def _take(self, data: bytes) -> None:

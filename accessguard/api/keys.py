@@ -1,6 +1,7 @@
 """Who calls: the caller's token (RFC 7519), verified once and then remembered until it expires."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -9,7 +10,7 @@ from jwt import PyJWK, PyJWKSet, PyJWS
 from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.events.revoked import Revocation, Revoked, Told
+from accessguard.events.revoked import KEPT, Revocation, Revoked, Told
 
 SHARED: Final = "HS256"
 PUBLISHED: Final = frozenset({"RS256", "ES256", "EdDSA"})
@@ -169,17 +170,30 @@ class Keyring:
 
     def hear(self, told: Sequence[Told]) -> None:
         """Refuse what was revoked, and no longer what was restored."""
-        for each in told:
-            r = each.revocation
-            if each.stands:
-                self._revoked[r.tenant, r.kind, r.name] = r
-            else:
-                self._revoked.pop((r.tenant, r.kind, r.name), None)
-        gone = [token for token, caller in self._held.items() if not self.stands(caller)]
-        for token in gone:
+        new = [each.revocation for each in told if self._learnt(each)]
+        if not new:
+            return
+        self._drop_over(max(each.at for each in new) - KEPT)
+        for token in [token for token, caller in self._held.items() if not self.stands(caller)]:
             del self._held[token]
-        if gone:
-            self._say_forgotten()
+        self._say_forgotten()  # also of callers that are held here no longer, but elsewhere still
+
+    def _learnt(self, told: Told) -> bool:
+        """Note it; whether something is refused that was not before."""
+        r = told.revocation
+        key = (r.tenant, r.kind, r.name)
+        if told.stands and self._revoked.get(key) != r:
+            self._revoked[key] = r
+            return True
+        if not told.stands:
+            self._revoked.pop(key, None)
+        return False
+
+    def _drop_over(self, before: datetime) -> None:
+        """Forget what was stored of tokens that have ended by themselves, as the store does."""
+        over = [key for key, r in self._revoked.items() if r.expires_at is not None and r.expires_at < before]
+        for key in over:
+            del self._revoked[key]
 
     def stands(self, caller: Caller) -> bool:
         """Whether a caller, once verified, is not revoked by now."""

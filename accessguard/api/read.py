@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -52,18 +53,26 @@ async def raw_body(request: web.Request) -> bytes:
     try:
         raw = _at_hand(request)
         if raw is None:
-            async with asyncio.timeout(BODY_S):
+            async with in_time():
                 raw = await request.read()
         request[RAW] = raw
-    except TimeoutError:
-        raise GuardError(
-            ErrorCode.TIMED_OUT, f"The body did not arrive within {BODY_S:.0f} s.", headers={"Connection": "close"}
-        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The body is larger than this service accepts.") from None
     except web.RequestPayloadError:
         raise GuardError(ErrorCode.INVALID, "The body is not what its headers say.") from None
     return raw
+
+
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """While a body is waited for. Raises GuardError(TIMED_OUT) when it does not come."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            yield
+    except TimeoutError:
+        raise GuardError(
+            ErrorCode.TIMED_OUT, f"The body did not arrive within {BODY_S:.0f} s.", headers={"Connection": "close"}
+        ) from None
 
 
 def _at_hand(request: web.Request) -> bytes | None:
@@ -75,12 +84,13 @@ def _at_hand(request: web.Request) -> bytes | None:
 
 
 async def posted(request: web.Request) -> Fields:
-    """The fields of a form, as often as asked. Raises GuardError INVALID or TOO_LARGE.
+    """The fields of a form, as often as asked. Raises GuardError: INVALID, TIMED_OUT, TOO_LARGE.
 
     A form names the codec of its text, which may be none, or one that makes what UTF-8 cannot say.
     """
     try:
-        sent = await request.post()
+        async with in_time():
+            sent = await request.post()
         "".join(each for field in sent.items() for each in field if isinstance(each, str)).encode()
     except web.HTTPRequestEntityTooLarge:
         raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this service accepts.") from None

@@ -167,7 +167,7 @@ async def _sent(request: web.Request, kind: type[T]) -> T:
 async def _form(request: web.Request) -> Fields:
     """A form of this page, not of another site's: browsers say so (Fetch Metadata); older ones show the token alone.
 
-    Raises GuardError: FORBIDDEN, TOO_LARGE, INVALID.
+    Raises GuardError: FORBIDDEN, TOO_LARGE, INVALID, TIMED_OUT.
     """
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise GuardError(ErrorCode.FORBIDDEN, "This form was sent by a page of another site.")

@@ -18,7 +18,7 @@ KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 async def form(request: web.Request) -> Form:
-    """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, UNSUPPORTED."""
+    """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, TIMED_OUT, UNSUPPORTED."""
     if request.content_type not in KINDS:
         raise GuardError(ErrorCode.UNSUPPORTED, "This is not a form.")
     return await posted(request)

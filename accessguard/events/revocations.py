@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from accessguard.database import Database, Row, both_ways
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.events.revoked import Revocation, Revoked, Told
+from accessguard.events.revoked import KEPT, Revocation, Revoked, Told
 
 MOST: Final = 10_000
 """Of one tenant: each worker holds all of them, some 300 bytes each."""
-KEPT: Final = timedelta(hours=1)
-"""How long one that is lifted, or whose token has ended, stays; by then every worker has read of it."""
 SWEPT: Final = 100
 """Of those, how many go when another one is stored."""
 
@@ -30,7 +28,8 @@ ADD: Final = """
     ), made AS (
         INSERT INTO revocation AS r (tenant, kind, name, id, issued_until, expires_at, at, actor, reason, generation)
         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, nextval('generation')
-         WHERE (SELECT count(*) FROM (SELECT 1 FROM revocation WHERE tenant = $1 LIMIT $10) all_of_it) < $10
+         WHERE (SELECT count(*) FROM (
+               SELECT 1 FROM revocation WHERE tenant = $1 AND (lifted_at < $11 OR expires_at < $11) IS NOT TRUE LIMIT $10) all_of_it) < $10
             ON CONFLICT (tenant, kind, name) DO UPDATE
            SET id = excluded.id, issued_until = excluded.issued_until, expires_at = excluded.expires_at, at = excluded.at,
                actor = excluded.actor, reason = excluded.reason, generation = excluded.generation, lifted_at = NULL

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
+
+KEPT: Final = timedelta(hours=1)
+"""How long one that is lifted, or whose token has ended, stays; by then every worker has read of it."""
 
 
 class Revoked(StrEnum):

@@ -222,7 +222,10 @@ def member_of(row: Row) -> Member:
 
 
 def _activity(row: Row) -> LastActivity | None:
-    if row["active_at"] is not None:
+    # The release before, while it runs beside this one, writes later ones into the row.
+    if row["active_at"] is not None and (
+        row["last_activity_at"] is None or row["active_at"] >= row["last_activity_at"]
+    ):
         return LastActivity(at=row["active_at"], kind=row["active_kind"], session_id=row["active_session"])
     if row["last_activity_at"] is None:
         return None

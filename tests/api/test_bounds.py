@@ -20,6 +20,7 @@ from msgspec import inspect
 from accessguard.api import bounds, read
 from accessguard.api.bounds import BURST_S, MOST_WAIT_S, Bounds, Rates
 from accessguard.api.connections import Patience
+from accessguard.api.fastlane import FastLane
 from accessguard.api.keys import Caller, Role
 from accessguard.api.routes import ROUTES
 from accessguard.app import service as application
@@ -156,6 +157,58 @@ async def test_a_body_that_a_handler_waits_for_comes_in_time_or_not_at_all(port,
         status = await one.status()
 
     assert status == 408
+
+
+@pytest.mark.parametrize("path", ["/console/sign-in", "/restricted/words"])
+async def test_a_form_that_is_waited_for_comes_in_time_or_not_at_all(port, monkeypatch, path):
+    """Nobody has to say who they are to send one: without an end to it, all places could be held by half a form."""
+    monkeypatch.setattr(read, "BODY_S", SOON_S)
+    kind = "Content-Type: application/x-www-form-urlencoded"
+
+    async with lines(port, f"POST {path} HTTP/1.1\r\nHost: h\r\n{kind}\r\nContent-Length: 9\r\n\r\nt=".encode()) as (
+        one,
+    ):
+        status = await one.status()
+
+    assert status == 408
+
+
+async def test_who_is_parted_with_and_does_not_read_is_gone_all_the_same(service):
+    """What is left to be sent would keep the socket open as long as its reader likes, and nobody would count it."""
+    runner = web.AppRunner(
+        application(service.context, body_limit_bytes=1_048_576), access_log=None, shutdown_timeout=0.1
+    )
+    await runner.setup()
+    loop, patience = asyncio.get_running_loop(), Patience(connections=MOST, request_s=SOON_S, write_s=SOON_S)
+    made: list[FastLane] = []
+    fast = lane_protocol(runner, service.context, body_limit_bytes=1_048_576, patience=patience)
+
+    def one() -> FastLane:
+        made.append(fast())
+        return made[-1]
+
+    server = await loop.create_server(one, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with lines(port, b"", b"") as lazy:
+        for each in lazy:
+            each.reader._transport.pause_reading()  # type: ignore[attr-defined] # nothing else makes a reader lazy
+        while len(made) < len(lazy):
+            await asyncio.sleep(0.01)
+        wires = [each.transport for each in made if each.transport is not None]
+        for wire in wires:
+            while not wire.get_write_buffer_size():
+                wire.write(b"x" * 30_000)
+                await asyncio.sleep(0)
+        made[0].cut()
+        made[1].force_close()
+
+        until = time.monotonic() + 10
+        while any(each._manager is not None for each in made) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+
+    assert [each._manager for each in made] == [None, None]
+    server.close()
+    await runner.cleanup()
 
 
 async def test_an_answer_that_nobody_reads_is_let_go_of(port):

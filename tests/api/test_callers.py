@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -25,6 +26,7 @@ from accessguard.config import Certificates as ConfigOfCertificates
 from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.errors import GuardError
+from accessguard.events import revocations
 from accessguard.guard.refused import RefusedPages
 from accessguard.sessions.token import SessionKey, SessionTokens
 from accessguard.signing import SigningKey
@@ -522,3 +524,33 @@ async def test_shared_secrets_and_key_files_rotate_without_a_restart(tmp_path):
     assert after == {"new secret", "new key"}
     assert good() == after
     assert files.up is False
+
+
+async def test_a_token_that_made_room_for_others_is_refused_as_well(service, tenant, lines):
+    """The verifier holds ten thousand and lets the first go; heads and whole requests that know of it are forgotten too."""
+    login = await tenant.login()
+    session, shown = login["session"]["id"], fixed(tenant, jti="of ten thousand")
+    before = [await asked(lines, service.url, session, shown) for _ in range(4)]
+    service.context.keyring._held.clear()
+
+    await revoke(tenant, token_id="of ten thousand")
+
+    assert before == [200] * 4
+    assert await asked(lines, service.url, session, shown) == 401
+
+
+async def test_what_has_ended_by_itself_takes_nobodys_place(service, tenant, monkeypatch):
+    """With all places taken by tokens that have ended since, there is room again, in the store and in every worker."""
+    await tenant.login()
+    monkeypatch.setattr(revocations, "MOST", 2)
+    keyring = service.context.keyring
+    soon = {"expires_at": (datetime.now(UTC) + timedelta(minutes=1)).isoformat()}
+    for each in "ab":
+        await revoke(tenant, token_id=each, **soon)
+    service.clock.forward(2 * 3_600_000)
+
+    await revoke(tenant, token_id="c")
+    listed = list(items(await tenant.call("GET", "/v1/revocations", role="administrator")))
+
+    assert [each["name"] for each in listed] == ["c"]
+    assert [name for of, _, name in keyring._revoked if of == tenant.name] == ["c"]

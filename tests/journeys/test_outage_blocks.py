@@ -248,5 +248,5 @@ async def test_proxies_go_on_in_an_outage_with_what_is_known(there, tenant):
     assert [each.status for each in (before, *known_)] == [204] * 3
     assert (unknown.status, unknown.headers["AccessGuard-Reason"]) == (503, "undecided")
     assert "Retry-After" in unknown.headers
-    assert "Location" not in unknown.headers
+    assert "/restricted?t=" in unknown.headers["Location"], "it is explained, and nobody is sent to log in"
     assert (nobody.status, nobody.headers["AccessGuard-Reason"]) == (401, "no_session")

@@ -128,6 +128,25 @@ async def test_a_merged_member_keeps_the_newer_activity(db: Database, service: S
     assert await beside(db, tenant) == []
 
 
+async def test_what_the_release_before_writes_meanwhile_is_shown(
+    db: Database, service: Service, lines: dict[str, Line]
+):
+    """It knows the row alone: its later activity stands, though an earlier one lies beside it."""
+    ana = lines["ana"]
+    await service.context.sessions.flush([ana.beat(0)], INTERVAL)
+    later = ana.first + timedelta(seconds=45)
+
+    await db.row(
+        "UPDATE member SET last_activity_at = $3, last_activity_kind = 'lesson_open' WHERE tenant = $1 AND id = $2",
+        ana.tenant.name,
+        "ana",
+        later,
+    )
+
+    card = await ana.tenant.see("/v1/members/ana")
+    assert datetime.fromisoformat(card["last_activity"]["at"]) == later
+
+
 async def test_what_a_beat_moves_is_in_no_index(db: Database):
     """Of sessions and devices, so that their updates stay in their page; nor is a member's row among what it moves."""
     found = await db.fetch(
