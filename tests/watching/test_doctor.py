@@ -56,7 +56,7 @@ def good(**sections: Any) -> Config:
         "keys": keys,
         "server": Server(trusted_networks=("10.1.2.0/24",)),
     }
-    return Config(**sound | sections)  # type: ignore[arg-type]
+    return Config(**sound | sections)
 
 
 def found(config: Config, **environ: str) -> dict[str, list[Finding]]:
