@@ -242,6 +242,27 @@ def demo(url: str, tenant: str, members: int, seed: int, seconds: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON instead of a table.")
+def doctor(*, as_json: bool) -> None:
+    """Look at everything that the service needs, and say what to do.
+
+    Configuration, secrets, trusted proxies, geo files, disk, both stores with
+    their settings and clocks, schema, webhooks. Changes nothing. Exit code 1
+    when something fails, 0 with warnings alone.
+    """
+    from accessguard import doctor as examination  # noqa: PLC0415 -- `token` needs none of it
+
+    good = [True]
+
+    async def run() -> None:
+        good[0] = await examination.run(os.environ, as_json=as_json)
+
+    complete_run(run())
+    if not good[0]:
+        sys.exit(1)
+
+
 url_option = click.option(
     "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service answers."
 )

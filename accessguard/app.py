@@ -21,9 +21,10 @@ from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
-from accessguard.api.middleware import boundary
+from accessguard.api.middleware import begun, boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision, read_keys, read_secrets
@@ -62,6 +63,7 @@ from accessguard.guard.erasure import Erasure
 from accessguard.guard.evaluate import Evaluation
 from accessguard.guard.explaining import Explaining
 from accessguard.guard.facts import from_ms
+from accessguard.guard.figures import Figures
 from accessguard.guard.folds import Folds
 from accessguard.guard.grants import Grants
 from accessguard.guard.intake import Imports, Intake
@@ -159,6 +161,7 @@ class Parts:
             store=RecognitionStore(db, version=recogniser_version()), inquiry=Inquiry(), now_ms=now_ms, at=from_ms
         )
         self.upkeep = Upkeep(db, now_ms=now_ms)
+        self.figures = Figures(lists, wanted=config.metrics.tenants)
         self.schema = SchemaWatch(db, migrations.objection)
         self.sharing = Sharing(db=db, now_ms=now_ms)
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
@@ -303,6 +306,7 @@ class Parts:
                 db=db,
                 live=live,
                 memory=memory,
+                changes=self.changes,
                 tally=tally,
                 geo=self.geo,
                 keys=self.keys,
@@ -373,6 +377,7 @@ class Parts:
             "violations": lambda: self.folds.run(FLUSH_S),
             "upkeep": self.upkeep.run,
             "schema": self.schema.run,
+            "figures": self.figures.run,
             "sharing": self.sharing.run,
             "jobs": self.runner.run,
             "geo": self.geo.run,
@@ -460,8 +465,9 @@ def published_keys(config: Config, callers: Keyring) -> JwksUrl | None:
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
-    app = web.Application(middlewares=[boundary], client_max_size=body_limit_bytes)
+    app = web.Application(middlewares=[watched, boundary], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
+    app.on_response_prepare.append(begun)
     catalogues.load()
     add_routes(app)
     add_docs(app)
@@ -583,6 +589,8 @@ def _rates(config: Config) -> Rates:
         platform=said.platform_calls_per_s,
         operators=said.operator_calls_per_s,
         concurrent=said.concurrent,
+        attempts=said.attempts_per_member_per_h,
+        answer_s=said.answer_s,
     )
 
 

@@ -86,17 +86,21 @@ class Limits(Section, frozen=True, kw_only=True):
     """What one worker lets callers have; None for no bound.
 
     Calls a second of one caller: of operators, of platforms, and checks, with
-    ten seconds' worth at once. `concurrent` is how many calls of one caller
+    ten seconds' worth at once; those of operators then wait for their turn. `concurrent` is how many calls of one caller
     may be under way, `connections` how many may be open in all, `request_s`
-    how long a request may take to arrive, `write_s` how long an answer may lie unread.
+    how long a request may take to arrive, `answer_s` how long its answer may be in the making,
+    `write_s` how long it may lie unread. `attempts_per_member_per_h` are
+    logins of one member, those that succeed and those that fail counted apart.
     """
 
-    operator_calls_per_s: Positive | None = 200
+    operator_calls_per_s: Positive | None = 20
     platform_calls_per_s: Positive | None = None
     checks_per_s: Positive | None = None
     concurrent: Positive | None = 256
     connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
     request_s: Positive = 20
+    answer_s: Positive = 60
+    attempts_per_member_per_h: Positive | None = 1_000
     write_s: Positive = 30
 
 
@@ -190,6 +194,19 @@ class Webhooks(Section, frozen=True, kw_only=True):
     allow_networks: Annotated[tuple[str, ...], msgspec.Meta(max_length=64)] = ()
 
 
+class Metrics(Section, frozen=True, kw_only=True):
+    """Whether tenants are named in metrics (`accessguard_tenant_violations`), at most 100 of them."""
+
+    tenants: bool = False
+
+
+class Tracing(Section, frozen=True, kw_only=True):
+    """Where traces go (OTLP over HTTP, a URL such as http://collector:4318/v1/traces), None for nowhere; the share of them that is made."""
+
+    endpoint: str | None = None
+    ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
+
+
 class Log(Section, frozen=True, kw_only=True):
     """The least important level that is written."""
 
@@ -209,6 +226,8 @@ class Config(Section, frozen=True, kw_only=True):
     tenants: Tenants = Tenants()
     geo: Geo = Geo()
     webhooks: Webhooks = Webhooks()
+    metrics: Metrics = Metrics()
+    tracing: Tracing = Tracing()
     log: Log = Log()
     data_folder: str = ".accessguard"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -13,7 +14,8 @@ import msgspec
 
 from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.metrics import POOL_REFUSED
+from accessguard.metrics import POOL_REFUSED, STORE_FAILURES, STORE_SECONDS
+from accessguard.tracing import TRACING
 
 Row: TypeAlias = asyncpg.Record
 
@@ -97,6 +99,8 @@ class Database:
         self._waiting = 0
         self._leaving: set[asyncio.Task[None]] = set()
         self.breaker = Breaker(store, self._probe)
+        self._store = store.value
+        self._timing, self._failures = STORE_SECONDS[store], STORE_FAILURES.labels(store)
 
     @classmethod
     async def connect(
@@ -147,6 +151,11 @@ class Database:
         """Open connections that nobody uses now."""
         return int(self._pool.get_idle_size())
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a connection."""
+        return self._waiting
+
     async def fetch(self, statement: str, *values: object, timeout_s: float | None = None) -> list[Row]:
         """Every row of one statement. Raises GuardError(UNAVAILABLE)."""
         async with self._lent(timeout_s or self._timeout_s) as (connection, left_s):
@@ -187,22 +196,26 @@ class Database:
         """A connection, and the seconds that are left for what it is wanted for."""
         if self.breaker.refused():
             raise _unavailable()
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + timeout_s
+        clock = time.perf_counter  # the loop's own counts milliseconds
+        began = clock()
         try:
-            connection = await self._acquired(timeout_s)
-            try:
-                yield connection, max(0.001, deadline - clock())
-            except BaseException:
-                self._give_back(connection)
-                raise
-            await self._pool.release(connection)
+            with TRACING.store(self._store):
+                connection = await self._acquired(timeout_s)
+                try:
+                    yield connection, max(0.001, began + timeout_s - clock())
+                except BaseException:
+                    self._give_back(connection)
+                    raise
+                await self._pool.release(connection)
         except OUT_OF_REACH as error:
+            self._failures.inc()
             self._heard(error)
             raise _unavailable() from error
         except REFUSED as error:
             self.breaker.succeeded()
             raise _refused(error) from error
+        finally:
+            self._timing.took(clock() - began)
         self.breaker.succeeded()
 
     async def _acquired(self, timeout_s: float) -> Any:

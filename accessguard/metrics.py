@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, product
+from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
-from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+
+from accessguard.timings import BulkHistogram, Timings
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each, of no use to Prometheus itself
 REGISTRY: Final = CollectorRegistry()
 
 # From a verdict held in memory (10 us) to the deadline of a check and the timeouts behind it.
 CHECK_BUCKETS: Final = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+STORE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0)
 LOGIN_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 BUILD: Final = Info("accessguard_build", "Version of the service and of Python.", registry=REGISTRY)
@@ -29,25 +30,69 @@ DEGRADED: Final = Counter(
 )
 
 
-class BulkHistogram(Collector):
-    """A histogram that is added to in bulk, from counts that the hot path keeps as plain numbers."""
+ENTRIES: Final = ("check", "checks", "login", "gate", "platform", "operator", "stream", "console", "other")
+"""Ways in: single checks, batches of them, logins, proxies' questions, the platform's other calls, operators' calls, streams
+of events, the console; the document, health and what there is not."""
+STATUSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+STORES: Final = ("postgres", "valkey", "replica")
+CACHES: Final = ("hot", "resting", "members", "questions", "tenants")
 
-    def __init__(self, name: str, documentation: str, buckets: Sequence[float]) -> None:
-        self._name, self._documentation = name, documentation
-        self._bounds = [*(str(float(bound)) for bound in buckets), "+Inf"]
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-
-    def add(self, counts: Sequence[int], total: float) -> None:
-        """Add how many fell into each bucket (not cumulated, the last beyond all bounds), and their sum."""
-        self._counts = [old + new for old, new in zip(self._counts, counts, strict=True)]
-        self._sum += total
-
-    def collect(self) -> Iterable[Metric]:
-        """The one metric, for the registry."""
-        cumulated = [(bound, float(count)) for bound, count in zip(self._bounds, accumulate(self._counts), strict=True)]
-        yield HistogramMetricFamily(self._name, self._documentation, buckets=cumulated, sum_value=self._sum)
-
+REQUESTS: Final = Counter(
+    "accessguard_requests", "Requests answered, by entry and class of status.", ("entry", "status"), registry=REGISTRY
+)
+REQUEST_SECONDS: Final = Timings(
+    "accessguard_request_duration_seconds",
+    "Time to answer a request, by entry; answers from memory, which take microseconds, are counted in the least bucket.",
+    "entry",
+    ENTRIES,
+    CHECK_BUCKETS,
+)
+REGISTRY.register(REQUEST_SECONDS)
+IN_PROGRESS: Final = Gauge(
+    "accessguard_requests_in_progress", "Requests that are being answered, by entry.", ("entry",), registry=REGISTRY
+)
+STORE_SECONDS: Final = Timings(
+    "accessguard_store_duration_seconds",
+    "Time of one call or transaction of a store, the wait for a connection included.",
+    "store",
+    STORES,
+    STORE_BUCKETS,
+)
+REGISTRY.register(STORE_SECONDS)
+STORE_FAILURES: Final = Counter(
+    "accessguard_store_failures", "Calls to a store that got no answer in time.", ("store",), registry=REGISTRY
+)
+STORE_WAITING: Final = Gauge(
+    "accessguard_store_waiting", "Calls that wait for a connection or an answer.", ("store",), registry=REGISTRY
+)
+LOOP_SECONDS: Final = Histogram(
+    "accessguard_loop_delay_seconds",
+    "How late a worker comes to what it meant to do, looked at twice a second: what a new request waits for.",
+    buckets=CHECK_BUCKETS,
+    registry=REGISTRY,
+)
+PROPAGATION: Final = Histogram(
+    "accessguard_propagation_seconds",
+    "Time from a change to a worker that is told of it, by the clocks of both.",
+    buckets=STORE_BUCKETS,
+    registry=REGISTRY,
+)
+STALENESS: Final = Gauge(
+    "accessguard_staleness_seconds",
+    "How long memory has not been trusted, as pushed changes may be missing; 0 while they arrive.",
+    registry=REGISTRY,
+)
+SNAPSHOT_AGE: Final = Gauge(
+    "accessguard_snapshot_age_seconds",
+    "How long ago the numbers of what has changed were last read from PostgreSQL; every 2 s.",
+    registry=REGISTRY,
+)
+CACHE: Final = Gauge(
+    "accessguard_cache_entries",
+    "What a worker holds: verdicts in use (hot) and at rest, members, questions known by their bytes, tenants' rules.",
+    ("cache",),
+    registry=REGISTRY,
+)
 
 CHECK_SECONDS: Final = BulkHistogram(
     "accessguard_check_duration_seconds", "Time to decide a check that was not held in memory.", CHECK_BUCKETS
@@ -79,7 +124,16 @@ FLUSH_FAILURES: Final = Counter(
     "accessguard_flush_failures", "Bulk writes that failed and stay pending.", registry=REGISTRY
 )
 VIOLATIONS: Final = Counter(
-    "accessguard_violation_hits", "Findings recorded, by effect.", ("effect",), registry=REGISTRY
+    "accessguard_violation_hits",
+    "Findings recorded, by effect, code, and mode of the rule (observe: it would have refused).",
+    ("effect", "code", "mode"),
+    registry=REGISTRY,
+)
+TENANT_VIOLATIONS: Final = Gauge(
+    "accessguard_tenant_violations",
+    "Cases of a tenant, of its newest 10,000, that are open, or that no operator has read; only where tenants are named.",
+    ("tenant", "state"),
+    registry=REGISTRY,
 )
 FOLDS_DROPPED: Final = Counter(
     "accessguard_folds_dropped", "Repeated hits of cases given up at the bound.", registry=REGISTRY
@@ -94,6 +148,9 @@ JWKS_AGE: Final = Gauge(
 )
 THROTTLED: Final = Counter(
     "accessguard_throttled_calls", "Calls refused for a bound, by what was exceeded.", ("bound",), registry=REGISTRY
+)
+LATE: Final = Counter(
+    "accessguard_late_answers", "Requests given up as they took too long to answer.", registry=REGISTRY
 )
 CONNECTIONS: Final = Gauge("accessguard_open_connections", "Connections open now.", registry=REGISTRY)
 CONNECTIONS_CUT: Final = Counter(
@@ -197,13 +254,24 @@ GREATEST: Final = frozenset(
         "accessguard_geo_files",
         "accessguard_geo_age_seconds",
         "accessguard_upkeep_last_success_timestamp_seconds",
+        "accessguard_jwks_age_seconds",
+        "accessguard_staleness_seconds",
+        "accessguard_snapshot_age_seconds",
+        "accessguard_spool_length",
+        "accessguard_spool_oldest_age_seconds",
+        "accessguard_tenant_violations",
     }
 )
 LEAST: Final = frozenset({"accessguard_channel_up"})
 
 
 def present_at_zero(
-    *, outcomes: Sequence[str], codes: Sequence[str], effects: Sequence[str], jobs: Sequence[str]
+    *,
+    outcomes: Sequence[str],
+    codes: Sequence[str],
+    effects: Sequence[str],
+    modes: Sequence[str],
+    jobs: Sequence[str],
 ) -> None:
     """Make every labelled series exist before its first event, so that rates are right from the start."""
     refusals = [(outcome, code) for outcome in outcomes if outcome != "allow" for code in codes]
@@ -212,10 +280,17 @@ def present_at_zero(
     DECISIONS.labels("login", "failed", "none")
     for job, result in product(jobs, ("done", "cut", "failed")):
         UPKEEP_RUNS.labels(job, result)
+    for entry, status in product(ENTRIES, STATUSES[1:]):
+        REQUESTS.labels(entry, status)
+    for effect, code, mode in product(effects, codes, modes):
+        VIOLATIONS.labels(effect, code, mode)
     closed_sets: tuple[tuple[Counter | Gauge, Sequence[str]], ...] = (
         (VERDICTS, ("held", "evaluated", "loaded")),
         (BEATS, ("moved", "early")),
-        (VIOLATIONS, effects),
+        (IN_PROGRESS, ENTRIES),
+        (STORE_FAILURES, STORES),
+        (STORE_WAITING, STORES),
+        (CACHE, CACHES),
         (POOL, ("used", "idle")),
         (POOL_REFUSED, ("wait", "queue")),
         (BREAKER_OPEN, ("postgres", "valkey")),
@@ -230,7 +305,7 @@ def present_at_zero(
         (REFINEMENTS, ("told", "elsewhere", "stumbled", "failed", "dropped")),
         (WEBHOOKS, ("taken", "missed")),
         (JWKS_FETCHES, ("done", "failed")),
-        (THROTTLED, ("checks", "platform", "operators", "concurrent")),
+        (THROTTLED, ("checks", "platform", "operators", "concurrent", "attempts")),
         (CONNECTIONS_CUT, ("late", "unread", "room", "refused")),
         (HTTP, ("2xx", "3xx", "4xx", "5xx")),
         (UPKEEP_ROWS, jobs),

@@ -27,7 +27,7 @@ from accessguard.guard.upkeep import Job
 from accessguard.logs import set_up_logs
 from accessguard.metrics import BUILD, present_at_zero
 from accessguard.ports import BACKLOG, KEEPALIVE_S, listen_admin, make_runner
-from accessguard.rules.model import Code, Effect, Outcome
+from accessguard.rules.model import Code, Effect, Mode, Outcome
 
 LULL_S: Final = 1.0
 """How long a stop waits for the next request of connections that are open, to tell their callers not to come back."""
@@ -133,7 +133,7 @@ async def serve(config: Config, *, on_ready: Callable[[str], None] | None = None
     set_up(config)
     parts = await open_parts(config)
     stop = asyncio.Event()
-    with stopping_on_signals(stop):
+    with stopping_on_signals(stop), tracing(config):
         async with parts.running() as context:
             door, watching = Door(context, config), make_runner(admin(context), config)
             try:
@@ -156,8 +156,36 @@ def set_up(config: Config) -> None:
     """Make ready what a process has once: its logs, every series at zero, the tables of the recogniser."""
     set_up_logs(config.log.level)
     BUILD.info({"version": __version__, "python": platform.python_version()})
-    present_at_zero(outcomes=list(Outcome), codes=list(Code), effects=list(Effect), jobs=list(Job))
+    every_series()
     recognise("")  # loads the recogniser's tables before the first request needs them
+
+
+def every_series() -> None:
+    """Let every series be there from the start."""
+    present_at_zero(
+        outcomes=list(Outcome),
+        codes=list(Code),
+        effects=list(Effect),
+        modes=[Mode.OBSERVE, Mode.ENFORCE],
+        jobs=list(Job),
+    )
+
+
+@contextlib.contextmanager
+def tracing(config: Config) -> Iterator[None]:
+    """Make spans until the end, where the configuration says where they go. Raises StartError without the extra."""
+    if config.tracing.endpoint is None:
+        yield
+        return
+    try:
+        from accessguard.otel import switch_on  # noqa: PLC0415 -- an extra, which nothing else needs
+    except ImportError as error:
+        raise StartError("Traces want OpenTelemetry: pip install accessguard[otel].") from error
+    off = switch_on(config.tracing)
+    try:
+        yield
+    finally:
+        off()
 
 
 def calm_collector() -> None:

@@ -21,7 +21,7 @@ from accessguard.config import Config
 from accessguard.control import Berth, Do, Link, Order, Report, Say
 from accessguard.errors import StartError
 from accessguard.metrics import REGISTRY
-from accessguard.serving import LULL_S, Door, calm_collector, set_up, stopping_on_signals
+from accessguard.serving import LULL_S, Door, calm_collector, set_up, stopping_on_signals, tracing
 
 LOG: Final = structlog.get_logger("accessguard")
 
@@ -130,7 +130,8 @@ async def work(config: Config, berth: Berth) -> None:
     async with _linked(berth) as link:
         with stopping_on_signals(stop):
             try:
-                await _work(config, berth, link, stop)
+                with tracing(config):
+                    await _work(config, berth, link, stop)
             except StartError as error:
                 link.tell(Report(say=Say.FAILED, why=str(error)))
 

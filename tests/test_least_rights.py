@@ -27,16 +27,12 @@ APPEND_ONLY = ("audit", "rule_version", "comment", "enrolment_change")
 
 
 @pytest.fixture(scope="module")
-async def granted(stores: Embedded) -> str:
-    """A database of its own, at which the service's role has what grants.sql gives it; the role's address."""
+async def granted(service: Service, stores: Embedded) -> str:
+    """The run's database, at which the service's role has what grants.sql gives it; the role's address."""
     async with connected(stores.database_url) as owner:
-        await owner.execute("CREATE DATABASE granted")
-    url = stores.database_url.replace("@/accessguard?", "@/granted?")
-    await migrate(url)
-    async with connected(url) as owner:
         for _ in "12":  # it is run again after each migration
             await owner.execute(GRANTS.read_text())
-    return url.replace("//accessguard@", "//accessguard_app@")
+    return stores.database_url.replace("//accessguard@", "//accessguard_app@")
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +132,11 @@ async def test_every_chore_of_upkeep_is_done_under_the_least_of_rights(humble, g
 async def test_the_service_s_role_cannot(granted, statement):
     """Whoever takes over the service rewrites no history and makes nothing that stays."""
     async with connected(granted) as connection:
+        attempt = connection.transaction()
+        await attempt.start()
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(statement)
+        await attempt.rollback()
 
 
 def certificate(folder: Path, name: str, host: str) -> tuple[Path, Path]:

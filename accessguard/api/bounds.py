@@ -1,4 +1,4 @@
-"""How much one caller may ask of one worker: calls a second, and calls at once. Others are not to wait for it.
+"""How much one caller may ask of one worker: calls a second, calls at once, time for each. Others are not to wait for it.
 
 The rate is a leaky bucket (the "generic cell rate algorithm" of ITU-T I.371):
 one number for each caller. Each worker counts for itself, as a connection
@@ -7,25 +7,31 @@ stays with one of them.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
 from accessguard.api.keys import Caller, Role
 from accessguard.errors import ErrorCode, GuardError
-from accessguard.metrics import THROTTLED
+from accessguard.metrics import LATE, THROTTLED
 
 BURST_S: Final = 10.0
 """For how many seconds' worth of calls that were not made a caller may make up at once."""
+MOST_WAIT_S: Final = 2.0
+"""How long a call of an operator waits for its turn."""
 MOST_HELD: Final = 10_000
 PATIENT: Final = 20
 """Refusals in a row that are answered at once; whoever goes on waits `PENALTY_S` for each."""
 PENALTY_S: Final = 0.5
 
+HOUR_S: Final = 3_600.0
+
+K = TypeVar("K")
 Key: TypeAlias = "tuple[Kind, str, str]"
 
 
@@ -38,12 +44,17 @@ class Kind(StrEnum):
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls a second of each kind, None for no bound; and `concurrent`, calls of one caller at once."""
+    """Calls a second of each kind, None for no bound; `concurrent`, calls of one caller at once.
+
+    `attempts` are one member's logins in an hour, `answer_s` is how long an answer may take.
+    """
 
     checks: int | None = None
     platform: int | None = None
     operators: int | None = None
     concurrent: int | None = None
+    attempts: int | None = None
+    answer_s: float = 60.0
 
     def of(self, kind: Kind) -> int | None:
         """The rate of one kind."""
@@ -64,29 +75,51 @@ class Bounds:
         self._clock = clock
         self._full_at: dict[Key, float] = {}
         self._refused: dict[Key, int] = {}
+        self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
 
-    def take(self, caller: Caller, *, check: bool) -> None:
-        """Count a call. Raises GuardError(THROTTLED), which says when to come again."""
+    def take(self, caller: Caller, *, check: bool) -> float:
+        """Count a call: the seconds that it has to wait for its turn. Raises GuardError(THROTTLED), which says when to come again.
+
+        Operators' calls take turns, so that a page or a script that asks for
+        much gets it, a little slower; only what would wait for long is refused.
+        """
         kind = Kind.CHECKS if check else Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
         rate = self.rates.of(kind)
         if rate is None:
-            return
+            return 0.0
         key, now = (kind, caller.tenant, caller.subject), self._clock()
         at = max(self._full_at.get(key, now), now)
         wait_s = at + 1 / rate - now - BURST_S
-        if wait_s > 0:
+        if wait_s > (MOST_WAIT_S if kind is Kind.OPERATORS else 0):
             self._refused[key] = self._refused.get(key, 0) + 1
             raise throttled(kind, rate, wait_s)
         if len(self._full_at) >= MOST_HELD and key not in self._full_at:
             self._make_room(now)
         self._full_at[key] = at + 1 / rate
         self._refused.pop(key, None)
+        return max(0.0, wait_s)
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""
         kind = Kind.CHECKS if check else Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
         return PENALTY_S if self._refused.get((kind, caller.tenant, caller.subject), 0) > PATIENT else 0.0
+
+    def attempt(self, tenant: str, member_id: str | None, *, failed: bool) -> None:
+        """Count a login of one member; those that fail by themselves, as whoever guesses is to keep nobody out.
+
+        Raises GuardError(THROTTLED).
+        """
+        rate = self.rates.attempts
+        if member_id is None or rate is None:
+            return
+        key, now = (tenant, member_id, failed), self._clock()
+        at, step_s = max(self._members.get(key, now), now), HOUR_S / rate
+        if at + step_s - now > HOUR_S:
+            raise too_many_attempts(rate, at + step_s - now - HOUR_S)
+        if len(self._members) >= MOST_HELD and key not in self._members:
+            self._members = still_counting(self._members, now)
+        self._members[key] = at + step_s
 
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:
@@ -108,11 +141,28 @@ class Bounds:
                 del self._under_way[key]
 
     def _make_room(self, now: float) -> None:
-        """Forget whoever has been silent for long enough; if nobody has, everybody begins anew."""
-        self._full_at = {key: at for key, at in self._full_at.items() if at > now}
-        if len(self._full_at) >= MOST_HELD:
-            self._full_at.clear()
+        self._full_at = still_counting(self._full_at, now)
         self._refused.clear()
+
+
+def still_counting(held: dict[K, float], now: float) -> dict[K, float]:
+    """Without whoever has been silent for long enough; when that is nobody, everybody begins anew."""
+    left = {key: at for key, at in held.items() if at > now}
+    return left if len(left) < MOST_HELD else {}
+
+
+@asynccontextmanager
+async def in_time(within_s: float) -> AsyncIterator[asyncio.Timeout]:
+    """What is done in here ends within these seconds; whoever takes longer for good reason reschedules the timer. Raises GuardError(UNAVAILABLE)."""
+    timer = asyncio.timeout(within_s)
+    try:
+        async with timer:
+            yield timer
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        LATE.inc()
+        raise GuardError(ErrorCode.UNAVAILABLE, f"No answer within {within_s:g} s; try again shortly.") from None
 
 
 def throttled(kind: Kind, rate: int, wait_s: float) -> GuardError:
@@ -125,3 +175,10 @@ def throttled(kind: Kind, rate: int, wait_s: float) -> GuardError:
         "RateLimit": f'"{kind}";r=0;t={seconds}',
     }
     return GuardError(ErrorCode.THROTTLED, f"More than {rate} calls a second.", headers=headers)
+
+
+def too_many_attempts(rate: int, wait_s: float) -> GuardError:
+    """The refusal of a login too many of one member."""
+    THROTTLED.labels("attempts").inc()
+    headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+    return GuardError(ErrorCode.THROTTLED, f"More than {rate} logins of this member in an hour.", headers=headers)

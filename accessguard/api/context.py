@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -163,6 +164,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True):
 
 CONTEXT: Final = web.AppKey("context", Context)
 ASKING: Final = web.RequestKey("asking", Asking)
+TIMER: Final = web.RequestKey("timer", asyncio.Timeout)
 
 
 def context(request: web.Request) -> Context:
@@ -173,6 +175,12 @@ def context(request: web.Request) -> Context:
 def asking(request: web.Request) -> Asking:
     """Who asks; set before a handler runs."""
     return request[ASKING]
+
+
+def unhurried(request: web.BaseRequest) -> None:
+    """Let this answer take as long as it needs: it has begun, or goes on with what comes in."""
+    if TIMER in request:
+        request[TIMER].reschedule(None)
 
 
 def origin(request: web.Request) -> Address | None:

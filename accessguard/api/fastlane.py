@@ -29,7 +29,19 @@ from aiohttp.web_protocol import RequestHandler
 from accessguard.api import checks, logins
 from accessguard.api.connections import Stage
 from accessguard.api.gates import Pass
-from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, Call, Head, Shape, accept_language, field, plain_start, shape
+from accessguard.api.head import (
+    CRLF,
+    MOST_HEAD,
+    VISIBLE,
+    Call,
+    Head,
+    Shape,
+    accept_language,
+    field,
+    plain_start,
+    shape,
+    traceparent,
+)
 from accessguard.api.keys import Caller
 from accessguard.api.lane import NUL, Lane, start
 from accessguard.api.middleware import rendered
@@ -39,7 +51,9 @@ from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held, Known
 from accessguard.guard.model import Check, Login
 from accessguard.guard.patience import Beating
+from accessguard.logs import ASKED, REQUEST_ID, Ids
 from accessguard.metrics import HTTP
+from accessguard.tracing import TRACING
 
 END: Final = b"\r\n\r\n"
 GET: Final = ord("G")
@@ -61,6 +75,7 @@ FULL: Final = GuardError(
 LATE: Final = GuardError(ErrorCode.TIMED_OUT, "The request did not arrive in time.", headers={"Connection": "close"})
 NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
+ENTRY: Final[Mapping[type, str]] = {Check: "check", ChecksRequest: "checks", Login: "login"}
 DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] = {
     Call.CHECK: msgspec.json.Decoder(Check).decode,
     Call.CHECKS: msgspec.json.Decoder(ChecksRequest).decode,
@@ -234,7 +249,9 @@ class FastLane(RequestHandler):
             known = lane.gates.passing(data, self._peer, now_ms)
         if known is None:
             return False
-        lane.checks.tally.plain += 1
+        tally = lane.checks.tally
+        tally.plain += 1
+        tally.passes += 1
         lane.ready.append((transport, known.answer + lane.dated))
         self._next_keepalive_close_time = lane.close_at
         return True
@@ -339,6 +356,7 @@ class FastLane(RequestHandler):
             self._answering = self._loop.create_task(later)
             return
         if transport is not None:
+            self._lane.checks.tally.beat(self._loop.time() - beating.since)
             self._lane.allow(transport, checks.plainly(beating.held, asked.session_id))
         self._settled()
 
@@ -508,6 +526,7 @@ class FastLane(RequestHandler):
         found = self._lane.batch(tenant, body, now_ms)
         if found is None or self.transport is None:
             return False
+        self._lane.checks.tally.batches += 1
         self._lane.allow(self.transport, found)
         self._next_keepalive_close_time = self._lane.close_at
         return True
@@ -519,6 +538,7 @@ class FastLane(RequestHandler):
         if found is None:
             return False
         if self.transport is not None:
+            lane.checks.tally.batches += 1
             lane.allow(self.transport, found)
         lane.remember_all(head, body, asked.checks, now_ms)
         return True
@@ -534,20 +554,30 @@ class FastLane(RequestHandler):
     ) -> None:
         """Answer from the stores, then go on with what came in meanwhile; `since` is when a beat began that came to nothing."""
         lane, wish = self._lane, partial(accept_language, request)
+        tally, entry = lane.checks.tally, ENTRY[type(asked)]
+        began, status = since or self._loop.time(), 0
+        ASKED.set(Ids(partial(traceparent, request)))
+        tally.begin(entry)
         try:
-            if isinstance(asked, Check):  # memory was looked at before
-                body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
-            elif isinstance(asked, Login):
-                body = await logins.made(lane.context, tenant, asked, now_ms, wish)
-            else:
-                body = await checks.made(lane.context, tenant, asked, now_ms, wish)
+            with TRACING.entry(entry, None if TRACING.spans is None else traceparent(request)):
+                if isinstance(asked, Check):  # memory was looked at before
+                    body = await checks.decided(lane.context, tenant, asked, now_ms, wish, since=since)
+                elif isinstance(asked, Login):
+                    body = await logins.made(lane.context, tenant, asked, now_ms, wish)
+                else:
+                    body = await checks.made(lane.context, tenant, asked, now_ms, wish)
         except Exception as error:  # noqa: BLE001 - the boundary of this lane, as middleware.py is of the other
             answer = refusal(error)
+            status = int(answer[9:12])  # HTTP/1.1 503
             if self.transport is not None:
                 self.transport.write(answer)
         else:
             if self.transport is not None:
+                status = 200
+                tally.timed += 1
                 lane.allow(self.transport, body)
+        finally:
+            tally.end(entry, status, self._loop.time() - began)
         self._settled()
 
     def _go_on(self) -> None:
@@ -660,6 +690,8 @@ def begins_well(data: bytes) -> bool:
 def refusal(error: Exception) -> bytes:
     """A problem document as a whole HTTP answer; the same as the other lane's."""
     status, body, headers = rendered(error)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and (ids := ASKED.get()) is not None:
+        headers = {**headers, REQUEST_ID: ids.request_id}
     HTTP.labels(f"{status // 100}xx").inc()
     extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return b"".join((start(status, PROBLEM, extra), b"%d\r\n\r\n" % len(body), body))

@@ -251,8 +251,18 @@ def field(line: bytes) -> tuple[bytes, bytes] | None:
 
 def accept_language(request: bytes) -> str | None:
     """The first `Accept-Language` of a plain request; looked for only when a refusal is written, so it costs no other call."""
+    return _said(request, b"\r\naccept-language:")
+
+
+def traceparent(request: bytes) -> str | None:
+    """The first `traceparent` of a plain request (W3C Trace Context); looked for only when something is logged or traced."""
+    return _said(request, b"\r\ntraceparent:")
+
+
+def _said(request: bytes, name: bytes) -> str | None:
+    """What the first header of this name says, in small letters."""
     head = request.partition(CRLF + CRLF)[0].lower()
-    _, found, rest = head.partition(b"\r\naccept-language:")
+    _, found, rest = head.partition(name)
     return rest.partition(CRLF)[0].strip(b" \t").decode("latin-1") if found else None
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from accessguard.api.context import asking, context
+from accessguard.api.context import asking, context, unhurried
 from accessguard.api.idempotency import claimed
 from accessguard.api.read import path_id
 from accessguard.api.reply import CSV, NDJSON, SAFE_HEADERS, plain, reply
@@ -41,6 +41,7 @@ async def create(request: web.Request) -> web.Response:
     if (request.content_length or 0) > MOST_BYTES:
         raise GuardError(ErrorCode.TOO_LARGE, f"A file has {MOST_BYTES} bytes at most.")
     ctx, who = context(request), asking(request)
+    unhurried(request)
 
     async def claim(tx: Database, job_id: UUID, digest: bytes) -> UUID:
         return await claimed(request, tx, job_id, digest)

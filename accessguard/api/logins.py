@@ -12,7 +12,7 @@ from accessguard.api.read import body
 from accessguard.api.reply import encode, plain, time_text, written_reply
 from accessguard.api.speech import ANYBODY, listening
 from accessguard.api.wire import login_reply
-from accessguard.guard.model import Login, LoginVerdict
+from accessguard.guard.model import Login, LoginOutcome, LoginVerdict
 
 
 async def record(request: web.Request) -> web.Response:
@@ -27,7 +27,8 @@ async def record(request: web.Request) -> web.Response:
 
 
 async def made(ctx: Context, tenant: str, asked: Login, now_ms: int, wish: Wish) -> bytes:
-    """The answer as JSON; `wish` is the caller's Accept-Language. Raises GuardError: CONFLICT, INVALID, NOT_FOUND, UNAVAILABLE."""
+    """The answer as JSON; `wish` is the caller's Accept-Language. Raises GuardError: CONFLICT, INVALID, NOT_FOUND, THROTTLED, UNAVAILABLE."""
+    ctx.bounds.attempt(tenant, asked.member_id, failed=asked.outcome is LoginOutcome.FAILURE)
     verdict = await ctx.logins.login(tenant, asked, now_ms)
     if verdict.refusal is None:
         return admitted(verdict)

@@ -524,10 +524,12 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
     """The handler's answer, if its caller does not ask too much. Raises GuardError(THROTTLED)."""
     bounds, check = ctx.bounds, route.path in CHECKS
     try:
-        bounds.take(caller, check=check)
+        wait_s = bounds.take(caller, check=check)
     except GuardError:
         await asyncio.sleep(bounds.penalty_s(caller, check=check))
         raise
+    if wait_s:
+        await asyncio.sleep(wait_s)
     if check or route.media == stream.EVENT_STREAM:
         return await route.handler(request)
     with bounds.at_once(caller):

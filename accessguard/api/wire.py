@@ -382,7 +382,7 @@ class RuleRequest(RuleBody, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A rule to save; `id` and `version`, as a read rule has them, are ignored, and so are `updated_at` and `summary`."""
 
     id: UUID | None = None
-    version: int | None = None
+    version: Annotated[int, msgspec.Meta(ge=0, le=2_147_483_647)] | None = None
     updated_at: datetime | None = None
     summary: str | None = None
     reason: Reason | None = None

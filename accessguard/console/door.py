@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -9,7 +11,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from accessguard.api.access import EVERY_TENANT, ensure_tenant
-from accessguard.api.context import ASKING, Asking, context
+from accessguard.api.context import ASKING, Asking, asking, context
 from accessguard.api.keys import Caller, Role
 from accessguard.console.forms import form, text
 from accessguard.console.pen import SESSION, page
@@ -40,6 +42,13 @@ async def admitted(request: web.Request) -> bool:
     )
     request[SESSION], request[ASKING] = session, Asking(caller=caller, tenant=session.tenant)
     return True
+
+
+async def in_turn(request: web.Request, *, lasting: bool) -> contextlib.AbstractContextManager[None]:
+    """While a page is made, which counts among its operator's calls; one that stays open (`lasting`) is not under way. Raises GuardError(THROTTLED)."""
+    bounds, caller = context(request).bounds, asking(request).caller
+    await asyncio.sleep(bounds.take(caller, check=False))
+    return contextlib.nullcontext() if lasting else bounds.at_once(caller)
 
 
 async def asked_here(request: web.Request) -> None:

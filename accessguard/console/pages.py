@@ -186,6 +186,11 @@ async def _answered(request: web.Request, asked: Page) -> web.StreamResponse:
         return door.to_sign_in(request)
     if not may(asking(request).caller.role, asked.like):
         raise GuardError(ErrorCode.FORBIDDEN, "Your role does not allow this.")
+    with await door.in_turn(request, lasting=asked.view is live.followed):
+        return await _shown(request, asked)
+
+
+async def _shown(request: web.Request, asked: Page) -> web.StreamResponse:
     if asked.method == "POST":
         await door.asked_here(request)
     if may(asking(request).caller.role, SUMMARY):
@@ -197,6 +202,7 @@ def _refusal(request: web.Request, error: GuardError) -> web.Response:
     status = STATUS[error.code]
     shown = {"status": status, "message": error.message, "problems": error.problems}
     response = page(request, "refusal.html", shown, status=status)
+    response.headers.update(error.headers)
     if error.code is ErrorCode.UNAVAILABLE:
         response.headers["Retry-After"] = "1"
     return response

@@ -20,7 +20,7 @@ import msgspec
 from accessguard.errors import GuardError
 from accessguard.guard.bars import Bars
 from accessguard.guard.memory import Memory
-from accessguard.metrics import CHANGES
+from accessguard.metrics import CHANGES, LOOP_SECONDS, PROPAGATION, SNAPSHOT_AGE, STALENESS
 from accessguard.policies.book import PolicyBook
 from accessguard.policies.store import PolicyStore
 from accessguard.sessions.live import Change, Live
@@ -73,7 +73,7 @@ class Changes:
         self.on_change: Callable[[str], None] = _nobody
         self.on_callers: Callable[[], None] = _nothing
         self._back = False
-        self.awake_at = time.monotonic()
+        self.awake_at = self.trusted_at = self.looked_at = time.monotonic()
         self.spooled_at = 0.0
 
     async def announce(self, change: Change) -> None:
@@ -82,7 +82,7 @@ class Changes:
         self.apply(change)
         await self.bars.keep(change)
         with contextlib.suppress(GuardError):
-            await self._live.publish(change)
+            await self._live.publish(msgspec.structs.replace(change, sent_ms=time.time_ns() // 1_000_000))
 
     async def announce_news(self, tenant: str) -> None:
         """Tell every worker that there is something new for whoever follows this tenant's events."""
@@ -172,13 +172,31 @@ class Changes:
 
     async def listen(self) -> None:
         """Apply pushed changes until cancelled."""
-        await self._live.listen(self.apply, self.channel)
+        await self._live.listen(self.pushed, self.channel)
+
+    def pushed(self, change: Change) -> None:
+        """Apply what was pushed, by this worker or another, and note how long it was under way."""
+        if change.sent_ms:
+            PROPAGATION.observe(max(0.0, time.time() - change.sent_ms / 1000))
+        self.apply(change)
 
     async def stay_awake(self) -> None:
-        """Notice when this worker stood still, until cancelled."""
+        """Notice when this worker stood still, or is late, until cancelled."""
+        due = time.monotonic()
         while True:
-            self.awake(time.monotonic())
+            now = time.monotonic()
+            LOOP_SECONDS.observe(max(0.0, now - due))
+            self.awake(now)
+            if self._memory.trusted:
+                self.trusted_at = now
+            due = now + AWAKE_S
             await asyncio.sleep(AWAKE_S)
+
+    def measure(self) -> None:
+        """Bring up to date what is only brought when it is read."""
+        now = time.monotonic()
+        STALENESS.set(0.0 if self._memory.trusted else now - self.trusted_at)
+        SNAPSHOT_AGE.set(now - self.looked_at)
 
     def awake(self, now: float) -> None:
         """To be called often, and before anything is answered from memory; `now` is a monotonic clock's (s)."""
@@ -220,6 +238,7 @@ class Changes:
             if held is not None and held.generation < generation:
                 self._book.drop(tenant)
         self._marks = [*self._marks, newest][-OVERLAP:]
+        self.looked_at = began
 
     async def _members_since(self, since: int) -> None:
         """Page through all of them: after many logins they are thousands, and none may be left out."""

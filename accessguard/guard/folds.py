@@ -43,14 +43,14 @@ class Folds:
         if fresh:
             await self._write(tenant, fresh)
         for each in found:
-            VIOLATIONS.labels(each.effect).inc()
+            VIOLATIONS.labels(each.effect, each.code, each.mode).inc()
             if each not in fresh:
                 self._fold(tenant, each)
         return tuple(self._known.get((tenant, *each.case)) for each in found)
 
     def again(self, tenant: str, found: Found) -> None:
         """Count one more hit of a case that `record` has written."""
-        VIOLATIONS.labels(found.effect).inc()
+        VIOLATIONS.labels(found.effect, found.code, found.mode).inc()
         self._fold(tenant, found)
 
     def forget(self, tenant: str, member_id: str) -> None:

@@ -362,7 +362,7 @@ class Logins:
         DECISIONS.labels("login", outcome, (refusal and refusal.code) or "none").inc()
         DEGRADED.inc(1 if answer.degraded else 0)
         for each in found:
-            VIOLATIONS.labels(each.effect).inc()
+            VIOLATIONS.labels(each.effect, each.code, each.mode).inc()
 
     async def _browser(self, said: Login) -> Browser:
         """What the login came from; only who got in makes anybody look twice, so that guessing costs nothing."""

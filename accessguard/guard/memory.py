@@ -10,7 +10,7 @@ snapshot; the next question about one makes it an object again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntFlag
 from typing import Final
 
@@ -172,6 +172,18 @@ class Memory:
     def size(self) -> int:
         """How many sessions are held."""
         return self.hot + self._cold.size
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How much there is of each kind of thing."""
+        questions = len(self.requests) + len(self.bodies)
+        return {
+            "hot": self.hot,
+            "resting": self._cold.size,
+            "members": len(self._packed),
+            "questions": questions,
+            "tenants": len(self.rooms),
+        }
 
     def verdict(self, tenant: str, session_id: str) -> Held | None:
         """The verdict held for a session, if memory may be trusted."""

@@ -43,6 +43,8 @@ from accessguard.violations.model import Found
 REPLACED: Final = "replaced"
 AT_ONCE: Final = timedelta(seconds=30)
 """A session that began so lately may be the one whose answer arrives last, when logins come at once."""
+MOST_OPEN: Final = 500
+"""Sessions of one member that may be open, whatever the rules say: half of what a decision reads, so that it knows them all."""
 AFTER: Final = timedelta(milliseconds=1)
 
 
@@ -99,6 +101,7 @@ def plan(
     found = found_of(decision, visit, snapshot, device_id)
     evicted = [each for each in decision.evict if each != visit.session_id]
     ended = _ended(opening, visit, replaced)
+    evicted += _overflow(snapshot, visit, {*replaced, *evicted})
     ended += tuple(Ended(id=each, reason="session_limit") for each in evicted)
     rows = LoginRows(
         tenant=snapshot.tenant,
@@ -143,6 +146,14 @@ def _replaced(snapshot: Snapshot, device: Device | None, session_id: str) -> tup
         return ()
     open_here = (s for s in snapshot.sessions if s.device_id == device.id and counts(s) and s.id != session_id)
     return tuple(sorted(session.id for session in open_here))
+
+
+def _overflow(snapshot: Snapshot, visit: Visit, gone: set[str]) -> list[str]:
+    """The oldest sessions, where this one would be open beside too many."""
+    gone = {*gone, visit.session_id}
+    still = [s for s in snapshot.sessions if s.id not in gone and counts(s) and s.expires_at > visit.now]
+    still.sort(key=lambda session: (session.started_at, session.id))
+    return [session.id for session in still[: max(0, len(still) + 1 - MOST_OPEN)]]
 
 
 def _limited(policy: Policy) -> bool:

@@ -8,12 +8,13 @@ from typing import Final
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.geo import FileState, Geo
+from accessguard.guard.changes import Changes
 from accessguard.guard.memory import Memory
 from accessguard.guard.schema import SchemaWatch
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tally import Tally
 from accessguard.keyfiles import KeyFiles
-from accessguard.metrics import CHANNEL_UP, HELD, POOL
+from accessguard.metrics import CACHE, CHANNEL_UP, HELD, POOL, STORE_WAITING
 from accessguard.sessions.live import Live
 
 PROBE: Final = "SELECT 1"
@@ -29,6 +30,7 @@ class Ready:
         db: Database,
         live: Live,
         memory: Memory,
+        changes: Changes,
         tally: Tally,
         geo: Geo,
         keys: KeyFiles,
@@ -39,6 +41,7 @@ class Ready:
         self._db = db
         self._live = live
         self._memory = memory
+        self._changes = changes
         self._tally = tally
         self._geo = geo
         self._keys = keys
@@ -70,7 +73,12 @@ class Ready:
         self._tally.report()
         self._geo.measure(self._now_ms() / 1000)
         self._keys.measure()
+        self._changes.measure()
         HELD.set(self._memory.size)
+        for cache, entries in self._memory.sizes.items():
+            CACHE.labels(cache).set(entries)
+        STORE_WAITING.labels("postgres").set(self._db.waiting)
+        STORE_WAITING.labels("valkey").set(self._live.waiting)
         CHANNEL_UP.set(self._memory.trusted)
         POOL.labels("idle").set(self._db.idle)
         POOL.labels("used").set(self._db.size - self._db.idle)

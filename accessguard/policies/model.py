@@ -48,14 +48,18 @@ Language: TypeAlias = Literal["en", "it", "pt-BR", "es", "ru", "uk"]
 Days: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1096)]
 
 
+MANY: Final = msgspec.Meta(max_length=10_000)
+"""As many as networks of a rule."""
+
+
 class AppliesTo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom the rule is about; an empty list means all."""
 
-    tags: tuple[Short, ...] = ()
-    except_tags: tuple[Short, ...] = ()
-    products: tuple[Opaque, ...] = ()
-    apps: tuple[Opaque, ...] = ()
-    device_classes: tuple[Literal["desktop", "mobile", "tablet"], ...] = ()
+    tags: Annotated[tuple[Short, ...], MANY] = ()
+    except_tags: Annotated[tuple[Short, ...], MANY] = ()
+    products: Annotated[tuple[Opaque, ...], MANY] = ()
+    apps: Annotated[tuple[Opaque, ...], MANY] = ()
+    device_classes: Annotated[tuple[Literal["desktop", "mobile", "tablet"], ...], MANY] = ()
 
 
 class RuleBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -140,6 +140,11 @@ class Fleet:
         """Send a command that is packed already, whose first brace opens the hash tag of its key."""
         self._start(self._errand(packed, slot_of(packed), then))
 
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their reply, or for their node to be found."""
+        return len(self._held) + sum(node.pipe.waiting for node in self._nodes.values())
+
     async def place(self, key: str) -> Place:
         """Where the node of a key is. Raises PipeError while nobody knows."""
         if not self._slots:

@@ -20,12 +20,15 @@ from redis.asyncio.connection import parse_url
 
 from accessguard.breaker import Breaker, Store
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.metrics import STORE_FAILURES
 from accessguard.rules.model import Activity
 from accessguard.sessions.channel import follow
 from accessguard.sessions.fleet import Fleet, NodeError
 from accessguard.sessions.model import BEAT_MS
 from accessguard.sessions.pipe import Pipe, Place, loss_of
 from accessguard.sessions.survey import ClusterSurvey, SentinelSurvey
+from accessguard.timings import Timing
+from accessguard.tracing import TRACING
 
 HERE: Final = Path(__file__).parent
 CHANNEL: Final = "accessguard:changes"
@@ -40,7 +43,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Without `member_id` it is about the whole tenant. `session_ids` are the
     sessions that were opened or ended, if the change is about some; with
     `blocked` they are those of `device_id`, which an operator blocked, or no longer does, with the `merged_ids` that lead to it;
-    with `ended` nothing opens them again. `generation` is the member's after the change, where that is known.
+    with `ended` nothing opens them again. `sent_ms` is when it was pushed (ms since the epoch, by the sender's clock; 0: not
+    said). `generation` is the member's after the change, where that is known.
     `erasure`: the member, or the whole tenant, is gone, as the erasure of that id says.
     """
 
@@ -54,6 +58,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: bool = False
     generation: int = 0
     erasure: UUID | None = None
+    sent_ms: int = 0
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +127,12 @@ class Live:
         self._patient: dict[Place, Pipe] = {}
         self._now, self._said_now = -1, ""
         self.breaker = Breaker(Store.VALKEY, self._probe)
+        self._failures = STORE_FAILURES.labels(Store.VALKEY)
+
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their reply."""
+        return self._pipe.waiting
 
     @classmethod
     def connect(cls, url: str, *, timeout_s: float = 0.1, copies: int | None = None) -> Live:
@@ -289,13 +300,19 @@ class Live:
         if place not in self._patient:
             for patient in self._patient.values():
                 patient.close()
-            self._patient = {place: Pipe(place, timeout_s=within_ms / 1000 + 0.5)}
+            self._patient = {place: Pipe(place, timeout_s=within_ms / 1000 + 0.5, timing=Timing(()))}
         return self._patient[place]
 
     def _failed(self, error: OSError) -> None:
         """Count a call without an answer; of several servers each is counted by itself."""
+        self._failures.inc()
         if not isinstance(error, NodeError):
             self.breaker.failed(loss_of(error))
+
+    async def _traced(self, command: tuple[str | int | bytes, ...]) -> Any:
+        """A call inside a span."""
+        with TRACING.store(Store.VALKEY):
+            return await self._pipe.call(*command)
 
     async def _run(self, what: Script, places: Sequence[str], values: Sequence[str | int | bytes]) -> Any:
         try:
@@ -316,7 +333,7 @@ class Live:
         if self.breaker.refused():
             raise _out_of_reach()
         try:
-            answer = await self._pipe.call(*command)
+            answer = await (self._pipe.call(*command) if TRACING.spans is None else self._traced(command))
         except OSError as error:
             self._failed(error)
             raise _out_of_reach() from error

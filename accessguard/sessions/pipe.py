@@ -16,6 +16,9 @@ from typing import Any, Final, cast
 import hiredis
 import msgspec
 
+from accessguard.metrics import STORE_SECONDS
+from accessguard.timings import Timing
+
 SWEEP_S: Final = 0.025
 AGAIN_S: Final = 0.01
 REST_S: Final = 0.2
@@ -90,11 +93,12 @@ class Pipe(asyncio.Protocol):
 
     A reply that takes longer than `timeout_s` (checked every 25 ms) fails
     every call under way and drops the connection: what a server that slow
-    still sends belongs to nobody.
+    still sends belongs to nobody. `timing` is told how long replies took; None: with those of all of Valkey.
     """
 
-    def __init__(self, place: Place, *, timeout_s: float) -> None:
+    def __init__(self, place: Place, *, timeout_s: float, timing: Timing | None = None) -> None:
         self._place = place
+        self._timing = STORE_SECONDS["valkey"] if timing is None else timing
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -144,6 +148,11 @@ class Pipe(asyncio.Protocol):
         """Whether it is the server still, which it always is."""
         return place == self._place
 
+    @property
+    def waiting(self) -> int:
+        """Commands that wait for their reply."""
+        return len(self._waiting)
+
     async def watch(self) -> None:
         """One server never changes."""
         await asyncio.Event().wait()
@@ -168,11 +177,13 @@ class Pipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand replies out in the order of the commands."""
         self._reader.feed(data)
+        sent, took = self._loop.time() + self._timeout_s, self._timing.took  # what a deadline was made of
         while (reply := self._reader.gets()) is not False:
             if not self._waiting:  # nothing was asked: a server that has no room for a client says so unasked
                 self._lost()
                 return
-            then, _ = self._waiting.popleft()
+            then, deadline = self._waiting.popleft()
+            took(sent - deadline)
             try:
                 then(reply)
             except Exception as error:  # noqa: BLE001 - what one caller does with its answer is not the others' fault

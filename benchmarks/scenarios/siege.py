@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-import msgspec
-
-from benchmarks.bench import BEAT_S, PATIENT, Bench
-from benchmarks.model import BenchError, Figure, Measure, Target, ratios, spread
-from benchmarks.scenarios.races import varying
+from benchmarks.bench import PATIENT, Bench
+from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
+from benchmarks.people import ALLOWED, Person, check_record
 from benchmarks.service import Service, start_service
-from benchmarks.wire import request
+from benchmarks.wire import TRACE, request
 
 NAME = "siege"
 RATE = 1_000.0
@@ -23,36 +21,37 @@ DRIP_S = 2.0
 FLOOD = 64
 """Connections on which one operator asks as fast as it is answered."""
 QUIET_S = 2.0
-STRICT = f"{PATIENT}\n[limits]\noperator_calls_per_s = 10\n"
-"""The rate of who floods; a list takes a millisecond, in which no check is answered."""
+SESSIONS = 600
+SPREAD_S = 28.0
+"""The time over which their beats are spread, so that each window has its share of them."""
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
-    """Percentiles at 1,000 checks a second, quiet and under siege in turn."""
-    held = await varying(bench)
-    service = await _strict(bench)
+    """Percentiles at 1,000 checks a second, quiet and under siege in turn, by a worker with the bounds that it comes with."""
+    people = await bench.log_in(NAME, min(SESSIONS, bench.settings.sessions))
+    service = await _as_it_comes(bench)
     try:
-        return await _besieged(bench, service, held)
+        return await _rounds(bench, service, people)
     finally:
         await bench.processes.stop(service.process)
 
 
-async def _strict(bench: Bench) -> Service:
-    """A worker that lets an operator have little: what it lets a caller have, it takes from the others."""
+async def _as_it_comes(bench: Bench) -> Service:
     environment = await bench.environment()
     config = bench.folder / "siege.toml"
-    config.write_text(STRICT, encoding="utf-8")
+    config.write_text(PATIENT, encoding="utf-8")
     environment["ACCESSGUARD_CONFIG"] = str(config)
     return await start_service(bench.processes, NAME, environment, core=bench.cores.server)
 
 
-async def _besieged(bench: Bench, service: Service, held: Target) -> tuple[Figure, ...]:
-    there = msgspec.structs.replace(held.load, address=service.address, watch=(service.process.pid,))
-    held = msgspec.structs.replace(held, load=there)
-    target = msgspec.structs.replace(held, load=msgspec.structs.replace(there, rate=RATE))
-    await asyncio.sleep(BEAT_S if bench.settings.spread_s else 0)
-    await bench.settle(held)
-    await asyncio.sleep(min(QUIET_S, bench.settings.latency_s))
+async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> tuple[Figure, ...]:
+    spread_s = min(SPREAD_S, bench.settings.spread_s)
+    await bench.pass_over("siege-first", service, people, rate=len(people) / spread_s if spread_s else 0)
+    headers = {**bench.caller(), **TRACE}
+    requests = bench.requests(NAME, (check_record(person, headers) for person in people))
+    watch = (service.process.pid,)
+    load = Load(address=service.address, requests=requests, expects=(f"200:{ALLOWED}",), watch=watch, rate=RATE)
+    target = Target(name=NAME, load=load)
     quiet, besieged = list[Measure](), list[Measure]()
     for _ in range(min(ROUNDS, bench.settings.rounds)):
         quiet.append(await _measured(bench, target))

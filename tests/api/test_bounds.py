@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -14,19 +15,44 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
-from accessguard.api import read
-from accessguard.api.bounds import BURST_S, Bounds, Rates
+from accessguard.api import bounds, read
+from accessguard.api.bounds import BURST_S, MOST_WAIT_S, Bounds, Rates
 from accessguard.api.connections import Patience
 from accessguard.api.keys import Caller, Role
+from accessguard.api.routes import ROUTES
 from accessguard.app import service as application
 from accessguard.config import Limits
 from accessguard.errors import GuardError
+from accessguard.policies.params import PARAMS
 from accessguard.serving import lane_protocol
+from tests.console.test_console import signed_in
+from tests.fuzz import examples
+from tests.migrations.databases import connected
 from tests.service import LAPTOP, Answer, Service, Tenant, config, configured, token
 
 MOST = 16
 SOON_S = 0.4
+GUESSES = 20
+OTHERWISE = {
+    "Login.user_agent": "cut at 512 bytes",
+    "Login.client_hints": "only those that are known are read, and cut",
+    "Login.device_token": "read as unknown when it is longer than one can be",
+    "Check.user_agent": "cut at 512 bytes",
+    "Check.device_token": "read as unknown when it is longer than one can be",
+    "EvaluationContext.user_agent": "cut at 512 bytes",
+    "EvaluationContext.device_token": "read as unknown when it is longer than one can be",
+    "PreferenceRequest.value": "8 KiB in all",
+    "RuleRequest.params": "by the struct of its kind, which is looked at here as well",
+    "RuleRequest.summary": "ignored",
+    "SettingsRequest.messages": "by the closed sets of codes and languages",
+    "JwtIdentity.keys": "16 keys, each of which has to be one",
+    "Entity.properties": "ignored, but for what is checked as a `Check` has it",
+    "NamedAction.properties": "ignored, but for what is checked as a `Check` has it",
+}
+"""Where a field has no bound of its own, and what bounds it beside the whole body's 1 MiB."""
+DEEP = {depth: "[" * depth + "]" * depth for depth in (900, 5_000, 200_000)}
 
 
 @pytest.fixture
@@ -177,12 +203,26 @@ async def test_when_every_place_is_taken_by_work_the_next_is_told_so(port, tenan
 
 
 @pytest.fixture(scope="module")
-async def strict(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
+async def tight(service: Service, database_url: str, redis_url: str) -> AsyncIterator[Service]:
     """A worker with tight bounds on everything."""
-    limits = Limits(operator_calls_per_s=1, platform_calls_per_s=1, checks_per_s=2, concurrent=1)
+    limits = Limits(
+        operator_calls_per_s=1,
+        platform_calls_per_s=1,
+        checks_per_s=2,
+        concurrent=1,
+        answer_s=1,
+        attempts_per_member_per_h=GUESSES,
+    )
     said = msgspec.structs.replace(config(database_url, redis_url), limits=limits)
     async with configured(said) as worker:
         yield worker
+
+
+@pytest.fixture
+def strict(tight: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The same, where nobody waits for a turn."""
+    monkeypatch.setattr(bounds, "MOST_WAIT_S", 0.0)
+    return tight
 
 
 @pytest.mark.parametrize(
@@ -269,32 +309,180 @@ async def test_calls_at_once_are_bounded_for_each_caller_by_itself(strict):
     assert (other.status, after.status) == (200, 200)
 
 
-@given(st.lists(st.floats(min_value=0, max_value=3), max_size=200), st.integers(min_value=1, max_value=50))
+async def test_an_answer_that_is_long_in_the_making_is_503_and_what_has_begun_goes_on(strict, database_url):
+    """A handler that waits is given up; a stream that was open before it is open after it."""
+    tenant = strict.tenant()
+    await tenant.call("PUT", "/v1/members/ana", {})
+    shown = {"Authorization": f"Bearer {token(tenant.name, 'platform', 'stream')}"}
+    async with strict.http.get(f"{strict.url}/v1/stream", headers=shown) as stream:
+        async with connected(database_url) as holder, holder.transaction():
+            await holder.execute("SELECT FROM member WHERE tenant = $1 FOR UPDATE", tenant.name)
+            late = await tenant.call("PUT", "/v1/members/ana", {"name": "Ana"})
+        again = await tenant.call("PUT", "/v1/members/ana", {"name": "Ana"})
+        login = await tenant.login(subject="another")
+        await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {}, subject="a third")
+        async with asyncio.timeout(10):
+            while b"session" not in await stream.content.readline():
+                pass
+
+    assert (late.status, late["detail"]) == (503, "No answer within 1 s; try again shortly.")
+    assert int(late.headers["Retry-After"]) >= 1
+    assert again.status == 200
+
+
+async def test_pages_of_the_console_count_among_the_calls_of_their_operator(strict):
+    """Who reloads one without end is told so in a page; another operator is not."""
+    tenant = strict.tenant()
+    busy, other = await signed_in(tenant, subject="eva"), await signed_in(tenant, subject="kim")
+
+    pages = [await busy.get("/console/account") for _ in range(int(BURST_S) + 4)]
+
+    refused = [each for each in pages if each.status == 429]
+    assert {each.status for each in pages[: int(BURST_S)]} == {200}
+    assert refused
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert "<h1>" in refused[0].text
+    assert (await other.get("/console/account")).status == 200
+
+
+async def test_a_member_s_logins_in_an_hour_are_bounded_and_whoever_guesses_keeps_nobody_out(strict):
+    """Whoever asks for it; failures are counted by themselves, so that the member still gets in, and all others do."""
+    tenant = strict.tenant()
+
+    async def login(number: int, outcome: str, member: str = "ana") -> Answer:
+        return await tenant.login(member, outcome=outcome, subject=f"platform {number}")
+
+    guesses = [await login(number, "failure") for number in range(GUESSES + 2)]
+    right, other = await login(0, "success"), await login(1, "failure", "bob")
+
+    assert [each.status for each in guesses] == [200] * GUESSES + [429] * 2
+    assert int(guesses[-1].headers["Retry-After"]) > 60
+    assert (right["decision"], other.status) == ("allow", 200)
+
+
+def endless(kind: inspect.Type) -> bool:
+    """Whether a text, a number, a list or a map may be of any size, or a value anything."""
+    match kind:
+        case inspect.StrType(max_length=None, pattern=pattern):
+            return pattern is None or re.search(r"[*+]|,\}", pattern) is not None
+        case inspect.IntType(le=most, lt=None) | inspect.DictType(max_length=most):
+            return most is None
+        case inspect.VarTupleType(max_length=most) | inspect.ListType(max_length=most):
+            return most is None
+    return isinstance(kind, (inspect.AnyType, inspect.RawType))
+
+
+def inside(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    """What a type that is no struct is made of."""
+    match kind:
+        case inspect.Metadata(type=one) | inspect.VarTupleType(item_type=one) | inspect.ListType(item_type=one):
+            return (one,)
+        case inspect.DictType(key_type=key, value_type=value):
+            return key, value
+        case inspect.UnionType(types=types) | inspect.TupleType(item_types=types):
+            return types
+    return ()
+
+
+def boundless(kind: inspect.Type, place: str, seen: set[type]) -> Iterator[str]:
+    """The fields inside a type that have no bound."""
+    if isinstance(kind, inspect.StructType):
+        for each in () if kind.cls in seen else kind.fields:
+            seen.add(kind.cls)
+            yield from boundless(each.type, f"{kind.cls.__name__}.{each.encode_name}", seen)
+    elif endless(kind):
+        yield place
+    for each in inside(kind):
+        yield from boundless(each, place, seen)
+
+
+def test_whatever_comes_in_has_a_bound_of_its_own():
+    """Every text, number, list and map of every body, query, line of a file and rule; exceptions are named with what bounds them."""
+    asked = [each for route in ROUTES for each in (route.body, route.query, route.stream) if each is not None]
+    kinds = [kind for each in asked for kind in (each if isinstance(each, tuple) else (each,))]
+    seen: set[type] = set()
+
+    found = {place for kind in (*kinds, *PARAMS.values()) for place in boundless(inspect.type_info(kind), "", seen)}
+
+    assert len(seen) > 60
+    assert found == set(OTHERWISE)
+
+
+@pytest.mark.parametrize("depth", DEEP)
+@pytest.mark.parametrize(
+    ("call", "body", "role"),
+    [
+        ("POST /v1/check", '{"session_id":"s","ip":"192.0.2.1","user_agent":<deep>}', "platform"),
+        ("POST /v1/logins", '{"member_id":"ana","outcome":"success","client_hints":{"a":<deep>}}', "platform"),
+        ("POST /v1/checks", '{"checks":<deep>}', "platform"),
+        ("POST /v1/rules", '{"kind":"session_limit","params":{"max":<deep>}}', "administrator"),
+        ("PUT /v1/preferences/a", '{"value":{"a":<deep>}}', "supervisor"),
+        (
+            "POST /access/v1/evaluation",
+            '{"subject":{"type":"user","id":"a","properties":{"a":<deep>}},"action":{"name":"a"},"resource":{"type":"a","id":"a"}}',
+            "platform",
+        ),
+    ],
+)
+async def test_no_depth_of_a_body_is_too_much(tenant, call, body, role, depth):
+    """It is refused, or taken for what it is; never a failure of ours."""
+    method, path = call.split()
+    kind = {"Content-Type": "application/json"}
+    sent = body.replace("<deep>", DEEP[depth]).encode()
+
+    answer = await tenant.call(method, path, role=role, headers=kind, data=sent)
+
+    assert answer.status in ({200, 204, 400} if depth == 900 else {400})
+
+
+@examples(30)
+@given(st.lists(st.floats(min_value=0, max_value=3), max_size=80), st.integers(min_value=1, max_value=50))
 def test_no_pattern_of_calls_gets_more_than_its_rate(pauses, rate):
     """Ten seconds' worth and then the rate, however they are spread."""
     now = [0.0]
-    bounds = Bounds(Rates(operators=rate), clock=lambda: now[0])
+    limits = Bounds(Rates(operators=rate), clock=lambda: now[0])
     caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
     admitted = 0
     for pause in pauses:
         now[0] += pause / 10
         with contextlib.suppress(GuardError):
-            bounds.take(caller, check=False)
+            limits.take(caller, check=False)
             admitted += 1
 
-    assert admitted <= rate * (BURST_S + now[0]) + 1
+    assert admitted <= rate * (BURST_S + MOST_WAIT_S + now[0]) + 1
+
+
+async def test_an_operator_that_asks_for_more_waits_for_its_turn(tight):
+    """One call after the other, a script gets all that it asks for, where a platform is refused."""
+    tenant, now = tight.tenant(), [0.0]
+    limits = Bounds(Rates(operators=10, platform=10), clock=lambda: now[0])
+    operator = Caller(subject="s", role=Role.SUPERVISOR, tenant="t", expires_at=0, token_id=None)
+    platform = msgspec.structs.replace(operator, role=Role.PLATFORM)
+
+    statuses = [(await tenant.see("/v1/rules")).status for _ in range(int(BURST_S) + 1)]
+    waits = [limits.take(operator, check=False) for _ in range(120)]
+    at_once = [limits.take(platform, check=False) for _ in range(100)]
+
+    assert set(statuses) == {200}
+    assert waits == pytest.approx([0.0] * 100 + [each / 10 for each in range(1, 21)])
+    assert set(at_once) == {0.0}
+    for caller in (operator, platform):
+        with pytest.raises(GuardError, match="More than 10 calls"):
+            limits.take(caller, check=False)
+    now[0] += 0.5
+    assert limits.take(operator, check=False) == pytest.approx(1.6)
 
 
 def test_whoever_does_not_heed_refusals_waits_for_each():
     """A flood is slowed down to what its connections times two are in a second; a pause makes it good."""
     now = [0.0]
-    bounds = Bounds(Rates(operators=1), clock=lambda: now[0])
+    limits = Bounds(Rates(operators=1), clock=lambda: now[0])
     caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
 
     def asked() -> float:
         with contextlib.suppress(GuardError):
-            bounds.take(caller, check=False)
-        return bounds.penalty_s(caller, check=False)
+            limits.take(caller, check=False)
+        return limits.penalty_s(caller, check=False)
 
     flood: list[Any] = [asked() for _ in range(40)]
     now[0] += 60

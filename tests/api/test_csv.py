@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import ClientError
 
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.logs import JsonLines
+from tests.console.test_console import signed_in
 from tests.service import FIREFOX, Answer, Tenant
 
 CSV = {"Accept": "text/csv"}
@@ -181,3 +185,69 @@ async def test_a_file_that_cannot_be_finished_is_cut_off(tenant: Tenant):
         context.directory.listed = listed  # type: ignore[method-assign]
 
     assert portions == 2
+
+
+LISTS = {
+    "/v1/members": "supervisor",
+    "/v1/members/{}/logins": "supervisor",
+    "/v1/members/{}/sessions": "supervisor",
+    "/v1/members/{}/activity": "supervisor",
+    "/v1/members/{}/devices": "supervisor",
+    "/v1/members/{}/violations": "supervisor",
+    "/v1/members/{}/enrolments": "supervisor",
+    "/v1/violations": "supervisor",
+    "/v1/audit": "administrator",
+}
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", '+cmd|" /C calc"!A0', "\t=1\r\n=2"])
+async def test_no_text_that_a_member_or_a_platform_controls_is_a_formula_in_any_file(tenant: Tenant, text):
+    """Ids, user names, user agents, reasons, apps, pages, products and comments, in the console's files as well."""
+    there = {"app": text, "user_agent": text, "client_hints": {"Sec-CH-UA-Model": text}}
+    login = await tenant.login(text, session_id=text, identifier=text, **there)
+    await tenant.login(text, outcome="failure", failure_reason=text, identifier=text, **there)
+    await tenant.check(login, activity="lesson_open", resource=text, product_id=text, user_agent=text)
+    await tenant.call("PUT", f"/v1/members/{quote(text, safe='')}", {"name": text, "email": text, "tags": [text]})
+    dates = {"starts_at": "2026-01-01T00:00:00Z", "reason": text}
+    await tenant.call("PUT", f"/v1/members/{quote(text, safe='')}/enrolments/{quote(text, safe='')}", dates)
+    await tenant.rule("ip_deny", networks=["203.0.113.0/24"])
+    await tenant.check(login)
+    said = {"text": text}
+    await tenant.call("POST", f"/v1/members/{quote(text, safe='')}/comments", said, role="supervisor", subject=text)
+    browser = await signed_in(tenant, "administrator", text)
+
+    files = [(await table(tenant, path.format(quote(text, safe="")), role))[1] for path, role in LISTS.items()]
+    for page in ("contacts", "restrictions", "activity"):
+        shown = await browser.get(f"/console/{page}.csv")
+        assert shown.status == 200
+        files.append(list(csv.DictReader(io.StringIO(shown.text, newline=""))))
+    cells = [cell for rows in files for row in rows for cell in row.values() if not number(cell)]
+
+    assert [len(rows) for rows in files if not rows] == []
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))] == []
+    assert sum(text in cell for cell in cells) > 10
+
+
+def number(cell: str) -> bool:
+    """Whether a spreadsheet takes it for a number, the sign included."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "text", ['x"}\n{"event":"admin signed in"', "\r\n\x1b[2J\x1b]0;owned\x07", "\u2028\u202e", "\0"]
+)
+def test_no_text_of_a_caller_begins_a_line_of_the_log(text):
+    """Whatever libraries and failures bring: one line of JSON, nothing that a terminal obeys, and not the text of the failure."""
+    failure = (ValueError, ValueError(text), None)
+    record = logging.LogRecord(text, logging.ERROR, text, 1, "%s failed", (text,), failure)
+
+    line = JsonLines().format(record)
+
+    assert line.isprintable() or text == "\u2028\u202e"
+    assert len(line.split("\n")) == 1
+    assert json.loads(line)["event"] == "%s failed"
+    assert json.loads(line)["error"] == "ValueError"

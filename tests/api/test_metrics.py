@@ -12,6 +12,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from accessguard.app import admin
+from accessguard.metrics import ENTRIES, STORES
 from accessguard.rules.model import Code, Effect
 from tests.service import FIREFOX, Service, Tenant
 
@@ -30,7 +31,15 @@ LABELLED: dict[str, set[tuple[str, ...]]] = {
     },
     "accessguard_verdicts_total": {("held",), ("evaluated",), ("loaded",)},
     "accessguard_beats_total": {("moved",), ("early",)},
-    "accessguard_violation_hits_total": {(effect,) for effect in Effect},
+    "accessguard_violation_hits_total": {
+        (code, effect, mode) for code in Code for effect in Effect for mode in ("observe", "enforce")
+    },
+    "accessguard_requests_total": {(each, status) for each in ENTRIES for status in ("2xx", "3xx", "4xx", "5xx")},
+    "accessguard_request_duration_seconds_count": {(each,) for each in ENTRIES},
+    "accessguard_requests_in_progress": {(each,) for each in ENTRIES},
+    "accessguard_store_duration_seconds_count": {(each,) for each in STORES},
+    "accessguard_store_failures_total": {(each,) for each in STORES},
+    "accessguard_store_waiting": {(each,) for each in STORES},
     "accessguard_database_connections": {("idle",), ("used",)},
     "accessguard_http_responses_total": {("2xx",), ("3xx",), ("4xx",), ("5xx",)},
 }
@@ -47,6 +56,10 @@ PLAIN = {
     "accessguard_flush_failures_total",
     "accessguard_changes_received_total",
     "accessguard_channel_up",
+    "accessguard_loop_delay_seconds_count",
+    "accessguard_propagation_seconds_count",
+    "accessguard_staleness_seconds",
+    "accessguard_snapshot_age_seconds",
 }
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -126,7 +139,18 @@ async def test_counters_tell_what_happened(tenant: Tenant, scrape_url: str):
     assert grown("accessguard_verdicts_total", "held") == 3
     assert grown("accessguard_beats_total", "moved") == 1
     assert grown("accessguard_activity_flushed_total") == 1
-    assert grown("accessguard_violation_hits_total", "denied") == 3
+    assert grown("accessguard_violation_hits_total", "ip_denied", "denied", "enforce") == 3
+    assert grown("accessguard_requests_total", "check", "2xx") == 6
+    assert grown("accessguard_requests_total", "login", "2xx") == 3
+    assert grown("accessguard_requests_total", "operator", "2xx") == 1
+    assert grown("accessguard_request_duration_seconds_count", "check") == 6
+    assert after["accessguard_requests_in_progress", ("check",)] == 0
+    for store in ("postgres", "valkey"):
+        assert grown("accessguard_store_duration_seconds_count", store) >= 3, store
+    assert grown("accessguard_propagation_seconds_count") >= 1
+    assert after["accessguard_staleness_seconds", ()] == 0
+    assert 0 <= after["accessguard_snapshot_age_seconds", ()] < 60
+    assert between["accessguard_cache_entries", ("hot",)] >= 1
     assert grown("accessguard_login_duration_seconds_count") == 3
     assert after["accessguard_channel_up", ()] == 1
     assert between["accessguard_held_sessions", ()] >= 1

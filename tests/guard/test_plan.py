@@ -335,3 +335,21 @@ def test_what_is_kept_of_a_member_whose_logins_wait_does_not_grow_without_end():
     assert len(left.devices) == 1_000
     assert {NEW_DEVICE, number(1000)} <= {each.id for each in left.devices}
     assert number(2004) not in {each.id for each in left.devices}
+
+
+@pytest.mark.parametrize(("others", "ended"), [(499, 0), (500, 1), (600, 101)])
+def test_a_member_has_so_many_sessions_at_most_whatever_the_rules_say(others, ended):
+    """The oldest of them end when one more begins, as by a rule; what has expired or is somebody else's work takes no place."""
+    begins = [NOW - timedelta(minutes=each) for each in range(others)]
+    held = [stored_session(f"s{number}", device_id=None, started_at=at) for number, at in enumerate(begins)]
+    none = [
+        stored_session("expired", started_at=NOW - timedelta(days=2), expires_at=NOW - timedelta(days=1)),
+        stored_session("support", started_at=NOW - timedelta(days=2), method=Method.IMPERSONATION),
+    ]
+
+    made = plan(opening(sessions=[*held, *none]), NOTHING, visit())
+
+    assert made.decision.outcome is Outcome.ALLOW
+    assert {(each.id, each.reason) for each in made.rows.ended} == {
+        (f"s{number}", "session_limit") for number in range(others - ended, others)
+    }
