@@ -63,6 +63,7 @@ async def evaluations(request: web.Request) -> web.Response:
 
     What an evaluation leaves out is taken from the top. Without `evaluations`
     it is one request. One that cannot be evaluated is denied, with `error` in its context.
+    Raises INVALID (400) when there are no evaluations and it names no subject or action or resource itself.
     """
     asked = await body(request, EvaluationsRequest)
     ctx, who = context(request), asking(request)

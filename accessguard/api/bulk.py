@@ -39,7 +39,8 @@ async def bulk(request: web.Request) -> web.Response:
     the first call changes nothing, and answers whom it would be done to and a
     `confirmation`; the same call with it, by the same operator within five
     minutes, does it to exactly those. Deactivating and erasing is the
-    administrators'. At most 100,000 members. Raises CONFLICT (409) when four jobs are going on already.
+    administrators'. At most 100,000 members. Raises INVALID (400) for a choice
+    that fits nobody or a field that means nothing to the action, CONFLICT (409) when four jobs are going on already.
     """
     return await _answered(request, await body(request, BulkRequest))
 
@@ -49,8 +50,8 @@ async def erase(request: web.Request) -> web.Response:
 
     Asked twice: the first call changes nothing, and answers how many there are
     and a `confirmation`; the same call with it erases exactly those, as a job.
-    The same as the action `erase` of `POST /v1/members/bulk`. Raises CONFLICT
-    (409) when four jobs are going on already.
+    The same as the action `erase` of `POST /v1/members/bulk`. Raises INVALID (400)
+    for a choice that fits nobody, CONFLICT (409) when four jobs are going on already.
     """
     asked = await body(request, ErasureRequest)
     said = {name: getattr(asked, name) for name in ErasureRequest.__struct_fields__}

@@ -18,7 +18,7 @@ async def settle(request: web.Request) -> web.Response:
     """Settle a challenge: the code was right or wrong, or the student picked what to close. Answers as a login does.
 
     Once only; the same outcome again gets the same answer. Raises INVALID
-    (400), NOT_FOUND (404), CONFLICT (409), UNAVAILABLE (503).
+    (400) for what cannot be closed or not with this outcome, NOT_FOUND (404), CONFLICT (409), UNAVAILABLE (503).
     """
     asked = await body(request, SettleRequest)
     ctx, who = context(request), asking(request)

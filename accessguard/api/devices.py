@@ -65,7 +65,8 @@ async def merge(request: web.Request) -> web.Response:
 
     Its sessions, logins, networks and violations become the other's, and its
     cookie is recognised as the other's. A block of either holds. Asked again,
-    the answer is the same. Raises CONFLICT (409) when it is part of a third one.
+    the answer is the same. Raises INVALID (400) for one and the same,
+    CONFLICT (409) when it is part of a third one.
     """
     asked = await body(request, MergeRequest)
     ctx, who = context(request), asking(request)

@@ -19,7 +19,10 @@ from accessguard.members.model import Enrolment, EnrolmentLine, Pass
 
 
 async def enrol(request: web.Request) -> web.Response:
-    """Make or replace an enrolment; the same content again changes nothing. A member that is unknown comes into being."""
+    """Make or replace an enrolment; the same content again changes nothing. A member that is unknown comes into being.
+
+    Raises INVALID (400) for times that contradict each other or the status.
+    """
     asked = await body(request, EnrolmentRequest)
     ctx, who = context(request), asking(request)
     said = {name: value for name, value in msgspec.structs.asdict(asked).items() if name != "reason"}
@@ -58,7 +61,8 @@ async def withdraw(request: web.Request) -> web.Response:
 async def give_pass(request: web.Request) -> web.Response:
     """Give a member one more device or session, or suspend its checks, until a time; it ends by itself.
 
-    Raises CONFLICT (409) when the member holds 20 passes already.
+    Raises INVALID (400) for a time that is over or more than a year ahead,
+    CONFLICT (409) when the member holds 20 passes already.
     """
     asked = await body(request, PassRequest)
     ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")

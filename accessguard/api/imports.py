@@ -33,7 +33,8 @@ async def create(request: web.Request) -> web.Response:
     A line is applied whole or not at all, the last line of a member or an
     enrolment wins, and what is stored already is not touched. A stream that
     breaks off has changed nothing. At most 1 GiB, and 64 KiB for a line; the
-    first 10,000 refused lines are kept. Raises CONFLICT (409) when four jobs are going on already.
+    first 10,000 refused lines are kept. Raises INVALID (400) for a file without lines
+    or with a first line that names no columns, CONFLICT (409) when four jobs are going on already.
     """
     form = FORMS.get(request.content_type)
     if form is None:

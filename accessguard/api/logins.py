@@ -18,7 +18,7 @@ from accessguard.guard.model import Login, LoginOutcome, LoginVerdict
 async def record(request: web.Request) -> web.Response:
     """Record one login attempt and decide on it.
 
-    Raises INVALID (400), CONFLICT (409), UNAVAILABLE (503).
+    Raises INVALID (400) for a success of nobody or with a host that is not in use, CONFLICT (409), UNAVAILABLE (503).
     """
     asked = await body(request, Login)
     asked = await with_attempt_id(request, asked)

@@ -200,7 +200,7 @@ async def merge(request: web.Request) -> web.Response:
     passes, former e-mails. What the two have too many of by a limit that ends
     sessions, is ended. An exemption and `staff` do not come over. The old id is
     unknown from then on, and finds the other one in a search; cannot be undone.
-    Raises CONFLICT (409) while logins wait for PostgreSQL.
+    Raises INVALID (400) for one and the same, CONFLICT (409) while logins wait for PostgreSQL.
     """
     asked = await body(request, MemberMergeRequest)
     ctx, who = context(request), asking(request)

@@ -16,8 +16,9 @@ from accessguard.api.chapters import ABOUT, ERRORS, TAGS
 from accessguard.api.examples import example
 from accessguard.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from accessguard.api.keys import Role
+from accessguard.api.refusing import HTML, REASON
 from accessguard.api.reply import CSV, JSON, NDJSON, PROBLEM, RETRY_AFTER_S, STATUS, TITLES, ProblemDocument
-from accessguard.api.routes import ROUTES, Route
+from accessguard.api.routes import ROUTES, UUIDS, Route
 from accessguard.api.schemas import Schema, Schemas, schemas
 from accessguard.api.stream import EVENT_STREAM
 from accessguard.api.wire import Health
@@ -26,9 +27,6 @@ from accessguard.errors import ErrorCode
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
-UUIDS: Final = frozenset(
-    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id", "revocation_id"}
-)
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
@@ -102,7 +100,12 @@ def _operation(route: Route, method: str, found: Schemas) -> dict[str, Any]:
         "description": "\n\n".join(filter(None, (description, allowed))),
         "tags": [tag(route.path)],
         "parameters": [*_path_parameters(route), *_query_parameters(route, found), *_header_parameters(route)],
-        "responses": {str(route.status): _success(route, found), **_later(route, found), **_errors(route, clauses)},
+        "responses": {
+            str(route.status): _success(route, found),
+            **_later(route, found),
+            **_elsewhere(route),
+            **_errors(route, clauses, found),
+        },
         "x-roles": roles,
     }
     if route.open:
@@ -225,13 +228,21 @@ def _later(route: Route, found: Schemas) -> dict[str, Any]:
     return {"202": {"description": "It goes on as a job.", "content": _content(route.later, found)}}
 
 
+def _elsewhere(route: Route) -> dict[str, Any]:
+    """Where a browser is sent that may not pass."""
+    if not route.browsers:
+        return {}
+    where = {"description": "The page of a refusal, or of the login.", "schema": {"type": "string"}}
+    return {"302": {"description": "A browser goes elsewhere.", "headers": {"Location": where}}}
+
+
 def _csv_header(route: Route, found: Schemas) -> str:
     """The first line of a list as CSV."""
     items = found.components[found.names[route.reply]]["properties"]["items"]["items"]
     return ",".join(found.components[items["$ref"].rpartition("/")[2]]["properties"])
 
 
-def _errors(route: Route, clauses: Mapping[int, str]) -> dict[str, Schema]:
+def _errors(route: Route, clauses: Mapping[int, str], found: Schemas) -> dict[str, Schema]:
     statuses = {401, 403, 503, *route.errors} | (set() if route.open else {429})
     if not route.installation:
         statuses |= {400, 404}  # the tenant that a call names may be no name, or no tenant
@@ -241,7 +252,17 @@ def _errors(route: Route, clauses: Mapping[int, str]) -> dict[str, Schema]:
         statuses |= {400, 408, 413, 415}
     if route.creates:
         statuses |= {422}
+    if route.bare or route.browsers:
+        return {str(status): _to_proxy(route, _problem(CODES[status], found)) for status in sorted(statuses)}
     return {str(status): _error(CODES[status], clauses.get(status)) for status in sorted(statuses)}
+
+
+def _to_proxy(route: Route, made: Schema) -> Schema:
+    """An error as a proxy gets it: without a body, or for a browser as a page."""
+    reason = {REASON: {"description": "Why.", "schema": {"type": "string"}}}
+    page = {HTML: {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
+    content = {} if route.bare else {"content": made["content"] | page}
+    return {"description": made["description"], "headers": reason | made.get("headers", {}), **content}
 
 
 def _error(code: ErrorCode, clause: str | None) -> Schema:

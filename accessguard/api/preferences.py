@@ -28,7 +28,7 @@ async def get(request: web.Request) -> web.Response:
 async def put(request: web.Request) -> web.Response:
     """Keep something under a name, for the operator who asks and for nobody else.
 
-    Raises CONFLICT (409) for the 51st.
+    Raises INVALID (400) for what is too long, CONFLICT (409) for the 51st.
     """
     asked = await body(request, PreferenceRequest)
     if len(msgspec.json.encode(asked.value)) > MOST_BYTES:

@@ -40,7 +40,7 @@ async def export(request: web.Request) -> web.StreamResponse:
 
     A zip of JSON, CSV and a page that explains them, streamed. With `ip` also
     the failed logins from there under names that are nobody's. Recorded in the
-    audit log before the first byte.
+    audit log before the first byte. Raises INVALID (400) for an `ip` that is no address of one host.
     """
     asked = query(request, ExportQuery)
     ctx, who, member_id = context(request), asking(request), path_text(request, "member_id")

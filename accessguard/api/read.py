@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
 from aiohttp import web
+from multidict import MultiDictProxy
 
 from accessguard.api.reply import JSON
 from accessguard.errors import ErrorCode, GuardError, Problem, problem_of
 
 T = TypeVar("T")
+Fields: TypeAlias = MultiDictProxy[str | bytes | bytearray | web.FileField]
 
 RAW: Final = web.RequestKey("raw", bytes)
 BODY_S: Final = 20.0
@@ -70,6 +72,21 @@ def _at_hand(request: web.Request) -> bytes | None:
     if length is None or length > request.client_max_size or "Content-Encoding" in request.headers:
         return None
     return content.read_nowait() if content.is_eof() else None
+
+
+async def posted(request: web.Request) -> Fields:
+    """The fields of a form, as often as asked. Raises GuardError INVALID or TOO_LARGE.
+
+    A form names the codec of its text, which may be none, or one that makes what UTF-8 cannot say.
+    """
+    try:
+        sent = await request.post()
+        "".join(each for field in sent.items() for each in field if isinstance(each, str)).encode()
+    except web.HTTPRequestEntityTooLarge:
+        raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this service accepts.") from None
+    except (ValueError, LookupError, web.RequestPayloadError):
+        raise GuardError(ErrorCode.INVALID, "The form is not what its headers say.") from None
+    return sent
 
 
 def decode(raw: bytes, kind: type[T]) -> T:

@@ -34,7 +34,8 @@ async def sharing(request: web.Request) -> web.StreamResponse:
 
     Evidence, never a verdict: each point says what was seen, how often, when
     last and what it weighs. What an operator marked as a false alarm lowers
-    it. `from` is 30 days before `to` unless given, and 93 at most.
+    it. `from` is 30 days before `to` unless given, and 93 at most. Raises
+    INVALID (400) for a period that is empty or too long.
     """
     asked = query(request, SharingQuery)
     ctx, tenant = context(request), asking(request).tenant

@@ -14,11 +14,10 @@ from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
-from multidict import MultiDictProxy
 
 from accessguard.api.context import Context, context
 from accessguard.api.explained import Visit, drawn, with_this
-from accessguard.api.read import body, refused
+from accessguard.api.read import Fields, body, posted, refused
 from accessguard.api.reply import JSON, problem, reply
 from accessguard.api.restricted_view import Shown, broken, over, page
 from accessguard.api.restricted_wire import MOST_CHARS, PlaceRequest, RestrictedPage, RestrictedQuery, WordsRequest
@@ -35,7 +34,6 @@ LARGEST_FORM: Final = 32_768
 NOTES: Final = {ErrorCode.CONFLICT: "late", ErrorCode.INVALID: "empty"}
 """What the page says after a form that came to nothing."""
 
-Fields: TypeAlias = MultiDictProxy[str | bytes | bytearray | web.FileField]
 T = TypeVar("T", PlaceRequest, WordsRequest)
 Act: TypeAlias = Callable[[Context, Visit, T], Awaitable[None]]
 PLACES: Final = {"session": "end_session_id", "device": "forget_device_id"}
@@ -175,10 +173,7 @@ async def _form(request: web.Request) -> Fields:
         raise GuardError(ErrorCode.FORBIDDEN, "This form was sent by a page of another site.")
     if (request.content_length or LARGEST_FORM + 1) > LARGEST_FORM:
         raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this page takes.")
-    try:
-        return await request.post()
-    except (ValueError, web.RequestPayloadError):
-        raise GuardError(ErrorCode.INVALID, "The form is not what its headers say.") from None
+    return await posted(request)
 
 
 def _field(sent: Fields, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -58,6 +59,7 @@ from accessguard.guard.card import MemberCard
 from accessguard.guard.erasure import Receipt
 from accessguard.guard.lines import ImportedEnrolment, ImportedMember
 from accessguard.guard.model import Check, Login
+from accessguard.guard.refused import PATH
 from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
 from accessguard.guard.union import UnionReport
@@ -94,7 +96,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     `later` is what a call that takes long answers instead, with 202. `stream`
     is what each line of a body says that is a file; `lines`: so is the answer,
     of which `reply` is one line. `open`: no
-    role is asked for, as the handler itself finds out who asks.
+    role is asked for, as the handler itself finds out who asks. `bare`:
+    errors come without a body; `browsers` get a redirect (302) or a page.
     """
 
     method: str
@@ -117,6 +120,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     installation: bool = False
     everywhere: bool = False
     open: bool = False
+    bare: bool = False
+    browsers: bool = False
 
 
 def _get(path: str, handler: Handler, roles: frozenset[Role], reply: Any, **more: Any) -> Route:
@@ -132,11 +137,24 @@ def _send(call: str, handler: Handler, roles: frozenset[Role], body: Any, reply:
     return Route(method=method, path=path, handler=handler, roles=roles, body=body, reply=reply, **more)
 
 
-def _gate(call: str, handler: Handler, *, status: int = 204) -> Route:
+def _gate(call: str, handler: Handler, *, status: int = 204, bare: bool = False) -> Route:
     method, _, path = call.partition(" ")
-    return Route(method=method, path=path, handler=handler, roles=NOBODY, status=status, installation=True, open=True)
+    return Route(
+        method=method,
+        path=path,
+        handler=handler,
+        roles=NOBODY,
+        status=status,
+        installation=True,
+        open=True,
+        bare=bare,
+        browsers=not bare,
+    )
 
 
+UUIDS: Final = frozenset(
+    {"device_id", "rule_id", "violation_id", "job_id", "challenge_id", "webhook_id", "delivery_id", "revocation_id"}
+)
 MEMBER: Final = "/v1/members/{member_id}"
 ENROLMENT: Final = MEMBER + "/enrolments/{product_id}"
 DEVICE: Final = MEMBER + "/devices/{device_id}"
@@ -506,7 +524,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         installation=True,
         open=True,
     ),
-    _gate("GET /auth/nginx", proxy.nginx),
+    _gate("GET /auth/nginx", proxy.nginx, bare=True),
     _gate("GET /auth/traefik", proxy.traefik),
     _gate("GET /auth/caddy", proxy.caddy),
     _gate("* /auth/envoy/{path}", proxy.envoy, status=200),
@@ -516,8 +534,9 @@ ROUTES: Final[tuple[Route, ...]] = (
 def add_routes(app: web.Application) -> None:
     """Put the table on an application; each handler runs only for a caller that its route admits."""
     for route in ROUTES:
-        path = route.path.replace("{path}", "{path:.*}")  # whatever follows, slashes and all
+        path = _pattern(route.path)
         app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
+    app.router.add_route("HEAD", PATH, restricted.show)  # who looks at links before people do (RFC 9110, 9.3.2)
 
 
 async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -534,6 +553,20 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
         return await route.handler(request)
     with bounds.at_once(caller):
         return await route.handler(request)
+
+
+def _pattern(path: str) -> str:
+    """The path as the router reads it: an id that we make is none of the words that stand in its place elsewhere.
+
+    Whatever follows a proxy's prefix is its path, slashes, line feeds and all.
+    """
+    place, _, last = path.rpartition("/")
+    words = [each.path.rpartition("/")[2] for each in ROUTES if each.path.rpartition("/")[0] == place]
+    name = last.strip("{}")
+    if name in UUIDS:
+        fixed = "|".join(re.escape(word) for word in words if "{" not in word)
+        return f"{place}/{{{name}:(?!(?:{fixed})$)[^{{}}/]+}}" if fixed else path
+    return path.replace("{path}", "{path:(?s:.*)}")
 
 
 def _guarded(route: Route) -> Handler:

@@ -67,7 +67,11 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def replace(request: web.Request) -> web.Response:
-    """Save the next version of a rule."""
+    """Save the next version of a rule.
+
+    Raises INVALID (400) with a pointer to what is wrong, CONFLICT (409) when
+    it would lock out its author.
+    """
     asked = await body(request, RuleRequest)
     ctx, who = context(request), asking(request)
     saved = await ctx.tenancy.replace_rule(
@@ -107,7 +111,10 @@ async def settings(request: web.Request) -> web.Response:
 
 
 async def save_settings(request: web.Request) -> web.Response:
-    """Replace the tenant's settings."""
+    """Replace the tenant's settings.
+
+    Raises INVALID (400) when two of them contradict each other.
+    """
     asked = await body(request, SettingsRequest)
     ctx, who = context(request), asking(request)
     save = ctx.tenancy.save_settings

@@ -17,7 +17,7 @@ async def simulate(request: web.Request) -> web.Response:
 
     The rule is played alone, as if enforced, whatever its mode; nothing is
     changed. What takes longer than two seconds goes on as a job, whose result
-    is the same. Raises INVALID (400), CONFLICT (409) when two are going on already.
+    is the same. Raises INVALID (400) for a rule or a period that is none, CONFLICT (409) when two are going on already.
     """
     asked = await body(request, SimulateRequest)
     ctx, who = context(request), asking(request)

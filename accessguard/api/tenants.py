@@ -45,7 +45,8 @@ async def listed(request: web.Request) -> web.StreamResponse:
 async def create(request: web.Request) -> web.Response:
     """Make a tenant; making it again changes nothing.
 
-    A token bound to a tenant makes no other. Raises CONFLICT (409) for one
+    A token bound to a tenant makes no other. Raises INVALID (400) for a parent
+    that cannot be, CONFLICT (409) for one
     that was deleted.
     """
     asked = await body(request, TenantRequest)
@@ -68,6 +69,7 @@ async def patch(request: web.Request) -> web.Response:
     """Rename a tenant, suspend it, or give it a parent, whose tokens may then act for it.
 
     A suspended tenant's tokens are answered as if there were no such tenant.
+    Raises INVALID (400) for a parent that cannot be.
     """
     asked = await body(request, TenantPatch)
     ctx, tenant = context(request), path_text(request, "tenant")
@@ -84,7 +86,8 @@ async def delete(request: web.Request) -> web.Response:
 
     From the second on its tokens are answered as if there were no such tenant,
     for good; what it has goes in portions, and until all is gone it is listed
-    as `deleting`. Raises CONFLICT (409) while it has children.
+    as `deleting`. Raises INVALID (400) for a confirmation that was not given for this,
+    CONFLICT (409) while it has children.
     """
     asked = query(request, TenantDeleteQuery)
     ctx, tenant, actor = context(request), path_text(request, "tenant"), asking(request).actor

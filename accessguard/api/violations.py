@@ -54,8 +54,8 @@ async def cases(request: web.Request, found: ViolationFilter, language: str, *, 
 async def mark(request: web.Request) -> web.Response:
     """Mark violations read or unread, for the operator who asks.
 
-    Never changes a decision. Raises INVALID (400), UNAVAILABLE (503); the
-    boundary renders both.
+    Never changes a decision. Raises INVALID (400) when it does not say
+    exactly one of `ids` and `member_id` and `up_to`, UNAVAILABLE (503).
     """
     asked = await body(request, MarkRequest)
     if [asked.ids, asked.member_id, asked.up_to].count(None) != 2:

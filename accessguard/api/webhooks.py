@@ -25,7 +25,8 @@ async def listed(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """Have events sent to an address of the school's own, from now on; the answer holds the secret that signs them.
 
-    See docs/events.md for what is sent, and how to check it. Raises CONFLICT (409) when there are twenty.
+    See docs/events.md for what is sent, and how to check it. Raises INVALID (400) for
+    a `url` that is none, CONFLICT (409) when there are twenty.
     """
     asked = await body(request, WebhookRequest)
     who = asking(request)

@@ -146,7 +146,7 @@ class MemberRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     locale: Annotated[str, msgspec.Meta(max_length=35)] | None = None
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     staff: bool = False
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$(?!\\n)")] | None = None
     city: Short | None = None
 
 

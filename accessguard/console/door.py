@@ -124,10 +124,13 @@ def see_other(where: str) -> web.Response:
 
 
 def inside(where: str | None) -> str:
-    """A page of the console, whatever was asked for; a browser takes a backslash for `/`, and drops what is not printed."""
+    """A page of the console, whatever was asked for; a browser takes a backslash for `/`, and drops what is not printed.
+
+    Nor does one that steps up (`..`, `%2e%2e`) come to another page of the host.
+    """
     if where is None or not where.startswith(HOME) or not where.isascii() or not where.isprintable() or "\\" in where:
         return HOME
-    return where
+    return HOME if ".." in where.partition("?")[0].lower().replace("%2e", ".").split("/") else where
 
 
 async def _by_token(request: web.Request, token: str, named: str) -> Entered:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from aiohttp import web
-from multidict import MultiDictProxy
 
-from accessguard.api.read import refused
+from accessguard.api.read import Fields, posted, refused
 from accessguard.errors import ErrorCode, GuardError, Problem
 
 T = TypeVar("T")
-Form = MultiDictProxy[str | bytes | bytearray | web.FileField]
+Form: TypeAlias = Fields
 KINDS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
@@ -22,12 +21,7 @@ async def form(request: web.Request) -> Form:
     """The fields, as often as asked. Raises GuardError: TOO_LARGE, INVALID, UNSUPPORTED."""
     if request.content_type not in KINDS:
         raise GuardError(ErrorCode.UNSUPPORTED, "This is not a form.")
-    try:
-        return await request.post()
-    except web.HTTPRequestEntityTooLarge:
-        raise GuardError(ErrorCode.TOO_LARGE, "The form is larger than this service accepts.") from None
-    except (ValueError, web.RequestPayloadError):
-        raise GuardError(ErrorCode.INVALID, "The form is not what its headers say.") from None
+    return await posted(request)
 
 
 def text(sent: Form, name: str) -> str:

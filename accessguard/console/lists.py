@@ -32,13 +32,12 @@ def asked(request: web.Request, kind: type[Asked], **fixed: object) -> Asked:
 
 def between(request: web.Request) -> dict[str, datetime | None]:
     """The days from `from` to `to`, both included, by the reader's clock; None for one that is not named or is none."""
-    first, last = _day(request, "from"), _day(request, "to")
-    return {"from": first, "to": last and last + timedelta(days=1)}
+    return {"from": _day(request, "from"), "to": _day(request, "to", timedelta(days=1))}
 
 
-def _day(request: web.Request, name: str) -> datetime | None:
+def _day(request: web.Request, name: str, after: timedelta = timedelta()) -> datetime | None:
     try:
-        day = date.fromisoformat(request.query.get(name, ""))
+        day = date.fromisoformat(request.query.get(name, "")) + after
         return datetime.combine(day, time(), reader_of(request).zone).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

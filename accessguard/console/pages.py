@@ -161,6 +161,8 @@ def add_console(app: web.Application) -> None:
         if each.like is not None and each.like not in CALLS:
             raise ValueError(f"there is no call {each.like}")
         app.router.add_route(each.method, each.path, _guarded(each))
+        if each.method == "GET" and each.view is not live.followed:  # which has no head until it ends
+            app.router.add_route("HEAD", each.path, _guarded(each))
     app.router.add_get("/console", _guarded(Page(method="GET", path="/console", view=home, like="GET /v1/members")))
     app.router.add_get("/console/static/{name}", serve)
     app.router.add_get(

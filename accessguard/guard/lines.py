@@ -47,7 +47,7 @@ class ImportedMember(
     locale: Annotated[str, msgspec.Meta(max_length=35)] | msgspec.UnsetType | None = msgspec.UNSET
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] | msgspec.UnsetType | None = msgspec.UNSET
     staff: bool | msgspec.UnsetType = msgspec.UNSET
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | msgspec.UnsetType | None = msgspec.UNSET
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$(?!\\n)")] | msgspec.UnsetType | None = msgspec.UNSET
     city: Short | msgspec.UnsetType | None = msgspec.UNSET
 
 

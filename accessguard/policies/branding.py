@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-Color: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$")]
+Color: TypeAlias = Annotated[str, msgspec.Meta(pattern="^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$(?!\\n)")]
 Picture: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 RGB: TypeAlias = tuple[int, int, int]
 

@@ -176,7 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Short = ""
     support_email: Annotated[str, msgspec.Meta(max_length=254)] | None = None
     time_zone: Annotated[str, msgspec.Meta(max_length=64)] = "UTC"
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$(?!\\n)")] | None = None
     failure_mode: Literal["open", "closed"] = "open"
     session: SessionSettings = SessionSettings()
     cookie: CookieChoice = CookieChoice()

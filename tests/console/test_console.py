@@ -182,6 +182,36 @@ async def test_a_form_of_another_page_changes_nothing(tenant: Tenant) -> None:
     assert {each["access"] for each in items(shown)} == {"default"}
 
 
+@pytest.mark.parametrize(
+    "wanted", ["/console/../v1/me", "/console/x/%2E%2e/..//evil.example", "//evil.example", "/console/\\\\evil"]
+)
+async def test_nobody_is_sent_on_to_what_is_no_page_of_the_console(tenant: Tenant, wanted: str) -> None:
+    """After signing in, and after a form."""
+    browser = Browser(tenant.service)
+
+    entered = await browser.post("/console/sign-in", {"token": token(tenant.name, "supervisor", "eva"), "next": wanted})
+
+    assert (entered.status, entered.headers["Location"]) == (303, "/console/")
+
+
+async def test_the_head_of_a_page_is_the_head_of_that_page(tenant: Tenant) -> None:
+    """A monitor that asks for heads alone learns what a browser does."""
+    heads, browser = Browser(tenant.service), await signed_in(tenant)
+
+    assert (await heads._call("HEAD", "/console/sign-in", headers={})).status == 200
+    assert (await browser._call("HEAD", "/console/contacts", headers={})).status == 200
+    assert (await heads._call("HEAD", "/console/contacts", headers={})).status == 303
+
+
+@pytest.mark.parametrize("path", ["/console/restrictions", "/console/restrictions.csv", "/console/activity"])
+async def test_the_last_of_all_days_is_a_day(tenant: Tenant, path: str) -> None:
+    """Nothing comes after it, so that it ends nothing."""
+    await tenant.login()
+    browser = await signed_in(tenant, "administrator")
+
+    assert (await browser.get(f"{path}?from=0001-01-01&to=9999-12-31&show=all")).status == 200
+
+
 async def test_an_operator_blocks_a_device_and_the_next_check_is_refused(tenant: Tenant) -> None:
     """The button does what the call of the API does, and the audit log names the operator."""
     session, device = await school(tenant)

@@ -191,3 +191,12 @@ def test_every_field_has_its_words():
     assert set(HINTS) <= names
     assert {each.removeprefix("/") for each in WRONG} <= names
     assert all(option in SETTING_CHOICES for option in ("open", "closed", "log", "off", "draft", "enabled"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("brand", {"color_one": "#abc\n"}), ("country", "IT\n")])
+async def test_a_line_s_end_is_no_part_of_a_colour_or_a_country(tenant: Tenant, name: str, value: object):
+    """Nor of what is drawn with it: the student's page could not be."""
+    answer = await tenant.call("PUT", "/v1/settings", {name: value}, role="administrator")
+
+    assert answer.status == 400
+    assert answer["errors"][0]["pointer"].startswith(f"/{name}")

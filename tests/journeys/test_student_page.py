@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 from typing import Any
@@ -243,3 +244,42 @@ async def test_a_form_of_another_site_is_refused(tenant: Tenant):
 
     assert sent.status == 403
     assert (await look(tenant, token_of(second)))["written"] == []
+
+
+@pytest.mark.parametrize("charset", ["none-such", "base64", "unicode_escape"])
+async def test_a_form_in_a_codec_that_says_no_text_is_refused_politely(tenant: Tenant, charset: str):
+    """One that is none, one of bytes, one that makes what UTF-8 cannot say; on the console's way in as well."""
+    kind = {"Content-Type": f"application/x-www-form-urlencoded; charset={charset}"}
+
+    sent = await call(tenant, "POST", "/restricted/words", data=b"t=x&text=\\ud800", headers=kind)
+    entered = await call(tenant, "POST", "/console/sign-in", data=b"token=\\ud800", headers=kind)
+
+    assert [(each.status, "<h1>" in each.body) for each in (sent, entered)] == [(400, True)] * 2
+
+
+async def test_a_form_of_too_many_fields_is_refused_with_a_page(tenant: Tenant):
+    """Though it has not too many bytes."""
+    sent = await call(tenant, "POST", "/restricted/words", data=[("a", "1")] * 8_000)
+
+    assert (sent.status, sent.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+
+
+async def test_who_looks_at_a_link_before_people_do_is_told_that_it_works(tenant: Tenant):
+    """A mail filter asks for the head alone, and gets that of the page."""
+    _, second = await limited(tenant)
+
+    found = await call(tenant, "HEAD", "/restricted", params={"t": token_of(second)})
+    over = await call(tenant, "HEAD", "/restricted", params={"t": "x"})
+
+    assert (found.status, over.status) == (200, 404)
+    assert found.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_place_that_is_asked_for_many_times_at_once_is_freed_once(tenant: Tenant):
+    """Whoever presses twice is told both times that it is free."""
+    first, second = await limited(tenant)
+    said = {"t": token_of(second), "forget_device_id": first["device"]["id"]}
+
+    answers = await asyncio.gather(*[call(tenant, "POST", "/restricted/place", json=said) for _ in range(10)])
+
+    assert [(each.status, each.body.get("freed")) for each in answers] == [(200, True)] * 10
