@@ -17,6 +17,8 @@ REFUSALS: Final = (
     word("The database is out of reach; try again shortly."),
     word("The device is part of another one already."),
     word("The form is larger than this page takes."),
+    word("The form is larger than this service accepts."),
+    word("The form is not what its headers say."),
     word("The history could not be read; try again shortly."),
     word("The job could not be kept; try again shortly."),
     word("The message was refused."),

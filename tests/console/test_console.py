@@ -440,3 +440,15 @@ async def test_the_files_of_a_page_are_small_and_kept(tenant: Tenant, name: str)
 def _soon(tenant: Tenant) -> str:
     """An hour from now, as a `datetime-local` field of a school in UTC says it."""
     return datetime.fromtimestamp(tenant.service.clock() / 1000 + 3600, tz=UTC).strftime("%Y-%m-%dT%H:%M")
+
+
+async def test_a_language_that_there_is_not_is_refused_and_the_browsers_own_can_be_had_back(tenant: Tenant) -> None:
+    """Nothing is kept of it; the empty choice is what the browser asks for again."""
+    browser = await signed_in(tenant)
+    await browser.get("/console/account")
+
+    answers = [(await browser.post("/console/language", {"language": each})).status for each in ("ru", "tlh", "")]
+    kept = await browser.get("/console/account", Accept_Language="es")
+
+    assert answers == [303, 400, 303]
+    assert '<html lang="es">' in kept.text
