@@ -297,7 +297,7 @@ async def test_calls_at_once_are_bounded_for_each_caller_by_itself(strict):
     under_way = asyncio.create_task(first())
     await begun.wait()
     async with asyncio.timeout(10):
-        while not strict.context.bounds._under_way:  # noqa: ASYNC110 - nobody is told
+        while not strict.context.bounds._under_way:
             await asyncio.sleep(0.01)
     refused, until = await second("one"), time.monotonic() + 10
     while refused.status != 429 and time.monotonic() < until:
@@ -392,9 +392,9 @@ def inside(kind: inspect.Type) -> tuple[inspect.Type, ...]:
 def boundless(kind: inspect.Type, place: str, seen: set[type]) -> Iterator[str]:
     """The fields inside a type that have no bound."""
     if isinstance(kind, inspect.StructType):
-        for each in () if kind.cls in seen else kind.fields:
+        for named in () if kind.cls in seen else kind.fields:
             seen.add(kind.cls)
-            yield from boundless(each.type, f"{kind.cls.__name__}.{each.encode_name}", seen)
+            yield from boundless(named.type, f"{kind.cls.__name__}.{named.encode_name}", seen)
     elif endless(kind):
         yield place
     for each in inside(kind):
