@@ -421,6 +421,11 @@ def test_whatever_comes_in_has_a_bound_of_its_own():
         ("POST /v1/logins", '{"member_id":"ana","outcome":"success","client_hints":{"a":<deep>}}', "platform"),
         ("POST /v1/checks", '{"checks":<deep>}', "platform"),
         ("POST /v1/rules", '{"kind":"session_limit","params":{"max":<deep>}}', "administrator"),
+        (
+            "PUT /v1/settings",
+            '{"proxy":{"identity":"jwt","jwt":{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","x":<deep>}]}}}',
+            "administrator",
+        ),
         ("PUT /v1/preferences/a", '{"value":{"a":<deep>}}', "supervisor"),
         (
             "POST /access/v1/evaluation",
