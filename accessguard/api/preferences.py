@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.context import asking, context
-from accessguard.api.read import body
+from accessguard.api.read import body, shallow
 from accessguard.api.reply import reply
 from accessguard.api.wire import PreferenceRequest
 from accessguard.errors import ErrorCode, GuardError, Problem
@@ -31,6 +31,7 @@ async def put(request: web.Request) -> web.Response:
     Raises INVALID (400) for what is too long, CONFLICT (409) for the 51st.
     """
     asked = await body(request, PreferenceRequest)
+    shallow(asked.value, "/value")
     if len(msgspec.json.encode(asked.value)) > MOST_BYTES:
         problem = Problem(pointer="/value", detail=f"longer than {MOST_BYTES} bytes")
         raise GuardError(ErrorCode.INVALID, "The body was refused.", problem)

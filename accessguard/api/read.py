@@ -22,6 +22,8 @@ Fields: TypeAlias = MultiDictProxy[str | bytes | bytearray | web.FileField]
 RAW: Final = web.RequestKey("raw", bytes)
 BODY_S: Final = 20.0
 """How long a body may take: the largest at 50 kB a second."""
+DEEPEST: Final = 32
+"""Levels of lists and objects in a value that may be anything."""
 NUL: Final = b"\\u0000"
 
 # Fields that are cleaned or read as unknown instead of refused: a browser sends in them what it likes.
@@ -110,6 +112,23 @@ def decode(raw: bytes, kind: type[T]) -> T:
     if NUL in raw:
         _refuse_nul(msgspec.to_builtins(value), "")
     return value
+
+
+def shallow(value: Any, pointer: str) -> None:
+    """Refuse what is nested deeper than anybody reads it, and than every encoder on its way can. Raises GuardError(INVALID)."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return
+    problem = Problem(pointer=pointer, detail=f"nested deeper than {DEEPEST} levels")
+    raise GuardError(ErrorCode.INVALID, "The body was refused.", problem)
+
+
+def _inner(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return tuple(value.values())
+    return value if isinstance(value, list) else ()
 
 
 def query(request: web.Request, kind: type[T]) -> T:

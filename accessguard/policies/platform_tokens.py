@@ -120,6 +120,8 @@ def key_problems(settings: ProxySettings) -> Iterator[tuple[str, str]]:
 def _fault(settings: JwtIdentity, said: dict[str, Any]) -> str | None:
     if said.get("kty") == "oct" or "d" in said:
         return "a public key (RFC 7517); settings are read by many, so that no secret belongs here"
+    if not all(_plain(each) for each in said.values()):
+        return "no usable key (RFC 7517)"
     try:
         key = PyJWK.from_dict(said)
     except (PyJWTError, ValueError, TypeError, KeyError):
@@ -127,3 +129,8 @@ def _fault(settings: JwtIdentity, said: dict[str, Any]) -> str | None:
     if key.algorithm_name not in settings.algorithms:
         return f"its algorithm is {key.algorithm_name}, which is none of `algorithms`"
     return "the key is too short" if key.Algorithm.check_key_length(key.key) else None
+
+
+def _plain(value: object) -> bool:
+    """Whether a public key may say it: a text, a number, yes or no, or a list of texts; nothing that is nested without end."""
+    return not isinstance(value, dict) and (not isinstance(value, list) or all(isinstance(each, str) for each in value))
