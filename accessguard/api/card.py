@@ -45,10 +45,11 @@ async def bundle(request: web.Request) -> web.Response:
     """Gather what a help desk would ask a member for; as text for people with `Accept: text/plain`.
 
     Account, devices with browser and version, app or web, place, sessions, the
-    last resources, the last verdicts with their reasons.
+    last resources, the last verdicts with their reasons. Recorded in the audit log before it is answered.
     """
     await _up_to_date(request)
     ctx, who, card = context(request), asking(request), await card_of(request)
+    await ctx.operators.read(who.tenant, who.actor, "member.bundle", card.member_id, now_ms=ctx.now_ms())
     made = await ctx.bundles.of(
         who.tenant,
         card,
