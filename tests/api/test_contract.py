@@ -16,7 +16,7 @@ from accessguard.api.openapi import contract
 from tests.fuzz import NIGHTLY
 from tests.service import Tenant
 
-SHORT = ("--phases=examples,fuzzing", "--max-examples=3", "--seed=1", "--generation-deterministic", "--no-shrink")
+SHORT = ("--phases=examples,fuzzing", "--max-examples=2", "--seed=1", "--generation-deterministic", "--no-shrink")
 LONG = ("--phases=examples,coverage,fuzzing,stateful", "--max-examples=50", "--generation-database=none")
 LONG_S = os.environ.get("CONTRACT_S", "600")
 AMBIGUOUS = ("/v1/members/bulk", "/v1/members/erase")
@@ -51,7 +51,7 @@ async def test_the_service_keeps_what_its_document_says(tenant: Tenant, tmp_path
     config = tmp_path / "schemathesis.toml"
     config.write_text("\n".join(settings()))
     how = (*LONG, f"--max-time={LONG_S}") if nightly else SHORT
-    program = [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", "--no-color"]
+    program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", "--no-color"]
     process = await asyncio.create_subprocess_exec(
         *program,
         *how,
