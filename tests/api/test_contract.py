@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -22,7 +22,7 @@ LONG_S = os.environ.get("CONTRACT_S", "600")
 AMBIGUOUS = ("/v1/members/bulk", "/v1/members/erase")
 """Also the paths of members of those ids, so that their `Allow` names the methods of members."""
 
-nightly = os.environ.get("HYPOTHESIS_PROFILE") == NIGHTLY
+nightly: Final = os.environ.get("HYPOTHESIS_PROFILE") == NIGHTLY
 pytestmark = [pytest.mark.slow, pytest.mark.hypothesis]
 
 
@@ -45,7 +45,7 @@ def settings() -> Iterator[str]:
         yield f"[[operations]]\ninclude-path = {json.dumps(path)}\nchecks.allow_header_conformance.enabled = false"
 
 
-@pytest.mark.timeout(0)
+@pytest.mark.timeout(0 if nightly else 300)
 async def test_the_service_keeps_what_its_document_says(tenant: Tenant, tmp_path: Path):
     """No 500, no status and no shape that is not documented, bad input refused, good input taken, no call without its role."""
     config = tmp_path / "schemathesis.toml"
