@@ -93,14 +93,14 @@ class Limits(Section, frozen=True, kw_only=True):
     logins of one member, those that succeed and those that fail counted apart.
     """
 
-    operator_calls_per_s: Positive | None = 20
+    operator_calls_per_s: Positive | None = 100
     platform_calls_per_s: Positive | None = None
     checks_per_s: Positive | None = None
     concurrent: Positive | None = 256
     connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
     request_s: Positive = 20
     answer_s: Positive = 60
-    attempts_per_member_per_h: Positive | None = 1_000
+    attempts_per_member_per_h: Positive | None = 5_000
     write_s: Positive = 30
 
 

@@ -46,7 +46,7 @@ async def bundle(request: web.Request) -> web.Response:
     """Gather what a help desk would ask a member for; as text for people with `Accept: text/plain`.
 
     Account, devices with browser and version, app or web, place, sessions, the
-    last resources, the last verdicts with their reasons.
+    last resources, the last verdicts with their reasons. Recorded in the audit log before it is answered.
     """
     made = await bundled(request)
     if TEXT in request.headers.get("Accept", ""):
@@ -58,6 +58,7 @@ async def bundled(request: web.Request) -> Bundle:
     """What a help desk would ask the member of the path for. Raises GuardError(NOT_FOUND)."""
     await _up_to_date(request)
     ctx, who, card = context(request), asking(request), await card_of(request)
+    await ctx.operators.read(who.tenant, who.actor, "member.bundle", card.member_id, now_ms=ctx.now_ms())
     return await ctx.bundles.of(
         who.tenant,
         card,

@@ -74,6 +74,11 @@ class Operators:
         )
         await log(self._db, act, None, {"by_address": ip is not None}, entry_id=self._new_id())
 
+    async def read(self, tenant: str, actor: Actor, action: str, target: str, *, now_ms: int) -> None:
+        """Note that somebody is shown what is sensitive, before it is; an `action` such as `member.bundle`, and of what."""
+        act = Act(tenant=tenant, actor=actor, action=action, target=target, reason=None, at=from_ms(now_ms))
+        await log(self._db, act, None, None, entry_id=self._new_id())
+
     async def change_device(
         self,
         tenant: str,

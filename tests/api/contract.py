@@ -26,7 +26,7 @@ EVERY: Final = 6
 GENUINE: Final = token(TENANT, "root")
 CLAIMS: Final = jwt.decode(GENUINE, options={"verify_signature": False})
 HOSTILE: Final = (
-    jwt.encode(CLAIMS, None, algorithm="none"),
+    jwt.encode(CLAIMS, "", algorithm="none"),
     jwt.encode(CLAIMS, "x" * 40, algorithm="HS256"),
     GENUINE[:-4],
     GENUINE + "A" * 5_000,

@@ -99,6 +99,29 @@ async def test_forgetting_ending_and_resolving_are_logged(tenant: Tenant):
     assert lines["device.forget"]["after"] is None
 
 
+async def test_whoever_reads_what_is_sensitive_is_logged(tenant: Tenant):
+    """A bundle, an address and an export; of an address no more than its network is kept, and what is not shown has no line."""
+    await tenant.login()
+
+    answers = [
+        await tenant.see("/v1/members/ana/bundle"),
+        await tenant.see("/v1/addresses/203.0.113.9"),
+        await tenant.see("/v1/addresses/2001:db8:1:2:3:4:5:6"),
+        await tenant.call("GET", "/v1/members/ana/export", role="administrator"),
+        await tenant.see("/v1/members/nobody/bundle"),
+        await tenant.call("GET", "/v1/addresses/203.0.113.9", role="attendant"),
+    ]
+
+    assert [answer.status for answer in answers] == [200, 200, 200, 200, 404, 403]
+    lines = [(line["action"], line["target_id"], line["role"]) for line in await log(tenant, "?order=asc")]
+    assert lines == [
+        ("member.bundle", "ana", "supervisor"),
+        ("address.read", "203.0.113.0/24", "supervisor"),
+        ("address.read", "2001:db8:1:2::/64", "supervisor"),
+        ("member.export", "ana", "administrator"),
+    ]
+
+
 async def test_settings_are_logged(tenant: Tenant):
     """As they were and as they are."""
     await tenant.login()
