@@ -306,6 +306,7 @@ PRESETS_SAY: Final[Mapping[str, str]] = {
 }
 """As in the presets' own files."""
 ACTS: Final[Mapping[str, str]] = {
+    "address.read": word("Address looked up"),
     "bulk.deactivate": word("Enrolments of many deactivated"),
     "bulk.end_sessions": word("Sessions of many ended"),
     "bulk.erase": word("Many erased"),
@@ -313,6 +314,8 @@ ACTS: Final[Mapping[str, str]] = {
     "bulk.tag": word("Tags given to many"),
     "bulk.unexempt": word("Checks of many switched on"),
     "bulk.untag": word("Tags taken from many"),
+    "caller.restore": word("Caller let in again"),
+    "caller.revoke": word("Caller revoked"),
     "comment.add": word("Comment added"),
     "console.enter": word("Signed in to the console"),
     "console.leave_everywhere": word("Signed out everywhere"),
@@ -321,6 +324,7 @@ ACTS: Final[Mapping[str, str]] = {
     "device.forget": word("Device forgotten"),
     "device.merge": word("Devices merged"),
     "member.anonymise": word("Contact anonymised"),
+    "member.bundle": word("Support bundle read"),
     "member.change": word("Contact changed"),
     "member.deactivate": word("Enrolments deactivated"),
     "member.end_sessions": word("Sessions ended"),
@@ -341,6 +345,8 @@ ACTS: Final[Mapping[str, str]] = {
     "tenant.change": word("School changed"),
     "tenant.create": word("School made"),
     "tenant.delete": word("School deleted"),
+    "token.restore": word("Token let in again"),
+    "token.revoke": word("Token revoked"),
     "violation.resolve": word("Restriction resolved"),
     "webhook.create": word("Webhook made"),
     "webhook.delete": word("Webhook deleted"),
@@ -349,7 +355,9 @@ ACTS: Final[Mapping[str, str]] = {
 """Acts of operators, by their names in the audit log."""
 
 THINGS: Final[Mapping[str, str]] = {
+    "address": word("Addresses"),
     "bulk": word("Many at once"),
+    "caller": word("Callers"),
     "comment": word("Comments"),
     "console": word("Signing in"),
     "device": word("Devices"),
@@ -360,6 +368,7 @@ THINGS: Final[Mapping[str, str]] = {
     "session": word("Sessions"),
     "sessions": word("All sessions of a contact"),
     "settings": word("Settings"),
+    "token": word("Tokens"),
     "violation": word("Restrictions"),
     "webhook": word("Webhooks"),
 }
