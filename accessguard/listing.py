@@ -7,11 +7,33 @@ rows then reads everybody's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import count
+from typing import Any, TypeVar
 
 import msgspec
+
+Item = TypeVar("Item")
+Place = TypeVar("Place")
+
+
+class Short(list[Item]):
+    """Rows of a page that ends before it is full, as filling it would take too long; `further` is the place it goes on after."""
+
+    def __init__(self, rows: Iterable[Item], *, further: tuple[str, str]) -> None:
+        super().__init__(rows)
+        self.further = further
+
+
+def onward(rows: Sequence[tuple[Item, Place]], limit: int) -> Place | Any | None:
+    """The place that a list goes on after, of which these are the rows of a page of `limit`; None at its end.
+
+    That of a short page is of the same type as those of its rows, of which there may be none.
+    """
+    if isinstance(rows, Short):
+        return rows.further
+    return rows[-1][1] if len(rows) == limit else None
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):

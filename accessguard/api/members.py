@@ -31,6 +31,7 @@ from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import EndedSession
 from accessguard.guard.operators import MemberChange
+from accessguard.listing import Short
 from accessguard.members.model import Card, Member, MemberFilter, MemberSort, Profile, card
 from accessguard.members.phone import e164
 from accessguard.members.related import Related
@@ -86,7 +87,8 @@ async def directory(request: web.Request, asked: MembersQuery) -> Fetch:
             limit=limit,
             country=country,
         )
-        return [(as_seen(member, who.caller.role), place) for member, place in rows]
+        seen = [(as_seen(member, who.caller.role), place) for member, place in rows]
+        return Short(seen, further=rows.further) if isinstance(rows, Short) else seen
 
     return fetch
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
 from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, reply
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.listing import Short, onward
 
 Item = TypeVar("Item", bound=msgspec.Struct)
 Place = TypeVar("Place")
@@ -41,8 +42,10 @@ async def portion(
     place: type[Place],
     fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
 ) -> tuple[Sequence[Item], str | None]:
-    """The items of one page, and the cursor of the next one, if there is one."""
+    """The items of one page, and the cursor of the next one, if there is one; a page may end early and have one."""
     rows = await _after(asked.cursor, place, asked.limit + 1, fetch)
+    if isinstance(rows, Short):
+        return [item for item, _ in rows], to_cursor(list(rows.further))
     shown = rows[: asked.limit]
     more = len(rows) > asked.limit
     return [item for item, _ in shown], to_cursor(list(_parts(shown[-1][1]))) if more else None
@@ -80,9 +83,10 @@ async def every_row(
     await response.prepare(request)
     await response.write(csv_header(columns))
     try:
-        while rows:
+        await _write(response, rows)
+        while (after := onward(rows, CSV_PAGE)) is not None:
+            rows = await fetch(after, CSV_PAGE)
             await _write(response, rows)
-            rows = await fetch(rows[-1][1], CSV_PAGE) if len(rows) == CSV_PAGE else ()
     except GuardError:
         if request.transport is not None:
             request.transport.abort()

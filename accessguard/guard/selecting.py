@@ -20,6 +20,7 @@ from accessguard.guard.running import Runner
 from accessguard.jobs.model import Job, JobKind, JobState, Portion, Task
 from accessguard.jobs.portions import PortionStore
 from accessguard.jobs.store import JobStore
+from accessguard.listing import onward
 from accessguard.members.bulk import BulkStore
 from accessguard.members.directory import Directory
 from accessguard.members.model import MemberFilter, MemberSort
@@ -169,9 +170,9 @@ class Bulk:
                 country=policy.settings.country if policy else None,
             )
             if page:
-                after = page[-1][1]
                 yield tuple(sorted(member.member_id for member, _ in page))
-            if len(page) < PAGE:
+            after = onward(page, PAGE)
+            if after is None:
                 return
 
 

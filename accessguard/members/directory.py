@@ -2,9 +2,9 @@
 
 With a filter there are two ways to a page: to go along the order and leave out
 whom the filter refuses, which is soon done where many fit; or to ask the
-filter's own index who fits and sort those, where few do. A search tries the
-second first and every other filter the first, for a bounded number of members
-(docs/directory.md).
+filter's own index who fits and sort those, where few do. Each is tried for a
+bounded number of members, and where neither fills the page it ends early,
+with the place to go on from (docs/directory.md).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 
 from accessguard.database import Database, Row
 from accessguard.errors import ErrorCode, GuardError
+from accessguard.listing import Short
 from accessguard.members.filing import Filing
 from accessguard.members.latest import OWN as LATEST
 from accessguard.members.latest import RESTS
@@ -29,12 +30,16 @@ from accessguard.members.store import COLUMNS, member_of
 Place = tuple[str, str]
 """The sort key of a member, written out, and its id."""
 
+GLANCE: Final = 1_000
+"""Members of the order that a search looks at before anything else, some 10 ms: a letter or a common name needs no more."""
 FEW: Final = 3_000
-"""So many found by a search are sorted; with more of them, the way along the order is the shorter one."""
+"""So many found by a search are sorted; with more of them, the way along the order is likely to be the shorter one."""
+MANY: Final = 20_000
+"""So many are sorted where the way along the order was none: some 300 ms."""
 WALK: Final = 5_000
 """How many members are looked at along an order at first: some 20 ms."""
 FURTHER: Final = 40_000
-"""How many of them at most, where the first ones promise a page by then; otherwise the filter's own index is asked."""
+"""How many of them at most, where the first ones promise a page by then, or more than `MANY` fit: some 400 ms."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -82,8 +87,7 @@ OWN: Final = {
                 SELECT member_id FROM member_search k
                  WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way, '{}')
                    AND NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece WHERE strpos(k.words, piece) = 0)) s
-         <few>)""",
-    "few": "SELECT unnest($7::text[]) AS id",
+         LIMIT $6)""",
     "product": "SELECT member_id AS id FROM enrolment WHERE tenant = $1 AND product_id = $10",
     "tag": """
         SELECT member_id AS id FROM member_search k
@@ -125,13 +129,25 @@ ALONG: Final = """
       FROM (<members>) m
      WHERE true <fits> ORDER BY <again> LIMIT $6
 """
+# The same, and at its end how many were looked at, and the last of them: where the next page begins, if this one is not full.
+AS_FAR: Final = """
+    , seen AS MATERIALIZED (SELECT m.id, m.tags, m.key FROM (<members>) m)
+    (SELECT m.id, m.key::text AS sort_key, 0 AS seen FROM seen m WHERE true <fits> ORDER BY <again> LIMIT $6)
+     UNION ALL
+    (SELECT m.id, m.key::text, (SELECT count(*) FROM seen) FROM seen m ORDER BY <back> LIMIT 1)
+"""
 
 FROM_ROWS: Final = "SELECT m.*, <key> AS key FROM member m WHERE <own> <after> ORDER BY <order> <walk>"
 
+# Of those whose ids are known. They are looked up one by one, some 10 us each, whatever the planner thinks: to go along the
+# index in the asked order looks shorter to it, and is not where they all lie at its end.
 SORTED: Final = """
-    , found AS MATERIALIZED (<own>)
-    SELECT m.id, <key>::text AS sort_key FROM found f JOIN member m ON m.tenant = $1 AND m.id = f.id
-     WHERE true <fits> <after> ORDER BY <order> LIMIT $6
+    , found AS MATERIALIZED (
+        SELECT m.id, <key> AS key
+          FROM (SELECT unnest($7::text[]) AS id ORDER BY 1) f, LATERAL (
+               SELECT * FROM member WHERE tenant = $1 AND id = f.id OFFSET 0) m
+         WHERE true <fits>)
+    SELECT m.id, m.key::text AS sort_key FROM found m WHERE true <beyond> ORDER BY <again> LIMIT $6
 """
 
 # Those with unread cases, by their number.
@@ -222,7 +238,7 @@ class Directory:
         limit: int,
         country: str | None = None,
     ) -> Sequence[tuple[Member, Place]]:
-        """One page of members, each with the place (sort key, id) to go on after.
+        """One page of members, each with the place (sort key, id) to go on after; `Short` where it would take too long.
 
         `country` is what telephone numbers without a country code belong to.
         """
@@ -254,6 +270,8 @@ class Directory:
             places = await self._places(asked)
             shown = await self._shown(asked, places)
             found += shown
+            if isinstance(places, Short):
+                return Short(found, further=places.further)
             if len(places) < asked.limit or len(shown) == len(places):
                 return found
             asked = msgspec.structs.replace(asked, after=places[-1], limit=asked.limit - len(shown))
@@ -280,22 +298,41 @@ class Directory:
         if asked.filters in ((), ("read",)):
             return await self._read(_along(asked.way), asked)
         if asked.filters[0] == "q":
-            few = await self._few(asked)
-            if few is not None:
+            rows = await self._read(_along(asked.way, GLANCE), asked)
+            if len(rows) == asked.limit:
+                return rows
+            if few := await self._named(asked, FEW):
                 return await self._read(_sorted(few.way), few)
+        walked = await self._walked(asked)
+        if len(walked) == asked.limit:
+            return walked
+        named = await self._named(asked, MANY)
+        return await (self._read(_sorted(named.way), named) if named else self._as_far(asked))
+
+    async def _walked(self, asked: Asked) -> Sequence[Place]:
+        """Whoever fits of the first members of the order, and of further ones where that promises a page."""
         walk = max(WALK, 20 * asked.limit)
         rows = await self._read(_along(asked.way, walk), asked)
         if further := _further(walk, len(rows), asked.limit):
             rows = await self._read(_along(asked.way, further), asked)
-        return rows if len(rows) == asked.limit else await self._read(_sorted(asked.way), asked)
+        return rows
 
-    async def _few(self, asked: Asked) -> Asked | None:
-        """The same, asked of those alone that a search has found; None where they are many."""
-        found = await self._lists.fetch(_few(), *asked.values(FEW + 2))
-        ids = tuple(row["id"] for row in found)
-        if len(ids) > FEW:
+    async def _as_far(self, asked: Asked) -> Sequence[Place]:
+        """Whoever fits of as many members as may be looked at for one page, and where to go on if that does not fill it."""
+        *rows, last = await self._source(asked).fetch(_as_far(asked.way), *asked.values()) or (None,)
+        places = [(row["sort_key"], row["id"]) for row in rows]
+        if last is None or last["seen"] < FURTHER or len(places) == asked.limit:
+            return places
+        return Short(places, further=(last["sort_key"], last["id"]))
+
+    async def _named(self, asked: Asked, most: int) -> Asked | None:
+        """The same, asked of those alone that its first filter's own index names; None where they are more."""
+        own, *others = asked.filters
+        found = await self._source(asked).fetch(_own(own), *asked.values(most + 2))
+        if len(found) > most:
             return None
-        return msgspec.structs.replace(asked, filters=("few", *asked.filters[1:]), pieces=ids)
+        kept = others if own in TOLD_BY_OWN else asked.filters
+        return msgspec.structs.replace(asked, filters=("few", *kept), pieces=tuple(row["id"] for row in found))
 
     async def _by_unread(self, asked: Asked) -> Sequence[Place]:
         """Those with unread cases by their number, and those without by their ids; which come first is the order's."""
@@ -306,12 +343,15 @@ class Directory:
             past = asked.after is not None and not within and number == 0
             if not past and len(rows) < asked.limit:
                 after = asked.after if within is (number == 0) else None
-                rows += await part(msgspec.structs.replace(asked, after=after, limit=asked.limit - len(rows)))
+                more = await part(msgspec.structs.replace(asked, after=after, limit=asked.limit - len(rows)))
+                rows += more
+                if isinstance(more, Short):
+                    return Short(rows, further=more.further)
         return rows
 
     async def _counted(self, asked: Asked) -> Sequence[Place]:
         """Members with unread cases, by how many."""
-        few = await self._few(asked) if "q" in asked.filters else None
+        few = await self._named(asked, FEW) if "q" in asked.filters else None
         return await self._read(_counting((few or asked).way), few or asked)
 
     async def _without(self, asked: Asked) -> Sequence[Place]:
@@ -365,31 +405,36 @@ def _further(walk: int, found: int, wanted: int) -> int:
 
 
 @cache
-def _few() -> str:
-    return ASKED + _filled(FEW_OF, {"<own>": OWN["q"], "<few>": "LIMIT $6"})
+def _own(name: str) -> str:
+    return ASKED + _filled(FEW_OF, {"<own>": OWN[name]})
 
 
 @cache
 def _along(way: Way, walk: int = 0) -> str:
+    return ASKED + _filled(ALONG, {"<members>": _members(way, walk)} | _words(way))
+
+
+@cache
+def _as_far(way: Way) -> str:
+    return ASKED + _filled(AS_FAR, {"<members>": _members(way, FURTHER)} | _words(way))
+
+
+def _members(way: Way, walk: int) -> str:
+    """Members along the order, `walk` of them; 0: as many as the page may hold."""
     own = "m.tenant = $1"
     bound = str(walk or "$6")
     if way.sort is not MemberSort.LAST_ACTIVITY:
-        words = {"<members>": FROM_ROWS, "<own>": own, "<walk>": f"LIMIT {walk}" if walk else ""}
-        return ASKED + _filled(ALONG, {**words, **_words(way)})
+        return _filled(FROM_ROWS, {"<own>": own, "<walk>": f"LIMIT {walk}" if walk else ""})
     standing = ""
     if walk and way.standing is not None:
         own = f"m.tenant || '' = $1 AND CASE WHEN m.standing = 5 THEN 1 ELSE 0 END = {way.standing}"
         standing = STANDING.replace("<is>", way.standing)
-    words = {"<members>": BOTH, "<own>": own, "<standing>": standing, "<bound>": bound, "<walk>": f"LIMIT {bound}"}
-    return ASKED + _filled(ALONG, {**words, **_words(way)})
+    return _filled(BOTH, {"<own>": own, "<standing>": standing, "<bound>": bound, "<walk>": f"LIMIT {bound}"})
 
 
 @cache
 def _sorted(way: Way) -> str:
-    own, *others = way.filters
-    # The index of words, of enrolments, of cases and of what is unread has told already who fits.
-    words = _words(way, latest=NOW) | ({"<fits>": _fits(tuple(others))} if own in TOLD_BY_OWN else {})
-    return ASKED + _filled(SORTED, {"<own>": OWN[own], "<few>": "", **words})
+    return ASKED + _filled(SORTED, _words(way, latest=NOW) | {"<fits>": _fits(way.filters[1:])})
 
 
 @cache
@@ -403,11 +448,15 @@ def _words(way: Way, *, latest: str = LATEST) -> dict[str, str]:
     """What stands for what in a statement; `latest` tells the last activity of a member `m`."""
     sign, order = ("<", "DESC") if way.descending else (">", "ASC")
     key, kind = (latest, "::timestamptz") if way.sort is MemberSort.LAST_ACTIVITY else KEYS.get(way.sort, (None, ""))
+    back = "ASC" if way.descending else "DESC"
     columns, place = (f"({key}, m.id)", f"($4::text{kind}, $5)") if key else ("m.id", "$5")
+    beyond = "(m.key, m.id)" if key else "m.id"
     return {
         "<after>": f"AND {columns} {sign} {place}" if way.placed else "",
         "<order>": f"{key} {order}, m.id {order}" if key else f"m.id {order}",
         "<again>": f"m.key {order}, m.id {order}" if key else f"m.id {order}",
+        "<back>": f"m.key {back}, m.id {back}" if key else f"m.id {back}",
+        "<beyond>": f"AND {beyond} {sign} {place}" if way.placed else "",
         "<key>": key or "0",
         "<past>": f"AND (r.at, r.member_id) {sign} {place}" if way.placed else "",
         "<way>": order,

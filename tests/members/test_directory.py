@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from accessguard.database import Database, Row
-from accessguard.members.directory import OF_PAGE, Directory
+from accessguard.listing import Short, onward
+from accessguard.members.directory import OF_PAGE, Directory, _as_far
 from accessguard.members.filing import Filing
 from accessguard.members.model import MemberFilter, MemberSort
 from tests.service import Service, Tenant
@@ -181,6 +182,54 @@ def _scanned(plan: Any) -> Iterator[str]:
         yield from _scanned([each for each in plan.values() if isinstance(each, (list, dict))])
 
 
+async def test_a_page_that_would_take_too_long_ends_early_and_leads_on(
+    service: Service, town: Tenant, monkeypatch: pytest.MonkeyPatch
+):
+    """Where neither way is short enough, pages of few or nobody go on from where they looked to, to the same members in all."""
+    directory = Directory(service.context.members._db)
+    asked = [
+        MemberFilter(q="silva29"),
+        MemberFilter(q="silva29 ana", tag="vip"),
+        MemberFilter(restricted=True, tag="vip"),
+    ]
+    orders = [
+        (sort, sort is not MemberSort.NAME) for sort in (MemberSort.LAST_ACTIVITY, MemberSort.NAME, MemberSort.UNREAD)
+    ]
+    whole = [await _all(directory, town, found, sort, down) for found in asked for sort, down in orders]
+    for name, most in {"GLANCE": 20, "FEW": 1, "MANY": 1, "WALK": 50, "FURTHER": 400}.items():
+        monkeypatch.setattr(f"accessguard.members.directory.{name}", most)
+    _as_far.cache_clear()
+
+    early = Early(directory)
+    parts = [await _all(early, town, found, sort, down, limit=20) for found in asked for sort, down in orders]
+    answer = await town.see("/v1/members?q=silva29&sort=name&order=asc&limit=1")
+    file = await town.see("/v1/members?q=silva29&sort=name", headers={"Accept": "text/csv"})
+
+    _as_far.cache_clear()
+    assert early.pages > 5
+    assert [[each.member_id for each in rows] for rows in parts] == [
+        [each.member_id for each in rows] for rows in whole
+    ]
+    assert all(whole)
+    assert (answer.status, len(answer["items"])) == (200, 0)
+    assert answer["next_cursor"] is not None
+    assert len(file.body.splitlines()) == 1 + len(whole[0])
+
+
+class Early(Directory):
+    """A directory that counts the pages that ended early."""
+
+    def __init__(self, directory: Directory) -> None:
+        super().__init__(directory._db)
+        self.pages = 0
+
+    async def listed(self, *args: Any, **how: Any) -> Any:
+        """As the directory lists."""
+        rows = await super().listed(*args, **how)
+        self.pages += isinstance(rows, Short)
+        return rows
+
+
 async def test_every_way_to_a_page_finds_the_same_members(service: Service, town: Tenant):
     """Filters are answered as by reading everybody, over pages, whichever index found them."""
     directory = Directory(service.context.members._db)
@@ -199,7 +248,15 @@ async def test_every_way_to_a_page_finds_the_same_members(service: Service, town
         assert [_key(member, sort) for member in listed] == sorted((_key(m, sort) for m in listed), reverse=True)
 
 
-async def _all(directory: Directory, tenant: Tenant, found: MemberFilter, sort: MemberSort) -> Sequence[Any]:
+async def _all(
+    directory: Directory,
+    tenant: Tenant,
+    found: MemberFilter,
+    sort: MemberSort,
+    down: bool = True,
+    *,
+    limit: int = 1_000,
+) -> Sequence[Any]:
     listed, after = [], None
     while True:
         rows = await directory.listed(
@@ -208,15 +265,15 @@ async def _all(directory: Directory, tenant: Tenant, found: MemberFilter, sort: 
             reader="reader",
             now=NOW,
             sort=sort,
-            descending=True,
+            descending=down,
             after=after,
-            limit=1_000,
+            limit=limit,
             country="BR",
         )
         listed += [member for member, _ in rows]
-        if len(rows) < 1_000:
+        after = onward(rows, limit)
+        if after is None:
             return listed
-        after = rows[-1][1]
 
 
 def _fits(member: Any, found: MemberFilter) -> bool:

@@ -18,6 +18,7 @@ import pytest
 import redis.asyncio
 
 from accessguard.database import Database
+from accessguard.embedded import Embedded
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login, LoginOutcome
 from accessguard.jobs.model import JobKind, Portion
@@ -172,9 +173,9 @@ async def waiting(tenant: Tenant) -> None:
 
 
 async def test_of_an_erased_member_nothing_is_left_anywhere(
-    tenant: Tenant, db: Database, valkey: Any, capfd: pytest.CaptureFixture[str]
+    tenant: Tenant, db: Database, valkey: Any, stores: Embedded, capfd: pytest.CaptureFixture[str]
 ):
-    """Every column of every table, every key of Valkey and the log are searched for what only this member had."""
+    """Every column of every table, every key of Valkey (the spool among them) and all logs are searched for what only this member had."""
     made = await filled(tenant, valkey, wholly=True)
     marks = (MARK, "66982000", IP, made["session"]["session"]["id"], made["session"]["device"]["id"], made["case"])
     held = await in_tables(db, "", *marks)
@@ -193,6 +194,9 @@ async def test_of_an_erased_member_nothing_is_left_anywhere(
     assert await in_tables(db, "", *marks) == set()
     assert await in_valkey(valkey, MARK, IP) == []
     assert MARK not in "".join(capfd.readouterr())
+    logs = [each for each in stores.folder.rglob("*.log") if "appendonlydir" not in each.parts]
+    assert {each.name for each in logs} == {"postgres.log", "valkey.log"}
+    assert [each.name for each in logs if MARK in each.read_text("utf-8", "replace")] == []
 
 
 async def test_after_an_erasure_sessions_are_unknown_and_a_login_is_somebody_new(tenant: Tenant, valkey: Any):
