@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
@@ -17,10 +18,11 @@ from tests.service import CLOCKS, Service, Tenant, running
 
 # Its own way to draw an exception takes seconds, in which the worker under test stands still.
 structlog.configure(
+    wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     processors=[
         structlog.processors.add_log_level,
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-    ]
+    ],
 )
 
 settings.register_profile(NIGHTLY, max_examples=MANY, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -211,15 +211,16 @@ def names(source: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "rooms"),
     [
-        # Of receivers of webhooks, where they may be and where they are.
+        # Of receivers of webhooks, where they may be and where they are; where the admin port listens; the network of an
+        # address that was read already.
         pytest.param(
             {"ip_address", "ip_network", "inet_pton", "inet_aton"},
-            {"config.py", "events/sender.py"},
+            {"config.py", "events/sender.py", "doctor/local.py", "api/addresses.py"},
             id="another parser",
         ),
         pytest.param(
             {"remote", "x-forwarded-for"},
-            {"api/context.py", "api/forwarded.py", "api/proxy.py", "api/authzen.py"},
+            {"api/context.py", "api/forwarded.py", "api/proxy.py", "api/authzen.py", "api/certified.py"},
             id="the peer and its headers",
         ),
         pytest.param({"client_address"}, {"api/context.py", "api/forwarded.py"}, id="the resolver"),

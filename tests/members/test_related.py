@@ -104,7 +104,7 @@ async def test_numbers_that_a_release_before_stored_are_read_later(tenant: Tenan
         pass
 
     assert before == []
-    assert await related(tenant) == [("eve", "phone", "strong", 2)]
+    assert await related(tenant) == [("eve", "phone", "strong", 3), ("bob", "phone", "strong", 3)]
 
 
 @pytest.mark.parametrize(

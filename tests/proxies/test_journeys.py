@@ -139,14 +139,15 @@ async def test_each_kind_of_denial_reaches_the_browser(proxy, tenant):
 
 
 async def test_a_rule_shows_a_browser_why_and_a_script_the_reason(proxy, tenant, barred):
-    """A page where the dialect carries one, and the platform asked by neither."""
+    """The browser is sent to the student's page, and the platform asked by neither."""
     browser = await proxy.get("/", Cookie=cookies(barred), Accept=PAGE)
     script = await proxy.get("/", Cookie=cookies(barred), Accept="*/*")
 
     assert [(seen.status, seen.headers["AccessGuard-Reason"], seen.told) for seen in (browser, script)] == [
-        (403, "ip_denied", None)
-    ] * 2
-    assert (b"from your office" in browser.body) is (proxy.name in {"caddy", "envoy", "traefik"})
+        (302, "ip_denied", None),
+        (403, "ip_denied", None),
+    ]
+    assert "/restricted?t=" in browser.headers["Location"]
 
 
 async def test_an_upload_goes_to_the_platform_and_never_to_the_service(proxy, login):
