@@ -21,9 +21,10 @@ from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
-from accessguard.api.middleware import begun, boundary
+from accessguard.api.middleware import boundary
 from accessguard.api.routes import add_routes
 from accessguard.api.system import add_admin, add_system
+from accessguard.api.timely import begun, timely
 from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
@@ -465,7 +466,7 @@ def published_keys(config: Config, callers: Keyring) -> JwksUrl | None:
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
-    app = web.Application(middlewares=[watched, boundary], client_max_size=body_limit_bytes)
+    app = web.Application(middlewares=[watched, boundary, timely], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
     app.on_response_prepare.append(begun)
     catalogues.load()

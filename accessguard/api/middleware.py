@@ -9,8 +9,6 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from accessguard.api.bounds import in_time
-from accessguard.api.context import CONTEXT, TIMER, unhurried
 from accessguard.api.reply import (
     PROBLEM,
     SAFE_HEADERS,
@@ -45,7 +43,7 @@ async def boundary(
 ) -> web.StreamResponse:
     """Render errors and count answers."""
     try:
-        response = await _timed(request, handler)
+        response = await handler(request)
     except web.HTTPException as error:
         response = _of_http(error)
     except ConnectionError:
@@ -59,23 +57,6 @@ async def boundary(
     if "Server" not in response.headers and not response.prepared:
         response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
     return response
-
-
-async def _timed(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """The handler's answer, begun in time. Raises GuardError(UNAVAILABLE)."""
-    try:
-        async with in_time(request.app[CONTEXT].bounds.rates.answer_s) as request[TIMER]:
-            return await handler(request)
-    finally:
-        del request[TIMER]
-
-
-async def begun(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Give an answer that has begun all its time: who reads it, and how fast, is looked after elsewhere."""
-    del response
-    unhurried(request)
 
 
 def _identify(request: web.Request, response: web.StreamResponse) -> None:

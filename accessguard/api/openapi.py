@@ -27,6 +27,7 @@ from accessguard.errors import ErrorCode
 CODES: Final = {status: code for code, status in STATUS.items()}
 OPAQUE: Final[Mapping[str, Any]] = {"type": "string", "minLength": 1, "maxLength": 128}
 EVERY: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD")
+AS_PAGE: Final[Mapping[str, Any]] = {HTML: {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
 PLACES: Final[Mapping[str, str]] = {
     "ip": "An address, IPv4 or IPv6, as people write it.",
     "name": "What it is kept under: a-z, 0-9, `_`, `.` and `-`, a letter first; 64 at most.",
@@ -216,9 +217,14 @@ def _success(route: Route, found: Schemas) -> Schema:
         content = {NDJSON: content[JSON]}
     if route.listing:
         content[CSV] = {"schema": {"type": "string"}, "example": _csv_header(route, found)}
-    if route.text:
-        content["text/plain"] = {"schema": {"type": "string"}, "example": "The same, to be read."}
-    return {"description": route.reply.__doc__, "content": content}
+    return {"description": route.reply.__doc__, "content": content | _for_people(route)}
+
+
+def _for_people(route: Route) -> Mapping[str, Any]:
+    """The same answer as people read it."""
+    if route.page:
+        return AS_PAGE
+    return {"text/plain": {"schema": {"type": "string"}, "example": "The same, to be read."}} if route.text else {}
 
 
 def _later(route: Route, found: Schemas) -> dict[str, Any]:
@@ -252,6 +258,9 @@ def _errors(route: Route, clauses: Mapping[int, str], found: Schemas) -> dict[st
         statuses |= {400, 408, 413, 415}
     if route.creates:
         statuses |= {422}
+    if route.page:
+        made = {status: _problem(CODES[status], found) for status in sorted(statuses)}
+        return {str(status): each | {"content": each["content"] | AS_PAGE} for status, each in made.items()}
     if route.bare or route.browsers:
         return {str(status): _to_proxy(route, _problem(CODES[status], found)) for status in sorted(statuses)}
     return {str(status): _error(CODES[status], clauses.get(status)) for status in sorted(statuses)}
@@ -260,8 +269,7 @@ def _errors(route: Route, clauses: Mapping[int, str], found: Schemas) -> dict[st
 def _to_proxy(route: Route, made: Schema) -> Schema:
     """An error as a proxy gets it: without a body, or for a browser as a page."""
     reason = {REASON: {"description": "Why.", "schema": {"type": "string"}}}
-    page = {HTML: {"schema": {"type": "string"}, "example": "<!doctype html>…"}}
-    content = {} if route.bare else {"content": made["content"] | page}
+    content = {} if route.bare else {"content": made["content"] | AS_PAGE}
     return {"description": made["description"], "headers": reason | made.get("headers", {}), **content}
 
 

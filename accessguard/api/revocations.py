@@ -39,7 +39,8 @@ async def create(request: web.Request) -> web.Response:
     Meant are tokens that are bound to this tenant; a token for all tenants
     that names none here refuses those for all tenants. Of a caller, tokens
     issued (`iat`) later are good. Who signed in to the console with them is
-    signed out. Raises CONFLICT (409) for one more than ten thousand.
+    signed out. Raises INVALID (400) for neither of the two or both,
+    CONFLICT (409) for one more than ten thousand.
     """
     asked = await body(request, RevocationRequest)
     kind, name = _which(asked)

@@ -97,7 +97,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     is what each line of a body says that is a file; `lines`: so is the answer,
     of which `reply` is one line. `open`: no
     role is asked for, as the handler itself finds out who asks. `bare`:
-    errors come without a body; `browsers` get a redirect (302) or a page.
+    errors come without a body; `browsers` get a redirect (302) or a page; `page`: what JSON says is a page for people.
     """
 
     method: str
@@ -122,6 +122,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     bare: bool = False
     browsers: bool = False
+    page: bool = False
 
 
 def _get(path: str, handler: Handler, roles: frozenset[Role], reply: Any, **more: Any) -> Route:
@@ -503,6 +504,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404,),
         installation=True,
         open=True,
+        page=True,
     ),
     _send(
         "POST /restricted/place",
@@ -513,6 +515,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404, 409),
         installation=True,
         open=True,
+        page=True,
     ),
     _send(
         "POST /restricted/words",
@@ -523,6 +526,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         errors=(404, 409),
         installation=True,
         open=True,
+        page=True,
     ),
     _gate("GET /auth/nginx", proxy.nginx, bare=True),
     _gate("GET /auth/traefik", proxy.traefik),

@@ -46,7 +46,8 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 async def write(request: web.Request) -> web.Response:
     """Have a whole report written as CSV, as a job: `GET /v1/jobs/{id}` tells how far it is, `.../result` gives it.
 
-    Raises CONFLICT (409) when two are being written already.
+    Raises INVALID (400) with a filter that means nothing to the report,
+    CONFLICT (409) when two are being written already.
     """
     asked = await body(request, ReportRequest)
     _check_fields(asked)

@@ -157,7 +157,7 @@ def test_every_operation_says_who_may_call_it_and_what_may_go_wrong(route):
     ]
     assert all(f"`{role}`" in operation["description"] for role in operation["x-roles"])
     assert {"401", "403", "503", *map(str, route.errors)} <= set(errors)
-    kinds = [] if route.bare else ["application/problem+json", *(["text/html"] if route.browsers else [])]
+    kinds = [] if route.bare else ["application/problem+json", *(["text/html"] if route.browsers or route.page else [])]
     assert all(list(answer.get("content", ())) == kinds for answer in errors.values())
     assert ("302" in operation["responses"]) is route.browsers
     assert "Retry-After" in errors["503"]["headers"]
