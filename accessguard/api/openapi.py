@@ -220,10 +220,10 @@ def _success(route: Route, found: Schemas) -> Schema:
     return {"description": route.reply.__doc__, "content": content | _for_people(route)}
 
 
-def _for_people(route: Route) -> Mapping[str, Any]:
+def _for_people(route: Route) -> dict[str, Any]:
     """The same answer as people read it."""
     if route.page:
-        return AS_PAGE
+        return dict(AS_PAGE)
     return {"text/plain": {"schema": {"type": "string"}, "example": "The same, to be read."}} if route.text else {}
 
 
