@@ -96,7 +96,7 @@ class Limits(Section, frozen=True, kw_only=True):
     operator_calls_per_s: Positive | None = 100
     platform_calls_per_s: Positive | None = None
     checks_per_s: Positive | None = None
-    concurrent: Positive | None = 256
+    concurrent: Positive | None = 2_048
     connections: Annotated[int, msgspec.Meta(ge=16)] = 8_192
     request_s: Positive = 20
     answer_s: Positive = 60
