@@ -28,7 +28,7 @@ from benchmarks.scenarios.table import NAMES, SCENARIOS, Scenario
 
 RESULTS = Path(__file__).with_name("results")
 BUDGET_S = 570
-QUICK_BUDGET_S = 40
+QUICK_BUDGET_S = 28
 CLEAN_UP_S = 5
 LOADED_A_SECOND = 400
 """Members that a run with more of them is given time for: a slow disk writes as many, with all that is about them."""
