@@ -23,7 +23,7 @@ run: $(RUNTIME)
 setup: $(DEVELOPMENT)
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 fuzz: $(DEVELOPMENT)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m hypothesis -o timeout=0 $(ARGS)
