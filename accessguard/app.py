@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -15,21 +14,19 @@ from aiohttp import web
 from uuid_utils.compat import uuid7
 
 from accessguard import migrations
-from accessguard.api.bounds import Bounds, Rates
-from accessguard.api.certified import Certificates
+from accessguard.api.bounds import Bounds
 from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
-from accessguard.api.jwks import URL, JwksUrl
-from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
 from accessguard.api.middleware import boundary
-from accessguard.api.routes import add_routes
+from accessguard.api.routing import add_routes
 from accessguard.api.system import add_admin, add_system
 from accessguard.api.timely import begun, timely
 from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
-from accessguard.config import Config, Provision, read_keys, read_secrets
+from accessguard.config import Config, Provision
 from accessguard.console.pages import add_console
+from accessguard.credentials import certificates, key_files, keyring_of, published_keys, rates
 from accessguard.database import Database
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.devices.inquiry import Inquiry
@@ -92,7 +89,6 @@ from accessguard.guard.webhooks import Webhooks
 from accessguard.jobs.model import JobKind
 from accessguard.jobs.parts import PartStore
 from accessguard.jobs.store import JobStore
-from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.members.access import AccessStore
 from accessguard.members.archive import ArchiveStore
 from accessguard.members.comments import CommentStore
@@ -343,7 +339,7 @@ class Parts:
             spooling=self.spooling,
             keyring=self.keyring,
             certificates=certificates(config),
-            bounds=Bounds(_rates(config), clock=time.monotonic),
+            bounds=Bounds(rates(config), clock=time.monotonic),
             revoking=self.revoking,
             revocations=RevocationStore(db),
             session_tokens=session_tokens,
@@ -418,50 +414,6 @@ class Parts:
                 await flush()
             except Exception as error:
                 LOG.exception("pending_lost", what=what, exc_info=error)
-
-
-def key_files(
-    config: Config, device: DeviceTokens, session: SessionTokens, pages: RefusedPages, callers: Keyring
-) -> KeyFiles:
-    """The files of keys that are watched, and who takes up what is new in them; of callers' keys on this loop."""
-    soon = asyncio.get_running_loop().call_soon_threadsafe
-
-    def of_device(text: str) -> None:
-        device.take(read_keys("ACCESSGUARD_DEVICE_KEYS", text))
-
-    def of_session(text: str) -> None:
-        keys = read_keys("ACCESSGUARD_SESSION_KEYS", text)
-        session.take(keys)
-        pages.take(keys)
-
-    def of_callers(text: str) -> None:
-        soon(callers.take_secrets, read_secrets("ACCESSGUARD_TOKEN_SECRETS", text))
-
-    def published(text: str) -> None:
-        callers.usable(text.encode())  # what is none says so here
-        soon(callers.take_jwks, FILE, text.encode())
-
-    watched = (
-        (config.keys.device_file, of_device),
-        (config.keys.session_file, of_session),
-        (config.tokens.secrets_file, of_callers),
-        (config.tokens.jwks_file, published),
-    )
-    return KeyFiles(KeyFile(Path(path), take) for path, take in watched if path is not None)
-
-
-def published_keys(config: Config, callers: Keyring) -> JwksUrl | None:
-    """Where callers' keys are fetched from; None for nowhere."""
-    if config.tokens.jwks_url is None:
-        return None
-    found = JwksUrl(
-        config.tokens.jwks_url,
-        lambda jwks: callers.take_jwks(URL, jwks),
-        max_age_s=config.tokens.jwks_max_age_s,
-        clock=time.monotonic,
-    )
-    callers.on_unknown = found.wanted
-    return found
 
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
@@ -567,49 +519,6 @@ async def _keep(name: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None
         except Exception as error:
             LOG.exception("job_failed", job=name, exc_info=error)
         await asyncio.sleep(FLUSH_S)
-
-
-def certificates(config: Config) -> Certificates | None:
-    """Who is known by a certificate; None where nobody is."""
-    said = config.certificates
-    if said.header is None:
-        return None
-    callers = {
-        each.name: Caller(
-            subject=each.subject, role=Role(each.role), tenant=each.tenant, expires_at=MAX_TIME_S, token_id=None
-        )
-        for each in said.callers
-    }
-    return Certificates(header=said.header, networks=networks(said.networks), callers=callers)
-
-
-def _rates(config: Config) -> Rates:
-    said = config.limits
-    return Rates(
-        checks=said.checks_per_s,
-        platform=said.platform_calls_per_s,
-        operators=said.operator_calls_per_s,
-        concurrent=said.concurrent,
-        attempts=said.attempts_per_member_per_h,
-        answer_s=said.answer_s,
-    )
-
-
-def keyring_of(config: Config) -> Keyring:
-    """Who verifies callers' tokens. Raises StartError for keys that cannot be used."""
-    path = config.tokens.jwks_file
-    try:
-        return Keyring(
-            secrets=config.tokens.secrets,
-            jwks=Path(path).read_bytes() if path else None,
-            algorithms=config.tokens.algorithms,
-            audience=config.tokens.audience,
-            issuers=config.tokens.issuers,
-            leeway_s=config.tokens.leeway_s,
-            later=config.tokens.jwks_url is not None,
-        )
-    except (OSError, ValueError) as error:
-        raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error
 
 
 async def _database(config: Config, *, size: int) -> Database:

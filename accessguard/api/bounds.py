@@ -84,7 +84,7 @@ class Bounds:
         Operators' calls take turns, so that a page or a script that asks for
         much gets it, a little slower; only what would wait for long is refused.
         """
-        kind = Kind.CHECKS if check else Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
+        kind = _kind(caller, check=check)
         rate = self.rates.of(kind)
         if rate is None:
             return 0.0
@@ -102,8 +102,11 @@ class Bounds:
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""
-        kind = Kind.CHECKS if check else Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
-        return PENALTY_S if self._refused.get((kind, caller.tenant, caller.subject), 0) > PATIENT else 0.0
+        return (
+            PENALTY_S
+            if self._refused.get((_kind(caller, check=check), caller.tenant, caller.subject), 0) > PATIENT
+            else 0.0
+        )
 
     def attempt(self, tenant: str, member_id: str | None, *, failed: bool) -> None:
         """Count a login of one member; those that fail by themselves, as whoever guesses is to keep nobody out.
@@ -143,6 +146,12 @@ class Bounds:
     def _make_room(self, now: float) -> None:
         self._full_at = still_counting(self._full_at, now)
         self._refused.clear()
+
+
+def _kind(caller: Caller, *, check: bool) -> Kind:
+    if check:
+        return Kind.CHECKS
+    return Kind.PLATFORM if caller.role is Role.PLATFORM else Kind.OPERATORS
 
 
 def still_counting(held: dict[K, float], now: float) -> dict[K, float]:

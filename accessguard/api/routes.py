@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -42,14 +40,10 @@ from accessguard.api import (
     wire,
     written,
 )
-from accessguard.api.access import admit
-from accessguard.api.context import ASKING, CONTEXT, Context
-from accessguard.api.keys import Caller, Role
+from accessguard.api.keys import Role
 from accessguard.api.read import Paging
-from accessguard.api.reply import problem
 from accessguard.api.restricted_wire import PlaceRequest, RestrictedPage, RestrictedQuery, WordsRequest
 from accessguard.devices.model import Device
-from accessguard.errors import GuardError
 from accessguard.events.preferences import Preference
 from accessguard.events.revoked import Revocation
 from accessguard.events.webhooks import Delivery
@@ -59,7 +53,6 @@ from accessguard.guard.card import MemberCard
 from accessguard.guard.erasure import Receipt
 from accessguard.guard.lines import ImportedEnrolment, ImportedMember
 from accessguard.guard.model import Check, Login
-from accessguard.guard.refused import PATH
 from accessguard.guard.selecting import Preview
 from accessguard.guard.simulation import Simulation
 from accessguard.guard.union import UnionReport
@@ -72,8 +65,6 @@ from accessguard.violations.model import Summary, Violation
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
-"""What is asked for every request of a platform: never refused for its number unless that is configured."""
 
 NOBODY: Final[frozenset[Role]] = frozenset()
 PLATFORM: Final = frozenset({Role.PLATFORM})
@@ -81,9 +72,6 @@ ROOT: Final = frozenset({Role.ROOT})
 ADMINISTRATORS: Final = ROOT | {Role.ADMINISTRATOR}
 SUPERVISORS: Final = ADMINISTRATORS | {Role.SUPERVISOR}
 ATTENDANTS: Final = SUPERVISORS | {Role.ATTENDANT}
-
-PENDING: Final = "AccessGuard-Pending"
-"""How many logins an answer to an operator does not know of yet, because PostgreSQL was out; absent when there are none."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -533,61 +521,3 @@ ROUTES: Final[tuple[Route, ...]] = (
     _gate("GET /auth/caddy", proxy.caddy),
     _gate("* /auth/envoy/{path}", proxy.envoy, status=200),
 )
-
-
-def add_routes(app: web.Application) -> None:
-    """Put the table on an application; each handler runs only for a caller that its route admits."""
-    for route in ROUTES:
-        path = _pattern(route.path)
-        app.router.add_route(route.method, path, route.handler if route.open else _guarded(route))
-    app.router.add_route("HEAD", PATH, restricted.show)  # who looks at links before people do (RFC 9110, 9.3.2)
-
-
-async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Caller) -> web.StreamResponse:
-    """The handler's answer, if its caller does not ask too much. Raises GuardError(THROTTLED)."""
-    bounds, check = ctx.bounds, route.path in CHECKS
-    try:
-        wait_s = bounds.take(caller, check=check)
-    except GuardError:
-        await asyncio.sleep(bounds.penalty_s(caller, check=check))
-        raise
-    if wait_s:
-        await asyncio.sleep(wait_s)
-    if check or route.media == stream.EVENT_STREAM:
-        return await route.handler(request)
-    with bounds.at_once(caller):
-        return await route.handler(request)
-
-
-def _pattern(path: str) -> str:
-    """The path as the router reads it: an id that we make is none of the words that stand in its place elsewhere.
-
-    Whatever follows a proxy's prefix is its path, slashes, line feeds and all.
-    """
-    place, _, last = path.rpartition("/")
-    words = [each.path.rpartition("/")[2] for each in ROUTES if each.path.rpartition("/")[0] == place]
-    name = last.strip("{}")
-    if name in UUIDS:
-        fixed = "|".join(re.escape(word) for word in words if "{" not in word)
-        return f"{place}/{{{name}:(?!(?:{fixed})$)[^{{}}/]+}}" if fixed else path
-    return path.replace("{path}", "{path:(?s:.*)}")
-
-
-def _guarded(route: Route) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        ctx = request.app[CONTEXT]
-        try:
-            request[ASKING] = asked = await admit(
-                request, ctx, route.roles, installation=route.installation, everywhere=route.everywhere
-            )
-            response = await _bounded(ctx, route, request, asked.caller)
-        except GuardError as error:
-            if not ctx.ready.pending or route.roles == PLATFORM:
-                raise
-            response = problem(error)
-        if ctx.ready.pending and route.roles != PLATFORM and not response.prepared:
-            response.headers[PENDING] = str(ctx.ready.pending)
-        return response
-
-    handle.__doc__ = route.handler.__doc__
-    return handle

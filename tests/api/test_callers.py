@@ -21,7 +21,7 @@ from jwt.algorithms import ECAlgorithm
 from accessguard.__main__ import main
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import Keyring
-from accessguard.app import certificates, key_files, keyring_of
+from accessguard.credentials import certificates, key_files, keyring_of
 from accessguard.config import Certificates as ConfigOfCertificates
 from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
