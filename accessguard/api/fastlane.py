@@ -19,40 +19,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api import checks, logins
-from accessguard.api.connections import Stage
 from accessguard.api.gates import Pass
-from accessguard.api.head import (
-    CRLF,
-    MOST_HEAD,
-    VISIBLE,
-    Call,
-    Head,
-    Shape,
-    accept_language,
-    field,
-    plain_start,
-    shape,
-    traceparent,
-)
+from accessguard.api.head import MOST_HEAD, Call, Head, Shape, accept_language, shape, traceparent
 from accessguard.api.keys import Caller
-from accessguard.api.lane import NUL, Lane, start
-from accessguard.api.middleware import rendered
-from accessguard.api.reply import PROBLEM, SAFE_HEADERS
+from accessguard.api.lane import NUL, Lane
+from accessguard.api.passage import MOST_PIECES, Passage, peer_of, refusal
 from accessguard.api.wire import ChecksRequest
-from accessguard.errors import ErrorCode, GuardError
+from accessguard.errors import GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held, Known
 from accessguard.guard.model import Check, Login
 from accessguard.guard.patience import Beating
-from accessguard.logs import ASKED, REQUEST_ID, Ids
-from accessguard.metrics import HTTP
+from accessguard.logs import ASKED, Ids
 from accessguard.tracing import TRACING
 
 END: Final = b"\r\n\r\n"
@@ -60,20 +43,6 @@ GET: Final = ord("G")
 GATES: Final = b"GET /auth/"
 UNKNOWN: Final = "?"
 """The peer of a connection on which no proxy has asked yet."""
-BEGINNINGS: Final = (b"POST /", b"GET /", b"PUT /", b"PATCH /", b"DELETE /")
-
-# What may wait in memory for the end of a body, or behind an answer that is being made; then reading pauses.
-MOST_WAITING: Final = 1_048_576
-# A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
-MOST_PIECES: Final = 8
-# Turns of the loop that aiohttp's task may take to wait again behind an answer; it takes two.
-MOST_TURNS: Final = 3
-
-FULL: Final = GuardError(
-    ErrorCode.UNAVAILABLE, "Too many connections are open; try again shortly.", headers={"Connection": "close"}
-)
-LATE: Final = GuardError(ErrorCode.TIMED_OUT, "The request did not arrive in time.", headers={"Connection": "close"})
-NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
 ENTRY: Final[Mapping[type, str]] = {Check: "check", ChecksRequest: "checks", Login: "login"}
 DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] = {
@@ -83,50 +52,17 @@ DECODE: Final[Mapping[Call, Callable[[bytes], Check | ChecksRequest | Login]]] =
 }
 
 
-class FastLane(RequestHandler):
-    """One connection."""
+class FastLane(Passage):
+    """One connection, whose plain checks and logins are answered here."""
 
-    __slots__ = (
-        "_answering",
-        "_aside",
-        "_began",
-        "_behind",
-        "_constant",
-        "_ended",
-        "_lane",
-        "_last",
-        "_owed",
-        "_peer",
-        "_pieces",
-        "_shape",
-        "_stopping",
-        "_surrendered",
-        "_turns",
-        "_unread",
-        "_wire",
-    )
+    __slots__ = ("_constant", "_last", "_peer", "_shape")
 
     def __init__(self, server: web.Server, lane: Lane, **settings: Any) -> None:
-        super().__init__(server, loop=lane.loop, **settings)
-        self._lane = lane
+        super().__init__(server, lane, **settings)
         self._shape: Shape | None = None  # of this connection's last heads
         self._last = b""
         self._constant = False  # the last head was byte for byte one that had come before
         self._peer: str | None = UNKNOWN
-        self._behind = b""  # bytes that no lane has taken yet
-        self._began = 0.0  # when the first bytes of a request came that is not all here (loop time; 0: there is none)
-        self._unread = (
-            0.0  # when the reader has been behind, or the end of what is left unread waited for (0: it is not)
-        )
-        self._wire: asyncio.Transport | None = None  # the transport, also while it ends
-        self._pieces = 0  # how often the same request was waited for
-        self._owed = 0  # bytes of a body that still belong to a request aiohttp is reading
-        self._answering: asyncio.Task[None] | Beating | None = None
-        self._stopping: asyncio.Future[None] | None = None
-        self._surrendered = False  # aiohttp alone knows where the next request begins
-        self._ended = False  # the peer has sent all it will
-        self._aside = False  # reading is paused by this lane
-        self._turns = MOST_TURNS  # for which aiohttp's task, which owes no answer, may still be waited for
 
     def data_received(self, data: bytes) -> None:
         """Answer what can be answered here; hand on the rest, in order."""
@@ -137,64 +73,6 @@ class FastLane(RequestHandler):
         elif self._behind or self._lane.bounded or not self._swift(data):
             data, self._behind = self._behind + data, b""
             self._take(data)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let it in, if there is room."""
-        super().connection_made(transport)
-        self._wire = self.transport
-        if not self._lane.connections.enter(self):
-            if self.transport is not None:
-                self.transport.write(refusal(FULL))
-            self.force_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room."""
-        self._lane.connections.leave(self)
-        super().connection_lost(exc)
-        self._wire = None
-
-    def pause_writing(self) -> None:
-        """Note since when the reader is behind."""
-        super().pause_writing()
-        self._unread = self._loop.time()
-
-    def stage(self) -> tuple[Stage, float]:
-        """What this connection waits for, and since when."""
-        if self._paused or (self._wire is not None and self._wire.is_closing()):
-            self._unread = self._unread or self._loop.time()
-            return Stage.UNREAD, self._unread
-        if self._answering is not None or not self._idle():
-            return Stage.BUSY, 0.0
-        if self._behind or (self._surrendered and self._began):
-            return Stage.HOLDING, self._began
-        return Stage.IDLE, self._next_keepalive_close_time
-
-    def peer(self) -> str | None:
-        """The socket's other end."""
-        return None if self.transport is None else peer_of(self.transport)
-
-    def late(self) -> None:
-        """Answer that the request took too long to arrive, and close."""
-        self._lane.flush()
-        if self.transport is not None:
-            self.transport.write(refusal(LATE))
-        self.force_close()
-
-    def cut(self) -> None:
-        """Close at once."""
-        wire = self._wire
-        stuck = wire is not None and wire.get_write_buffer_size() > 0
-        self._lane.flush()
-        self.force_close()
-        if wire is not None and stuck:
-            wire.abort()
-
-    def _note(self) -> None:
-        """Note since when a request is on its way that aiohttp has not all of yet."""
-        if not self._idle():
-            self._began = 0.0
-        elif not self._began:
-            self._began = self._loop.time()
 
     def _swift(self, data: bytes) -> bool:  # noqa: C901 - as below: one piece
         """Answer one whole request whose verdict is held, or send its beat.
@@ -368,13 +246,6 @@ class FastLane(RequestHandler):
             self._lane.allow(transport, checks.plainly(beating.held, asked.session_id))
         self._settled()
 
-    def _settled(self) -> None:
-        self._answering = None
-        if self._behind or self._aside or self._ended:
-            self._go_on()
-        if self._stopping is not None and not self._stopping.done():
-            self._stopping.set_result(None)
-
     def _read(self, text: bytes) -> Head | None:
         """Read a head that is like none before it, and note what it has in common with the last one."""
         head = self._lane.heads.read(text) if 4 <= len(text) < MOST_HEAD else None
@@ -383,70 +254,9 @@ class FastLane(RequestHandler):
             self._last = text
         return head
 
-    def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio takes True for "keep open"
-        """Answer all that came whole before the connection closes; what was cut is dropped."""
-        self._ended = True
-        return self._unfinished() or super().eof_received()
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Let the last answer to a peer that will send no more, or is to go to another worker, close the connection."""
-        if (self._ended or self._lane.draining) and not self._messages:
-            resp.force_close()
-        done = await super().finish_response(request, resp, start_time)
-        self._turns = MOST_TURNS
-        return done
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what is no HTTP at all as any other refusal, and log no address."""
-        del message
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun, and cannot be taken back")
-        error = exc if isinstance(exc, Exception) and status >= HTTPStatus.INTERNAL_SERVER_ERROR else NOT_HTTP
-        found, body, headers = rendered(error)
-        response = web.Response(status=found, body=body, content_type=PROBLEM, headers={**SAFE_HEADERS, **headers})
-        response.force_close()
-        return response
-
-    def close(self) -> None:
-        """Close after the answers that are ready or being made."""
-        self._lane.flush()
-        if self._answering is None:
-            super().close()
-        else:
-            self._ended = True
-
     def forget(self) -> None:
         """Read the next head anew."""
         self._shape, self._constant = None, False
-
-    def part(self) -> None:
-        """Close a connection on which nothing is under way."""
-        if self._answering is None and not self._behind and not self._owed and (self._surrendered or self._idle()):
-            self._lane.flush()
-            self.force_close()
-
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        """Let the answer under way be finished, at most `timeout` seconds, then close."""
-        self._ended = True
-        if self._answering is not None:
-            self._stopping = self._loop.create_future()
-            await asyncio.wait({self._stopping}, timeout=timeout)
-        self._lane.flush()
-        await super().shutdown(timeout)
-
-    def resume_writing(self) -> None:
-        """Go on with what waited for a slow reader."""
-        super().resume_writing()
-        self._unread = 0.0
-        self._go_on()
 
     def _take(self, data: bytes) -> None:
         """Work through `data`, which begins where the last request left off."""
@@ -589,85 +399,6 @@ class FastLane(RequestHandler):
             tally.end(entry, status, self._loop.time() - began)
         self._settled()
 
-    def _go_on(self) -> None:
-        if self._answering is not None or self._paused:
-            return
-        if self._aside and self.transport is not None:
-            self._aside = False
-            self.transport.resume_reading()
-        data, self._behind = self._behind, b""
-        if data:
-            self._take(data)
-        if self._ended and not self._unfinished():
-            self.force_close()
-
-    def _unfinished(self) -> bool:
-        """Whether an answer is owed for something that came whole."""
-        self._lane.flush()
-        if self._answering is not None or self._paused:
-            return True
-        return not (self._surrendered or self._owed or self._idle())
-
-    def _incomplete(self, data: bytes) -> int:
-        """Wait for the rest of a head that begins well; hand over any other."""
-        self._piece()
-        if self._pieces <= MOST_PIECES and len(data) < MOST_HEAD and begins_well(data):
-            return 0
-        return self._surrender(data)
-
-    def _piece(self) -> None:
-        """Count how often the same request was waited for."""
-        self._pieces += 1
-        if self._pieces == 1:
-            self._began = self._loop.time()
-
-    def _soon(self) -> bool:
-        """Whether aiohttp's task has given its answer (or has just begun) and waits again in a moment; look then.
-
-        A quick caller asks again before that task's next step. Handed to aiohttp, its
-        check would make it busy for the one after it: once there, always there.
-        """
-        if self._turns <= 0 or self._messages or self._owed:
-            return False
-        self._turns -= 1
-        self._loop.call_soon(self._go_on)
-        return True
-
-    def _pass(self, data: bytes, length: int) -> int:
-        """Hand one request to aiohttp, the body as far as it is here."""
-        self._pieces = self._turns = 0
-        given = data[:length]
-        self._owed = length - len(given)
-        super().data_received(given)
-        return len(given)
-
-    def _pass_body(self, data: bytes) -> bytes:
-        given = data[: self._owed]
-        self._owed -= len(given)
-        super().data_received(given)
-        return data[len(given) :]
-
-    def _surrender(self, data: bytes) -> int:
-        """Leave the connection to aiohttp for good: where its next request ends cannot be told from outside."""
-        self._surrendered = True
-        if not self._pieces:
-            self._began = 0.0
-        super().data_received(data)
-        self._note()
-        return -1
-
-    def _wait(self, data: bytes) -> None:
-        """Keep bytes for later; more than is sensible are left in the socket."""
-        self._behind = data
-        if len(data) > MOST_WAITING and self.transport is not None:
-            self._aside = True
-            self.transport.pause_reading()
-
-    def _idle(self) -> bool:
-        """Whether aiohttp has answered everything it was handed and waits for more."""
-        waiter = self._waiter
-        return waiter is not None and not waiter.done() and not self._messages
-
 
 def decoded(body: bytes, call: Call) -> Check | ChecksRequest | Login | None:
     """What is asked; None for what the other lane is to refuse."""
@@ -677,33 +408,6 @@ def decoded(body: bytes, call: Call) -> Check | ChecksRequest | Login | None:
         return DECODE[call](body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def peer_of(transport: asyncio.Transport) -> str | None:
-    """The socket's other end, as aiohttp names it."""
-    name = transport.get_extra_info("peername")
-    if name is None:
-        return None
-    return str(name[0]) if isinstance(name, (list, tuple)) else str(name)
-
-
-def begins_well(data: bytes) -> bool:
-    """Whether these may be the first bytes of a plain head."""
-    if not data.startswith(BEGINNINGS) and not any(each.startswith(data) for each in BEGINNINGS):
-        return False
-    *lines, last = data.removesuffix(b"\r").split(CRLF)
-    whole = not lines or (plain_start(lines[0]) and all(field(line) for line in lines[1:]))
-    return whole and not last.translate(None, VISIBLE)
-
-
-def refusal(error: Exception) -> bytes:
-    """A problem document as a whole HTTP answer; the same as the other lane's."""
-    status, body, headers = rendered(error)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR and (ids := ASKED.get()) is not None:
-        headers = {**headers, REQUEST_ID: ids.request_id}
-    HTTP.labels(f"{status // 100}xx").inc()
-    extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return b"".join((start(status, PROBLEM, extra), b"%d\r\n\r\n" % len(body), body))
 
 
 def protocol(server: web.Server, lane: Lane, **settings: Any) -> Callable[[], FastLane]:
