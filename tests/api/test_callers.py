@@ -21,9 +21,9 @@ from jwt.algorithms import ECAlgorithm
 from accessguard.__main__ import main
 from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import Keyring
-from accessguard.credentials import certificates, key_files, keyring_of
 from accessguard.config import Certificates as ConfigOfCertificates
 from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
+from accessguard.credentials import certificates, key_files, keyring_of
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.events import revocations
