@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -23,6 +25,8 @@ from benchmarks.service import Secrets, Service, migrate, start_service
 from benchmarks.wire import Record, request, save
 
 BEAT_S = 30
+SETTLING_S = 3.0
+"""What asking about everybody once may take."""
 PATIENT = "[server]\ncheck_deadline_ms = 5000\n"
 """What is measured is how long an answer takes, and no answer may be one for want of time: that would look fast."""
 UNBOUNDED = f"{PATIENT}\n[limits]\noperator_calls_per_s = 100000\nattempts_per_member_per_h = 1000000\n"
@@ -41,14 +45,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How much a run does. Times in seconds.
 
     `sessions` are in rotation in most scenarios; the `crowd` is who is asked
-    once each; `spread_s` is the time over which the first beats are spread, so
-    that later ones do not all fall due together; `rows` is how large a
-    deployment the growth scenario fills in. `populations` are the numbers of
+    once each; `spread_s` is the time over which beats are spread, where they
+    are not all to fall due together; `rows` is how large a deployment the
+    growth scenario fills in. `populations` are the numbers of
     members that operators ask about; the largest of them may lie in a folder of
     embedded stores already, `population`. `asked` is how often each call is made.
     """
 
-    rounds: int = 5
+    rounds: int = 3
     window_s: float = 2.0
     warmup_s: float = 0.5
     latency_s: float = 2.5
@@ -121,6 +125,7 @@ class Bench:
         self._service: Service | None = None
         self._broken: str | None = None
         self._people: tuple[Person, ...] | None = None
+        self._beaten: dict[str, tuple[float, float]] = {}  # when settling last moved beats, from and to, by server
         self._crowd: Crowd | None = None
         self._numbered = 0
 
@@ -150,9 +155,20 @@ class Bench:
         return measure.check(target.name)
 
     async def settle(self, target: Target) -> None:
-        """Send each of the target's requests once, so that every verdict is held when the window opens."""
+        """Send each of the target's requests once, so that every verdict is held when the window opens, and stays so.
+
+        Where a beat would fall due within the window, all of them are waited
+        for first: a window of held verdicts is to have none in it.
+        """
+        began, ended = self._beaten.get(target.load.address, (-math.inf, -math.inf))
+        window_s = self.settings.warmup_s + self.settings.window_s + SETTLING_S
+        if time.monotonic() + window_s > began + BEAT_S:
+            await asyncio.sleep(max(0.0, ended + BEAT_S - time.monotonic()))
+            began = time.monotonic()
         once = msgspec.structs.replace(target.load, once=True)
         await self.measure(msgspec.structs.replace(target, load=once), seconds=BEAT_S, warmup=0)
+        if began > ended:
+            self._beaten[target.load.address] = began, time.monotonic()
 
     async def stores(self) -> Embedded:
         """Return a real PostgreSQL and a real Valkey, with data of this run only."""
@@ -239,7 +255,7 @@ class Bench:
         return tuple(await log_in(service.url, self.secrets.token("platform"), prefix, count, first=first))
 
     async def people(self) -> tuple[Person, ...]:
-        """Return the members in rotation, each checked once, their beats spread over the half minute.
+        """Return the members in rotation, each checked once.
 
         Raises BenchError, now and ever after, when a login or a check was not answered as it should be.
         """
@@ -255,8 +271,9 @@ class Bench:
     async def _first_people(self, service: Service) -> tuple[Person, ...]:
         people = await self.log_in("member", self.settings.sessions)
         await probe_checks(service.url, self.caller(), people[:20])
-        rate = len(people) / self.settings.spread_s if self.settings.spread_s else 0
-        await self.pass_over("first", service, people, rate=rate)
+        began = time.monotonic()
+        await self.pass_over("first", service, people)
+        self._beaten[service.address] = began, time.monotonic()
         return people
 
     async def crowd(self) -> Crowd:
