@@ -30,6 +30,8 @@ RESULTS = Path(__file__).with_name("results")
 BUDGET_S = 570
 QUICK_BUDGET_S = 28
 CLEAN_UP_S = 5
+MET_A_SECOND = 1_000
+"""Sessions that a run with more of them is given time for: they are filled in, and then each is asked about."""
 LOADED_A_SECOND = 400
 """Members that a run with more of them is given time for: a slow disk writes as many, with all that is about them."""
 
@@ -51,6 +53,12 @@ LOADED_A_SECOND = 400
 @click.option("--budget", type=float, default=None, help="Seconds after which the run ends by itself.")
 @click.option("--rounds", type=int, default=None, help="How many rounds, instead of the usual number.")
 @click.option(
+    "--rows",
+    type=click.IntRange(1_000, 10_000_000),
+    default=None,
+    help="Fill a deployment with so many sessions, and try a rule on as many events.",
+)
+@click.option(
     "--members", type=click.IntRange(100, 10_000_000), default=None, help="Have operators ask about so many, too."
 )
 @click.option(
@@ -68,6 +76,7 @@ def main(
     out: Path,
     budget: float | None,
     rounds: int | None,
+    rows: int | None,
     members: int | None,
     population: Path | None,
     keep: bool,
@@ -78,8 +87,10 @@ def main(
         for one in (*RACES, *SCENARIOS):
             click.echo(f"{one.name:24}{one.about}")
         return
-    settings = _settings(QUICK if quick else FULL, rounds, members, population)
-    seconds = budget or (QUICK_BUDGET_S if quick else BUDGET_S + (members or 0) / LOADED_A_SECOND)
+    settings = _settings(QUICK if quick else FULL, rounds=rounds, rows=rows, members=members, population=population)
+    seconds = budget or (
+        QUICK_BUDGET_S if quick else BUDGET_S + (members or 0) / LOADED_A_SECOND + (rows or 0) / MET_A_SECOND
+    )
     try:
         report = asyncio.run(run(settings, only or NAMES, seconds=seconds, keep=keep))
     except (*TROUBLE, EmbeddedError) as error:
@@ -91,8 +102,10 @@ def main(
     sys.exit(1 if report.failed else 0)
 
 
-def _settings(usual: Settings, rounds: int | None, members: int | None, population: Path | None) -> Settings:
-    changed = replace(usual, rounds=rounds or usual.rounds, population=population)
+def _settings(
+    usual: Settings, *, rounds: int | None, rows: int | None, members: int | None, population: Path | None
+) -> Settings:
+    changed = replace(usual, rounds=rounds or usual.rounds, rows=rows or usual.rows, population=population)
     if members is None:
         return changed
     fewer = tuple(each for each in usual.populations if each < members)

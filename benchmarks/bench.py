@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     logins: int = 2_000
     blocks: int = 300
     mixed_s: float = 7.0
-    rows: int = 1_000_000
+    rows: int = 120_000
     trips: int = 50
     populations: tuple[int, ...] = (10_000, 100_000)
     asked: int = 30

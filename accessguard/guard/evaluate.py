@@ -40,6 +40,8 @@ READINGS: Final = 5
 """Readings under way: half of the pool's connections, and as many failures as it takes to leave PostgreSQL alone."""
 MOST_READ: Final = 32
 """Members in one reading: about a millisecond in which they are decoded, and nobody else is answered."""
+MOST_READ_WIDE: Final = 16
+"""The same of those with more of their past."""
 STORE_SHARE: Final = 0.7
 """Of the deadline, what PostgreSQL may take; the rest is for Valkey, should there be no answer."""
 LIVE_SHARE: Final = 0.5
@@ -94,6 +96,7 @@ class Evaluation:
         self._geo = geo
         self._loading: dict[Load, asyncio.Task[Read | None]] = {}
         self._readings = Gathering(self._read_all, at_once=READINGS, most=MOST_READ, patience_s=QUERY_S)
+        self._wide_readings = Gathering(self._read_all, at_once=READINGS, most=MOST_READ_WIDE, patience_s=QUERY_S)
         self._leaving: set[asyncio.Task[Left]] = set()
 
     async def finish(self, within_s: float) -> None:
@@ -208,19 +211,14 @@ class Evaluation:
         return None
 
     async def _together(self, policy: Policy, session_id: str, now_ms: int) -> Snapshot | None:
-        """Read with whoever reads at the same time, where that is possible."""
-        if policy.needs & WIDE:
-            return await self._read(policy, session_id, now_ms, QUERY_S)
-        return await self._readings.ask(Asked(policy.tenant, session_id))
+        """Read with whoever reads at the same time."""
+        if not policy.needs & WIDE:
+            return await self._readings.ask(Asked(policy.tenant, session_id))
+        since = from_ms(now_ms) - policy.reach
+        return await self._wide_readings.ask(Asked(policy.tenant, session_id, policy.needs & STORED, since))
 
     async def _read_all(self, asked: Sequence[Asked]) -> Sequence[Snapshot | None]:
         return await self._store.snapshots(asked, timeout_s=QUERY_S)
-
-    async def _read(self, policy: Policy, session_id: str, now_ms: int, within_s: float) -> Snapshot | None:
-        since = from_ms(now_ms) - policy.reach
-        return await self._store.snapshot(
-            policy.tenant, session_id, timeout_s=within_s, needs=policy.needs, since=since
-        )
 
     async def _verdict(self, question: Question) -> Verdict:
         if question.closed is Code.SESSION_EXPIRED and not question.blocked:
@@ -334,8 +332,8 @@ class Evaluation:
         With PostgreSQL out as well: what is in memory; the beat waits there too.
         """
         try:
-            left_s = min(QUERY_S, question.deadline.left_s)
-            fresh = await self._read(question.policy, question.session.id, question.now_ms, left_s)
+            reading = self._together(question.policy, question.session.id, question.now_ms)
+            fresh = await question.deadline.within(reading)
         except GuardError:
             return self._alone(question, msgspec.structs.replace(question.decision(), degraded=True))
         session = fresh.session(question.session.id) if fresh else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import Final
 from uuid import UUID
 
@@ -64,12 +65,20 @@ def by_session(snapshot: str) -> str:
 PLAIN_BY_SESSION: Final = by_session(PLAIN)
 BY_SESSION: Final = by_session(SNAPSHOT)
 
-# Many at once, in the order of asking: each by its keys, whatever the planner thinks of their number.
-PLAIN_BY_SESSIONS: Final = f"""
-    SELECT ({PLAIN_BY_SESSION.replace("$1", "a.tenant").replace("$2", "a.session_id")}) AS snapshot
-      FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, session_id text)) WITH ORDINALITY AS a
-     ORDER BY a.ordinality
-"""  # noqa: S608 - all parts are constants
+
+def by_sessions(snapshot: str) -> str:
+    """The same for many at once, in the order of asking: each by its keys, whatever the planner thinks of their number."""
+    own = ("$1", "a.tenant"), ("$2", "a.session_id"), ("$3", "a.needs"), ("$4", "a.since")
+    one = reduce(lambda text, pair: text.replace(*pair), own, by_session(snapshot))
+    return f"""
+        SELECT ({one}) AS snapshot
+          FROM ROWS FROM (jsonb_to_recordset($1) AS (tenant text, session_id text, needs integer, since timestamptz)) WITH ORDINALITY AS a
+         ORDER BY a.ordinality
+    """  # noqa: S608 - all parts are constants
+
+
+PLAIN_BY_SESSIONS: Final = by_sessions(PLAIN)
+BY_SESSIONS: Final = by_sessions(SNAPSHOT)
 
 # The member's row before the session's, as at a login: two that wait for each other would be two that fail.
 # One that was replaced by a login at the same instant, and might come back (30 s), is ended for good.
@@ -254,10 +263,12 @@ DECODE: Final = msgspec.json.Decoder(Snapshot).decode
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A session whose member is wanted."""
+    """A session whose member is wanted, with what of its past: `needs` says which parts, of networks those used after `since`."""
 
     tenant: str
     session_id: str
+    needs: int = NOTHING
+    since: datetime | None = None
 
 
 class SessionStore:
@@ -291,8 +302,9 @@ class SessionStore:
         return _snapshot(found)
 
     async def snapshots(self, asked: Sequence[Asked], *, timeout_s: float) -> list[Snapshot | None]:
-        """The members of many sessions at once, in the order of asking, with no more of their past than passes."""
-        rows = await self._db.fetch(PLAIN_BY_SESSIONS, asked, timeout_s=timeout_s)
+        """The members of many sessions at once, in the order of asking."""
+        wide = any(each.needs & WIDE for each in asked)
+        rows = await self._db.fetch(BY_SESSIONS if wide else PLAIN_BY_SESSIONS, asked, timeout_s=timeout_s)
         return [_snapshot(row["snapshot"]) for row in rows]
 
     async def blocked(self, tenant: str, device_ids: Sequence[UUID]) -> frozenset[UUID]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from accessguard.rules.needs import STORED
 from accessguard.sessions.store import Asked, SessionStore
 from tests.service import CHROME, LAPTOP, Answer, Service, Tenant, items, running
 from tests.sessions.own import own_valkey, until
 
 MINUTE_MS = 60_000
+CROWD = 400
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -193,9 +197,12 @@ async def test_members_that_are_read_together_are_read_as_each_is_alone(here):
     asked = [(here.name, each) for each in (*strange, "no", "theirs", strange[0])] + [(elsewhere.name, "theirs")]
 
     together = await store.snapshots([Asked(*each) for each in asked], timeout_s=5)
+    wide = await store.snapshots([Asked(*each, STORED, LONG_AGO) for each in asked], timeout_s=5)
 
     assert [each.status for each in logins] == [200] * 4
     assert together == [await store.snapshot(*each, timeout_s=5) for each in asked]
+    assert wide == [await store.snapshot(*each, timeout_s=5, needs=STORED, since=LONG_AGO) for each in asked]
+    assert [each is None or len(each.past.networks) for each in wide[:4]] == [1] * 4
     assert [each is None for each in together] == [False, False, False, False, True, True, False, False]
 
 
@@ -246,3 +253,16 @@ async def test_a_check_does_not_wait_for_a_beat_that_is_not_answered(database_ur
     assert alone == "allow"
     assert [each["decision"] for each in both["results"]] == ["allow", "allow"]
     assert [len([*items(each)]) for each in rows] == [2, 2]
+
+
+async def test_a_crowd_that_a_worker_does_not_know_is_read_together(here):
+    """A batch of four hundred under a rule on networks: more than may wait for connections of their own."""
+    await here.rule("network_limit", "deny_new", max=1, window_s=600)
+    logins = [await here.login(f"member-{number}") for number in range(CROWD)]
+    here.service.context.checks.memory.drop_all()
+    batch = [{"session_id": each["session"]["id"], "ip": LAPTOP, "user_agent": CHROME.format(142)} for each in logins]
+
+    answer = await here.call("POST", "/v1/checks", {"checks": batch})
+
+    decided = [(each["decision"], each["degraded"]) for each in answer["results"]]
+    assert decided == [("allow", False)] * CROWD
