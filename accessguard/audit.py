@@ -78,6 +78,9 @@ async def verify(config: Config, tenant: str | None, kept: Sequence[Head]) -> bo
             for line in told(verdict):
                 console.print(line, markup=False)
             good, many = good and verdict.fault is None, many + 1
+        for each in sorted({head.tenant for head in kept}):
+            if await Auditing(store).gone(each):
+                console.print(f"{each}: the tenant was deleted, and its log with it", markup=False)
         if not await store.on():
             console.print(OFF)
             good = False
@@ -122,7 +125,7 @@ async def _asked(store: ChainStore, tenant: str | None, kept: Sequence[Head]) ->
         left.discard(each)
         yield each
     for each in sorted(left):
-        if not await store.deleted(each):
+        if not await Auditing(store).gone(each):
             yield each
 
 

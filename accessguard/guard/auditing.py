@@ -85,7 +85,7 @@ class Auditing:
         yield EVERYWHERE
         tenant = await self._store.next_tenant("")
         while tenant is not None:
-            if tenant != EVERYWHERE and not await self._store.deleted(tenant):
+            if tenant != EVERYWHERE and not await self.gone(tenant):
                 yield tenant
             tenant = await self._store.next_tenant(tenant)
 
@@ -105,9 +105,13 @@ class Auditing:
         fault = await self._walked(walk, step) or walk.end()
         if fault is None:
             fault = await self._compared(walk, step)
-        if fault is not None and await self._store.deleted(tenant):
+        if fault is not None and await self.gone(tenant):
             fault = None
         return walk.verdict(fault)
+
+    async def gone(self, tenant: str) -> bool:
+        """Whether a tenant was deleted, and its log goes with it; that of the installation stays."""
+        return tenant != EVERYWHERE and await self._store.deleted(tenant)
 
     async def _walked(self, walk: Walk, step: Step) -> Fault | None:
         after, full = BEFORE_ALL, True
@@ -131,7 +135,7 @@ class Auditing:
             page = await self._store.entries(walk.tenant, since=since, limit=LOOKED_AT)
             strangers = [each for each in page if not each.seen]
             unseen += len(strangers)
-            newest = max((*strangers, *([newest] if newest else [])), key=lambda each: each.at, default=None)
+            newest = max(filter(None, (newest, *strangers)), key=lambda each: each.at, default=None)
             step(len(page))
             since = _after(page)
         if unseen > walk.earlier and newest is not None:
