@@ -7,7 +7,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TextIO
 
 import click
 import msgspec
@@ -15,7 +15,7 @@ import uvloop
 
 from accessguard import __version__, dev
 from accessguard.api.keys import Role
-from accessguard.config import ConfigError, complete, load, with_workers
+from accessguard.config import Config, ConfigError, complete, load, with_workers
 from accessguard.embedded import EmbeddedError
 from accessguard.errors import GuardError, StartError
 
@@ -261,6 +261,67 @@ def doctor(*, as_json: bool) -> None:
     complete_run(run())
     if not good[0]:
         sys.exit(1)
+
+
+@main.group()
+def audit() -> None:
+    """Look after the audit log, in which each entry carries a hash over all before it."""
+
+
+@audit.command("verify")
+@click.option("--tenant", help="Only this tenant's log.")
+@click.option(
+    "--head",
+    "places",
+    metavar="SEQ:HASH",
+    multiple=True,
+    help="A head of --tenant that was kept elsewhere: shows that nothing up to it was taken away or written anew. Can be repeated.",
+)
+@click.option(
+    "--heads",
+    "kept",
+    type=click.File("r", encoding="utf-8"),
+    help="A file of heads: what `accessguard audit head` printed, or the service's log; - is standard input.",
+)
+def verify_audit(tenant: str | None, places: tuple[str, ...], kept: TextIO | None) -> None:
+    """Tell whether every entry of the audit log is as it was written, and none is missing or put in.
+
+    Only reads, also beside a service that runs. Says the first entry that is
+    not. Exit code 1 when there is one.
+    """
+    from accessguard import audit as log  # noqa: PLC0415 -- `token` needs none of it
+
+    if places and tenant is None:
+        raise click.UsageError("--head is of one tenant: give --tenant, or a file with --heads.")
+    good = [True]
+
+    async def run() -> None:
+        noted = [log.place(each, tenant or "") for each in places] + list(log.noted(kept or ()))
+        mine = [each for each in noted if tenant in (None, each.tenant)]
+        good[0] = await log.verify(of_here(), tenant, mine)
+
+    complete_run(run())
+    if not good[0]:
+        sys.exit(1)
+
+
+@audit.command()
+@click.option("--tenant", help="Only this tenant's.")
+def head(tenant: str | None) -> None:
+    """Print how far each tenant's log goes, as TENANT SEQ HASH: keep it where nobody can change it."""
+    from accessguard import audit as log  # noqa: PLC0415 -- `token` needs none of it
+
+    async def run() -> None:
+        await log.heads(of_here(), tenant)
+
+    complete_run(run())
+
+
+def of_here() -> Config:
+    """The configuration, with the stores of a running `accessguard dev` where it names none."""
+    from accessguard.doctor.rounds import read  # noqa: PLC0415 -- `token` needs none of it
+
+    return read(os.environ)
 
 
 url_option = click.option(

@@ -17,11 +17,14 @@ import pytest
 from aiohttp import ClientSession
 
 from accessguard import migrations
+from accessguard.database import Database
 from accessguard.embedded import Embedded, EmbeddedError
 from accessguard.embedded.archive import DUMP, MANIFEST, Manifest, read
 from accessguard.embedded.backup import back_up
 from accessguard.embedded.restore import restore
 from accessguard.embedded.stores import RESTORING, SECRETS
+from accessguard.events.chain import ChainStore
+from accessguard.guard.auditing import Auditing
 from tests.data import lay_out
 from tests.journeys.test_kill import Crowd, attempt, call, started
 from tests.migrations.databases import connected, own_stores
@@ -31,6 +34,10 @@ from tests.test_command_line import accessguard
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OPEN_PORTS = {"token_secrets": SECRET, "port": "0", "admin_port": "0"}
 TENANTS = "SELECT array_agg(id ORDER BY id) FROM tenant"
+ENTRY = """
+    INSERT INTO audit (tenant, id, at, actor, role, action, target_kind, target_id, after)
+    SELECT $1, gen_random_uuid(), now(), 'kim', 'root', 'x', 'x', n::text, '{"b": 1, "a": "ñ 🦊"}' FROM generate_series(1, 3) n
+"""
 TENANT = "INSERT INTO tenant (id, name, created_at) VALUES ($1, '', now())"
 MANY = """
     INSERT INTO audit (tenant, id, at, actor, role, action, target_kind, target_id, reason)
@@ -68,17 +75,25 @@ async def school(folder: Path, *names: str, revision: str | None = None) -> Path
         async with connected(stores.database_url) as connection:
             for name in names:
                 await connection.execute(TENANT, name)
+                await connection.execute(ENTRY, name)
     (folder / SECRETS).write_text(f'OF = "{names[0]}"\n')
     return folder
 
 
 async def tenants(folder: Path) -> list[str]:
-    """The tenants that a service on this folder finds."""
+    """The tenants that a service on this folder finds; their audit logs are whole."""
     async with own_stores(folder) as stores:
         await migrations.migrate(stores.database_url)
-        async with connected(stores.database_url) as connection:
-            found: list[str] = await connection.fetchval(TENANTS)
-            return found
+        db = await Database.connect(stores.database_url, size=1)
+        auditing = Auditing(ChainStore(db))
+        logs = [await auditing.verify(each, step=lambda _: None) async for each in auditing.tenants()]
+        found: list[str] = await db.value(TENANTS)
+        await db.close()
+    assert {each.tenant for each in logs} == {"*", *found}
+    assert [(each.fault, each.entries + each.earlier) for each in logs if each.tenant != "*"] == [(None, 3)] * len(
+        found
+    )
+    return found
 
 
 async def begun(*words: str | Path, folder: Path) -> asyncio.subprocess.Process:

@@ -18,7 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from accessguard.app import migrate
+from accessguard.database import Database
 from accessguard.embedded import Embedded
+from accessguard.events.chain import ChainStore
+from accessguard.guard.auditing import Auditing
 from tests.migrations.databases import connected
 from tests.service import Service, config, configured, items
 
@@ -42,7 +45,7 @@ async def humble(granted: str, redis_url: str) -> AsyncIterator[Service]:
         yield worker
 
 
-async def test_the_whole_service_runs_under_the_least_of_rights(humble):
+async def test_the_whole_service_runs_under_the_least_of_rights(humble, granted):
     """Students, operators, erasure, deletion, upkeep with its partitions: nothing wants more than it was given."""
     tenant = humble.tenant()
     login = await tenant.login()
@@ -72,9 +75,13 @@ async def test_the_whole_service_runs_under_the_least_of_rights(humble):
         (await tenant.call("DELETE", "/v1/members/cyd?mode=erase", role="administrator")).status,
     ]
     log = [each["action"] for each in items(await tenant.call("GET", "/v1/audit", role="administrator"))]
+    db = await Database.connect(granted, size=1)
+    chain = await Auditing(ChainStore(db)).verify(tenant.name, step=lambda _: None)
+    await db.close()
 
     assert [each for each in statuses if each not in {200, 201, 204}] == []
     assert "device.change" in log
+    assert (chain.fault, chain.entries, chain.redacted > 0, chain.moved > 0) == (None, len(log), True, True)
 
 
 async def test_every_chore_of_upkeep_is_done_under_the_least_of_rights(humble, granted, redis_url):
@@ -118,6 +125,13 @@ async def test_every_chore_of_upkeep_is_done_under_the_least_of_rights(humble, g
         "UPDATE audit SET actor = 'nobody'",
         "UPDATE rule_version SET body = '{}'",
         "UPDATE erasure SET at = now()",
+        "UPDATE audit SET salt = gen_random_uuid()",
+        "UPDATE audit_chain SET at = now()",
+        "DELETE FROM audit_chain",
+        "TRUNCATE audit_chain",
+        "SELECT extend_audit_chain('some tenant', 'written', NULL, NULL, NULL)",
+        "ALTER TABLE audit DISABLE TRIGGER audit_chained",
+        "SET session_replication_role = replica",
         "SELECT erase_rows('audit', 'some tenant', NULL, 1000)",
         "UPDATE alembic_version SET version_num = '0001'",
         "DROP TABLE member",

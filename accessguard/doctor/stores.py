@@ -13,6 +13,7 @@ from accessguard.config import Config
 from accessguard.database import Database
 from accessguard.doctor.findings import Finding, fail, fine, note, warn
 from accessguard.errors import GuardError
+from accessguard.events.chain import ChainStore
 from accessguard.guard.schema import schema
 from accessguard.sessions.live import Live
 
@@ -72,6 +73,7 @@ async def _of_postgres(config: Config, db: Database) -> AsyncIterator[Finding]:
     yield clock("PostgreSQL", float(now) - (before + after) / 2)
     if why is None:
         yield webhooks([dict(each.items()) for each in await db.fetch(WEBHOOKS, MOST_NAMED)])
+        yield record(on=await ChainStore(db).on())
 
 
 def server(said: Mapping[str, Any], config: Config) -> Iterator[Finding]:
@@ -192,6 +194,18 @@ def webhooks(failing: list[dict[str, Any]]) -> Finding:
     named = ", ".join(f"{each['tenant']}/{each['id']} ({each['status']})" for each in failing)
     return warn(
         "webhooks", f"Failing or switched off: {named}.", "GET /v1/webhooks/{id}/deliveries says what was answered."
+    )
+
+
+def record(*, on: bool) -> Finding:
+    """Whether the audit log is chained."""
+    if on:
+        return fine("audit log", "Each entry is chained to the one before.")
+    return fail(
+        "audit log",
+        "A trigger that chains its entries is missing or switched off.",
+        "Unless you did so, somebody may have changed the log: `accessguard audit verify`. Then `accessguard migrate` and"
+        " `ALTER TABLE audit ENABLE TRIGGER USER` put it back.",
     )
 
 

@@ -22,6 +22,7 @@ import structlog
 from accessguard.challenges.store import ChallengeStore
 from accessguard.database import Database
 from accessguard.errors import GuardError
+from accessguard.events.chain import ChainStore
 from accessguard.events.idempotency import IdempotencyStore
 from accessguard.events.outbox import OutboxStore
 from accessguard.events.webhooks import WebhookStore
@@ -96,6 +97,7 @@ class Job(StrEnum):
     TENANTS = "tenants"
     EVENTS = "events"
     DELIVERIES = "deliveries"
+    AUDIT_HEADS = "audit_heads"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +225,7 @@ class Upkeep:
             Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
             Chore(job=Job.ERASURES, every=hourly, step=_erasures),
             Chore(job=Job.SHEETS, every=hourly, step=self._sheets),
+            Chore(job=Job.AUDIT_HEADS, every=daily, step=_audit_heads),
         )
 
     async def _partitions(self, _: Database, __: datetime) -> int:
@@ -311,6 +314,14 @@ async def _networks(tx: Database, now: datetime) -> int:
 
 async def _tallies(tx: Database, _: datetime) -> int:
     return await TallyStore(tx).add_up(most=NOTES)
+
+
+async def _audit_heads(tx: Database, now: datetime) -> int:
+    """Tell how far each audit log goes, where it has moved: kept in logs, it shows what the database alone could hide."""
+    heads = await ChainStore(tx).tell(now, MOST)
+    for head in heads:
+        LOG.info("audit_head", tenant=head.tenant, seq=head.seq, hash=head.hash)
+    return len(heads)
 
 
 async def _pages(tx: Database, now: datetime) -> int:

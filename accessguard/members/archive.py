@@ -60,7 +60,7 @@ NOBODYS: Final = PAGES["login_attempt"].replace("member_id = $2", "member_id IS 
 
 SMALL: Final = "SELECT * FROM member_rows($1, $2, $3, $4) AS row"
 ABOUT: Final = """
-    SELECT to_jsonb(x) AS row FROM audit x
+    SELECT to_jsonb(x) - 'salt' AS row FROM audit x
      WHERE tenant = $1 AND coalesce(member_id, target_id) = $2 AND (member_id IS NOT NULL OR target_kind IN ('member', 'sessions'))
      ORDER BY at DESC, id LIMIT $3
 """

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from accessguard.errors import StartError
+from accessguard.migrations.beginning import begin_chains
 from accessguard.migrations.partitioned import build_partitioned
 from accessguard.migrations.triggers import build_triggers
 
@@ -83,5 +84,6 @@ async def build(connection: AsyncConnection, *, until: float) -> None:
         await connection.execute(text(ROOM))
         await build_partitioned(connection, until=until)
         await build_triggers(connection, until=until)
+        await begin_chains(connection)
     finally:
         await connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": LOCK_NUMBER})

@@ -1,4 +1,4 @@
-"""What writes the outbox: triggers on tables that are in use, each put there in a moment of its own.
+"""What writes the outbox and the chain of the audit log: triggers on tables that are in use, each put there in a moment of its own.
 
 A trigger needs its table for an instant in which nobody writes, so it asks for
 it only as briefly as a revision does, gives way, and tries again; never with
@@ -40,6 +40,16 @@ TRIGGERS: Final = {
         AFTER UPDATE OF generation ON tenant FOR EACH ROW
         WHEN (OLD.generation IS DISTINCT FROM NEW.generation) EXECUTE FUNCTION tell_policy()""",
     "violation_told": "AFTER INSERT ON violation FOR EACH ROW EXECUTE FUNCTION tell_violation()",
+    "audit_salted": "BEFORE INSERT OR UPDATE ON audit FOR EACH ROW EXECUTE FUNCTION salt_audit()",
+}
+# The same, fired at the end of a transaction, so that no lock of theirs is held while it goes on. PostgreSQL cannot replace one
+# of these, and need not: it is built where it is not there.
+AT_THE_END: Final = {
+    "audit_chained": """
+        AFTER INSERT OR UPDATE ON audit DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION chain_audit()""",
+}
+STATEMENTS: Final = {name: f"CREATE OR REPLACE TRIGGER {name} {fired}" for name, fired in TRIGGERS.items()} | {
+    name: f"CREATE CONSTRAINT TRIGGER {name} {fired}" for name, fired in AT_THE_END.items()
 }
 THERE: Final = """
     SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
@@ -53,8 +63,8 @@ async def build_triggers(connection: AsyncConnection, *, until: float) -> None:
     Raises StartError when a table is in use all the time until `until` (loop time).
     """
     await connection.execute(text(LOCK_TIMEOUT))
-    found = {row.tgname for row in await connection.execute(text(THERE), {"names": list(TRIGGERS)})}
-    for name in TRIGGERS:
+    found = {row.tgname for row in await connection.execute(text(THERE), {"names": list(STATEMENTS)})}
+    for name in STATEMENTS:
         while name not in found and not await _built(connection, name):
             if asyncio.get_running_loop().time() > until:
                 raise StartError(
@@ -67,7 +77,7 @@ async def build_triggers(connection: AsyncConnection, *, until: float) -> None:
 async def _built(connection: AsyncConnection, name: str) -> bool:
     """Whether it is there now; False when somebody had the table."""
     try:
-        await connection.execute(text(f"CREATE OR REPLACE TRIGGER {name} {TRIGGERS[name]}"))
+        await connection.execute(text(STATEMENTS[name]))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) not in LOCK_NOT_AVAILABLE:
             raise

@@ -34,6 +34,10 @@ REVOKE UPDATE ON erasure FROM accessguard_app;
 GRANT UPDATE (member_id, target_id, before, after, reason) ON audit TO accessguard_app;
 GRANT UPDATE (member_id) ON comment, enrolment_change TO accessguard_app;
 
+-- The chain of the audit log is written by its triggers alone, with their owner's rights: nobody writes another one by hand.
+REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_chain FROM accessguard_app;
+ALTER FUNCTION chain_audit() SECURITY DEFINER SET search_path = public, pg_temp;
+
 -- What wants the owner's rights is done by functions that do nothing else: partitions by the month, retention by dropping
 -- them, and erasing: of append-only tables only what is a member's own, or a deleted tenant's.
 ALTER FUNCTION ensure_partition(text, date) SECURITY DEFINER SET search_path = public, pg_temp;

@@ -17,6 +17,8 @@ from accessguard.database import Database
 from accessguard.embedded import Embedded
 from accessguard.embedded.process import Child, server_user
 from accessguard.errors import GuardError
+from accessguard.events.chain import ChainStore
+from accessguard.guard.auditing import Auditing
 from tests.data import lay_out
 from tests.service import FIREFOX, Service, config, configured, items
 from tests.sessions.topology import eventually
@@ -156,6 +158,21 @@ async def test_the_service_works_behind_it(worker):
     assert {each["decision"] for each in checks} == {"allow"}
     assert refused["decision"] == "deny"
     assert len(list(seen)) == 1
+
+
+async def test_acts_of_operators_make_one_chain_through_it(worker, url):
+    """Each commit appends to the audit log's chain under a lock that ends with it, on whichever connection."""
+    tenant = worker.tenant()
+    await tenant.login("ana")
+
+    answers = await asyncio.gather(
+        *(tenant.call("PATCH", "/v1/members/ana", {"note": str(n)}, role="supervisor") for n in range(30))
+    )
+    async with pool(url) as db:
+        found = await Auditing(ChainStore(db)).verify(tenant.name, step=lambda _: None)
+
+    assert {answer.status for answer in answers} == {200}
+    assert (found.fault, found.entries) == (None, 30)
 
 
 async def test_the_look_at_the_schema_works_through_it(url):

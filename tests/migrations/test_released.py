@@ -22,7 +22,7 @@ COLUMNS = """
 """
 BOUNDS = """
     SELECT c.relname AS owner, k.conname AS name, pg_get_constraintdef(k.oid) AS type
-      FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.connamespace = 'public'::regnamespace AND k.contype <> 'n'
+      FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.connamespace = 'public'::regnamespace AND k.contype NOT IN ('n', 't')
      UNION ALL
     SELECT c.relname, i.relname, pg_get_indexdef(x.indexrelid)
       FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
