@@ -96,6 +96,7 @@ class Job(StrEnum):
     TENANTS = "tenants"
     EVENTS = "events"
     DELIVERIES = "deliveries"
+    SECRETS = "secrets"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):

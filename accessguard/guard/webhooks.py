@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from accessguard.database import Database
 from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.events.caep import COUNTERPARTS
+from accessguard.events.digests import DigestStore, boundary, zone_of
+from accessguard.events.keys import HookKeys
 from accessguard.events.sender import Sender
-from accessguard.events.webhooks import Delivery, Digest, Parcel, Webhook, WebhookEvent, WebhookStatus, WebhookStore
+from accessguard.events.webhooks import (
+    Delivery,
+    Digest,
+    Locked,
+    Outcome,
+    Parcel,
+    Webhook,
+    WebhookEvent,
+    WebhookFormat,
+    WebhookStatus,
+    WebhookStore,
+)
 from accessguard.guard.acts import Act, fields, log
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.guard.upkeep import Chore, Job
 from accessguard.metrics import WEBHOOKS
 
 LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
@@ -29,17 +46,44 @@ MOST_UNDER_WAY: Final = 64
 MOST_PAGES: Final = 50
 """Of webhooks before what is due is sent; the rest waits for the next turn."""
 SECRET_BYTES: Final = 32
-SHOWN: Final = ("url", "events", "digest", "status")
+RESEAL_EVERY: Final = timedelta(minutes=10)
+RESEALED: Final = 200
+"""Secrets that are encrypted anew in one step."""
+SHOWN: Final = ("url", "events", "format", "audience", "digest", "status")
 LOG: Final = structlog.get_logger("accessguard.webhooks")
 
 
-class Webhooks:
-    """One for each worker. Every method raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach."""
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody who makes a webhook wants; `audience` None: the receiver's own address, where there is one."""
 
-    def __init__(self, *, db: Database, sender: Sender, new_id: Callable[[], UUID], now_ms: Callable[[], int]) -> None:
+    url: str
+    events: Sequence[WebhookEvent]
+    digest: Digest | None = None
+    format: WebhookFormat = WebhookFormat.STANDARD
+    audience: str | None = None
+
+
+class Webhooks:
+    """One for each worker. Every method raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach.
+
+    `issuer` is what tokens say as `iss`; without it there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        sender: Sender,
+        keys: HookKeys,
+        issuer: str | None,
+        new_id: Callable[[], UUID],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._db = db
         self._store = WebhookStore(db)
         self.sender = sender
+        self.keys = keys
+        self.issuer = issuer
         self._new_id = new_id
         self._now_ms = now_ms
         self._under_way: dict[asyncio.Task[None], Parcel] = {}
@@ -50,35 +94,32 @@ class Webhooks:
         tenant: str,
         actor: Actor,
         webhook_id: UUID,
+        wish: Wish,
         *,
-        url: str,
-        events: Sequence[WebhookEvent],
-        digest: Digest | None,
         reason: str | None,
     ) -> tuple[Webhook, str]:
-        """Make a webhook; it and its secret. Raises GuardError: INVALID for a URL that is none, CONFLICT for too many."""
-        self._check(url)
+        """Make a webhook; it and its secret. Raises GuardError: INVALID for a wish that is none, CONFLICT for too many."""
+        self._check(wish)
         now = from_ms(self._now_ms())
-        hook = Webhook(
-            id=webhook_id,
-            url=url,
-            events=tuple(dict.fromkeys(events)),
-            digest=digest,
-            status=WebhookStatus.ACTIVE,
-            failing_since=None,
-            created_at=now,
-        )
+        hook = _new(webhook_id, wish, now)
         secret = "whsec_" + b64encode(token_bytes(SECRET_BYTES)).decode()
         async with self._db.transaction() as tx:
-            made = await WebhookStore(tx).create(tenant, hook, secret)
+            digest_at = None
+            if hook.digest is not None:
+                digest_at = boundary(now, zone_of(await DigestStore(tx).zone(tenant)), hook.digest)
+            sealed = self.keys.seal(tenant, webhook_id, secret)
+            made = await WebhookStore(tx).create(tenant, hook, sealed, digest_at=digest_at)
             if made is None:
                 raise GuardError(ErrorCode.CONFLICT, "There are too many webhooks; delete one first.")
-            if made[1] == secret:
+            stored = self._opened(made[1])
+            if stored is None:
+                raise GuardError(ErrorCode.CONFLICT, "The secret of this webhook cannot be opened; make another one.")
+            if stored == secret:
                 act = Act(
                     tenant=tenant, actor=actor, action="webhook.create", target=str(webhook_id), reason=reason, at=now
                 )
                 await self._log(tx, act, None, made[0])
-        return made
+        return made[0], stored
 
     async def delete(self, tenant: str, actor: Actor, webhook_id: UUID, *, reason: str | None) -> None:
         """Take a webhook away with all that waits for it. Raises GuardError(NOT_FOUND)."""
@@ -135,18 +176,37 @@ class Webhooks:
             task.add_done_callback(self._over)
         return True
 
+    async def reseal(self, tx: Database) -> int:
+        """Encrypt secrets by the key that encrypts now: those that a release before left as they were, or another key sealed.
+
+        What no key opens stays as it is. How many there were.
+        """
+        store, first = WebhookStore(tx), self.keys.first
+        opened = ((each, self._opened(each)) for each in await store.locked(first, most=RESEALED))
+        sealed = [(each, self.keys.seal(each.tenant, each.id, secret)) for each, secret in opened if secret is not None]
+        return await store.reseal(sealed) if sealed else 0
+
+    @property
+    def chore(self) -> Chore:
+        """What upkeep does of it."""
+        return Chore(job=Job.SECRETS, every=RESEAL_EVERY, step=lambda tx, _: self.reseal(tx), most=RESEALED)
+
     async def _make_out(self) -> None:
         """Make out what is new, a page of webhooks in each transaction, unless another worker is about it."""
         now = from_ms(self._now_ms())
-        for page in range(MOST_PAGES):
+        for _ in range(MOST_PAGES):
             async with self._db.transaction() as tx:
-                store = WebhookStore(tx)
+                if not await tx.value(LOCK, LOCK_NUMBER) or not await WebhookStore(tx).make_out(now):
+                    break
+        await self._sum_up(now)
+
+    async def _sum_up(self, now: datetime) -> None:
+        """Make out digests that are due, each in a transaction of its own, unless another worker is about it."""
+        for due in await DigestStore(self._db).due(now):
+            async with self._db.transaction() as tx:
                 if not await tx.value(LOCK, LOCK_NUMBER):
                     return
-                if page == 0:
-                    await store.sum_up(now)
-                if not await store.make_out(now):
-                    return
+                await DigestStore(tx).tell(due, now)
 
     async def _claimed(self) -> Sequence[Parcel]:
         """What is to be sent now by this worker; nothing while another one is asking."""
@@ -158,12 +218,24 @@ class Webhooks:
 
     async def _deliver(self, parcel: Parcel) -> None:
         """Send one message; when its end cannot be written down it is sent again, once its lease is over."""
-        outcome = await self.sender.send(parcel, from_ms(self._now_ms()))
+        outcome = await self._sent(parcel)
         WEBHOOKS.labels("taken" if outcome.taken else "missed").inc()
         try:
             await self._store.settle(parcel, outcome, now=from_ms(self._now_ms()))
         except GuardError as error:
             LOG.warning("delivery_not_noted", reason=error.code)
+
+    async def _sent(self, parcel: Parcel) -> Outcome:
+        of = Locked(tenant=parcel.tenant, id=parcel.webhook_id, secret=parcel.secret, sealed=parcel.sealed)
+        secret = self._opened(of)
+        if secret is None:
+            return Outcome(status=None, error="its secret cannot be opened")
+        opened = msgspec.structs.replace(parcel, secret=secret, sealed=None)
+        return await self.sender.send(opened, from_ms(self._now_ms()))
+
+    def _opened(self, of: Locked) -> str | None:
+        """A secret; None for one that no key here has sealed."""
+        return of.secret if of.sealed is None else self.keys.open(of.tenant, of.id, of.sealed)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
@@ -171,19 +243,54 @@ class Webhooks:
         if not task.cancelled() and (error := task.exception()) is not None:
             LOG.error("delivery_failed", exc_info=error)
 
-    def _check(self, url: str) -> None:
+    def _check(self, wish: Wish) -> None:
         """Raises GuardError(INVALID)."""
+        problem = self._of_url(wish.url) or self._of_format(wish)
+        if problem is not None:
+            raise GuardError(ErrorCode.INVALID, "The webhook was refused.", problem)
+
+    def _of_url(self, url: str) -> Problem | None:
         schemes = ("https", "http") if self.sender.inside else ("https",)
         try:
             parts = urlsplit(url)
             good = parts.scheme in schemes and bool(parts.hostname) and parts.username is None and parts.port != 0
         except ValueError:
             good = False
-        if not good or not url.isprintable() or " " in url:
-            problem = Problem(
-                pointer="/url", detail=f"not a URL that begins with {' or '.join(schemes)}://, without a name in it"
-            )
-            raise GuardError(ErrorCode.INVALID, "The webhook was refused.", problem)
+        if good and url.isprintable() and " " not in url:
+            return None
+        return Problem(
+            pointer="/url", detail=f"not a URL that begins with {' or '.join(schemes)}://, without a name in it"
+        )
+
+    def _of_format(self, wish: Wish) -> Problem | None:
+        """Whether what is wanted can be said in the format that is wanted."""
+        if wish.format is WebhookFormat.STANDARD:
+            said = "only security event tokens (format caep) have one"
+            return None if wish.audience is None else Problem(pointer="/audience", detail=said)
+        if self.issuer is None:
+            return Problem(pointer="/format", detail="tokens name their issuer: server.public_url is not set")
+        if wish.audience is not None and not wish.audience.isprintable():
+            return Problem(pointer="/audience", detail="holds characters that nobody can see")
+        if wish.digest is not None:
+            return Problem(pointer="/digest", detail="there is no security event token for a digest")
+        if not COUNTERPARTS.keys() & set(wish.events):
+            return Problem(pointer="/events", detail=f"tokens there are for {', '.join(COUNTERPARTS)}")
+        return None
 
     async def _log(self, tx: Database, act: Act, before: Webhook | None, after: Webhook | None) -> None:
         await log(tx, act, fields(before, SHOWN), fields(after, SHOWN), entry_id=self._new_id())
+
+
+def _new(webhook_id: UUID, wish: Wish, now: datetime) -> Webhook:
+    tokens = wish.format is WebhookFormat.CAEP
+    return Webhook(
+        id=webhook_id,
+        url=wish.url,
+        events=tuple(dict.fromkeys(wish.events)),
+        format=wish.format,
+        audience=(wish.audience or wish.url) if tokens else None,
+        digest=wish.digest,
+        status=WebhookStatus.ACTIVE,
+        failing_since=None,
+        created_at=now,
+    )
