@@ -50,7 +50,7 @@ Told = tuple[str, dict[str, Any]]
 
 
 def claims(text: str, address: Address) -> dict[str, Any]:
-    """Everything that a token says of a message; the same again for each try. Raises KeyError for one without a counterpart."""
+    """Everything that a token says of a message; the same again for each try."""
     message = msgspec.json.decode(text, type=Message)
     kind, told = COUNTERPARTS[message.type](message.data)
     return {

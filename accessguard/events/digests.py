@@ -79,12 +79,14 @@ class DigestStore:
     async def tell(self, due: Due, now: datetime) -> None:
         """Make one out and set the end of the next; one that is too old is left out, with all that are."""
         zone, end = zone_of(due.time_zone), due.digest_at
-        if end <= now - LATEST:
-            begin = boundary(now - LATEST, zone, due.digest)
-            await self._db.row(SKIP, due.tenant, due.id, end, begin, boundary(begin, zone, due.digest))
-            return
         begin, following = due.digest_from or end - STEP[due.digest], boundary(end, zone, due.digest)
-        await self._db.row(TELL, due.tenant, due.id, now, following, begin, end, str(zone))
+        if end > now - LATEST:
+            await self._db.row(TELL, due.tenant, due.id, now, following, begin, end, str(zone))
+            return
+        begin, until = end, following
+        while until <= now - LATEST:
+            begin, until = until, boundary(until, zone, due.digest)
+        await self._db.row(SKIP, due.tenant, due.id, end, begin, until)
 
 
 def boundary(after: datetime, zone: tzinfo, digest: Digest) -> datetime:

@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 from standardwebhooks.webhooks import Webhook as Signer
 
-from accessguard.events.caep import Address, claims
+from accessguard.events.caep import COUNTERPARTS, Address, claims
 from accessguard.events.keys import HookKeys
 from accessguard.events.webhooks import Outcome, Parcel, WebhookFormat
 
@@ -71,10 +71,12 @@ class Sender:
 
         Of the answer's body no more is read than why a token was refused.
         """
-        letter = self._letter(parcel, now)
-        if letter is None:
-            return Outcome(status=None, error="no tokens can be made: server.public_url is not set")
-        body, headers = letter
+        if parcel.format is WebhookFormat.CAEP and parcel.kind not in COUNTERPARTS:
+            return Outcome(status=None, error="there is no token for it", final=True)
+        try:
+            body, headers = self._letter(parcel, now)
+        except ValueError as error:
+            return Outcome(status=None, error=f"it cannot be signed: {error}")
         try:
             async with self._client().post(
                 parcel.url,
@@ -91,12 +93,12 @@ class Sender:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Outcome(status=None, error=_why(error))
 
-    def _letter(self, parcel: Parcel, now: datetime) -> Letter | None:
-        """What is sent, and under which headers; None for a token that nobody could make."""
+    def _letter(self, parcel: Parcel, now: datetime) -> Letter:
+        """What is sent, and under which headers. Raises ValueError where it cannot be signed."""
         if parcel.format is WebhookFormat.STANDARD:
             return _standard(parcel, now)
         if self._keys is None or self._issuer is None:
-            return None
+            raise ValueError("server.public_url is not set")
         audience = parcel.audience or parcel.url
         address = Address(issuer=self._issuer, audience=audience, id=str(parcel.id), at=parcel.created_at)
         headers = {"Content-Type": "application/secevent+jwt", "Accept": "application/json", "User-Agent": AGENT}

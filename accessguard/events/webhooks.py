@@ -89,6 +89,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     number: int
     member_id: str | None
+    kind: str
     payload: str
     created_at: datetime
     attempts: int
