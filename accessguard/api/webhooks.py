@@ -79,7 +79,7 @@ async def keys(request: web.Request) -> web.Response:
 async def transmitter(request: web.Request) -> web.Response:
     """Describe the sender of security event tokens.
 
-    Raises NOT_FOUND (404) when `server.public_url` is not set, as there are none then.
+    Raises NOT_FOUND (404) when the service has no public address, and so no tokens.
     """
     issuer = context(request).webhooks.issuer
     if issuer is None:
