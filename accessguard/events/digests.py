@@ -45,7 +45,8 @@ TELL: Final = """
                    'to', to_char($6 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
                    'members', (SELECT count(DISTINCT member_id) FROM found),
                    'violations', (SELECT coalesce(jsonb_object_agg(code, cases), '{}')
-                                    FROM (SELECT code, count(*) AS cases FROM found GROUP BY code) by_code)))::text, $3, $3
+                                    FROM (SELECT code, count(*) AS cases FROM found GROUP BY code) by_code)))::text,
+           $3::timestamptz, $3::timestamptz
       FROM hook
 """
 

@@ -228,8 +228,8 @@ LOOK: Final = """
 
 TELL: Final = """
     INSERT INTO webhook_delivery (tenant, webhook_id, member_id, kind, payload, created_at, due_at)
-    SELECT w.tenant, w.id, t.member_id, $2,
-           jsonb_build_object('type', $2, 'timestamp', to_char($3::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    SELECT w.tenant, w.id, t.member_id, $2::text,
+           jsonb_build_object('type', $2::text, 'timestamp', to_char($3::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
                               'data', jsonb_build_object('tenant', w.tenant, 'member_id', t.member_id) || t.body)::text, $3, $3
       FROM webhook w, jsonb_to_recordset($4) AS t(member_id text, body jsonb)
      WHERE w.tenant = $1 AND w.status = 'active' AND $2::text = ANY(w.events)
