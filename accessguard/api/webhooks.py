@@ -16,7 +16,7 @@ from accessguard.api.reply import nothing, reply
 from accessguard.api.wire import DeleteQuery, PublishedKeys, Transmitter, WebhookMade, WebhookRequest
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.webhooks import Delivery
-from accessguard.guard.webhooks import Wish
+from accessguard.guard.wishes import Wish
 
 VERSION: Final = "1_0"
 PUSH: Final = "urn:ietf:rfc:8935"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
@@ -12,6 +12,7 @@ import msgspec
 
 from accessguard.database import Database, Row
 from accessguard.events.caep import COUNTERPARTS
+from accessguard.events.sealed import Locked, locked
 
 Digest: TypeAlias = Literal["day", "week"]
 
@@ -96,15 +97,6 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     format: WebhookFormat
     audience: str | None
-    secret: str
-    sealed: str | None
-
-
-class Locked(msgspec.Struct, frozen=True, kw_only=True):
-    """The secret of one webhook as it is stored: `sealed`, or (None) as the release before left it, in `secret`."""
-
-    tenant: str
-    id: UUID
     secret: str
     sealed: str | None
 
@@ -213,43 +205,6 @@ MAKE_OUT: Final = """
     SELECT count(*) = $3 FROM hook
 """
 
-# Tenants who want to be told of members at risk, one that was not looked at for the longest; whoever asks has it.
-LOOK: Final = """
-    WITH next AS (
-        SELECT tenant, id FROM webhook
-         WHERE tenant <> '' AND status = 'active' AND 'member_at_risk' = ANY(events)
-           AND coalesce(risk_at, '-infinity') <= $1::timestamptz - $2::interval
-         ORDER BY risk_at NULLS FIRST, tenant, id LIMIT 1 FOR UPDATE SKIP LOCKED
-    ), looked AS (
-        UPDATE webhook w SET risk_at = $1 FROM next WHERE w.tenant = next.tenant AND 'member_at_risk' = ANY(w.events)
-    )
-    SELECT tenant FROM next
-"""
-
-TELL: Final = """
-    INSERT INTO webhook_delivery (tenant, webhook_id, member_id, kind, payload, created_at, due_at)
-    SELECT w.tenant, w.id, t.member_id, $2::text,
-           jsonb_build_object('type', $2::text, 'timestamp', to_char($3::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-                              'data', jsonb_build_object('tenant', w.tenant, 'member_id', t.member_id) || t.body)::text, $3, $3
-      FROM webhook w, jsonb_to_recordset($4) AS t(member_id text, body jsonb)
-     WHERE w.tenant = $1 AND w.status = 'active' AND $2::text = ANY(w.events)
-"""
-
-# A key's id stands second in what it has sealed. What cannot be opened is not in the way of the rest.
-LOCKED: Final = """
-    SELECT tenant, id, secret, sealed FROM webhook
-     WHERE tenant <> '' AND (sealed IS NULL OR split_part(sealed, '.', 2) <> $1) ORDER BY random() LIMIT $2
-"""
-RESEAL: Final = """
-    WITH done AS (
-        UPDATE webhook w SET sealed = n.sealed, secret = ''
-          FROM jsonb_to_recordset($1) AS n(tenant text, id uuid, was text, sealed text)
-         WHERE w.tenant = n.tenant AND w.id = n.id AND w.sealed IS NOT DISTINCT FROM n.was
-        RETURNING 1
-    )
-    SELECT count(*) FROM done
-"""
-
 # Of each member the first that waits, and no other before that is taken or given up. Of each tenant so many as leave
 # room for others; who comes first is left to chance, so that nobody is always last.
 CLAIM: Final = """
@@ -338,7 +293,7 @@ class WebhookStore:
             MOST_WEBHOOKS,
         )
         row = await self._db.row(ONE, tenant, h.id)
-        return None if row is None else (_webhook(row), _locked(row))
+        return None if row is None else (_webhook(row), locked(row))
 
     async def one(self, tenant: str, webhook_id: UUID) -> Webhook | None:
         """One webhook; None when there is none."""
@@ -373,25 +328,6 @@ class WebhookStore:
     async def make_out(self, now: datetime) -> bool:
         """Make out messages for what is new in the outbox, for PAGE webhooks; whether there may be more of them."""
         return bool(await self._db.value(MAKE_OUT, now, MOST_KEPT, PAGE, list(COUNTERPARTS)))
-
-    async def look(self, now: datetime, *, every: timedelta) -> str | None:
-        """A tenant whose members are to be looked at now, by whoever asks; None when there is none."""
-        found: str | None = await self._db.value(LOOK, now, every)
-        return found
-
-    async def tell(self, tenant: str, event: WebhookEvent, about: Mapping[str, Any], *, at: datetime) -> None:
-        """Make out messages about members, by their ids, for those who want them."""
-        told = [{"member_id": member_id, "body": body} for member_id, body in about.items()]
-        await self._db.row(TELL, tenant, event, at, told)
-
-    async def locked(self, first: str, *, most: int) -> Sequence[Locked]:
-        """Secrets that the key of the id `first` has not sealed, in no order."""
-        return [_locked(row) for row in await self._db.fetch(LOCKED, first, most)]
-
-    async def reseal(self, sealed: Sequence[tuple[Locked, str]]) -> int:
-        """Store secrets as they are sealed now, where they are still as they were; how many."""
-        rows = [{"tenant": o.tenant, "id": o.id, "was": o.sealed, "sealed": new} for o, new in sealed]
-        return int(await self._db.value(RESEAL, rows))
 
     async def claim(self, now: datetime, *, busy: Sequence[Parcel], most: int) -> Sequence[Parcel]:
         """At most so many messages that are due, for LEASE, AT_ONCE of a tenant with those that are `busy`; none of their webhooks."""
@@ -434,10 +370,6 @@ def _webhook(row: Row) -> Webhook:
 def _parcel(row: Row) -> Parcel:
     found: dict[str, Any] = {name: row[name] for name in Parcel.__struct_fields__}
     return Parcel(**found | {"format": WebhookFormat(row["format"])})
-
-
-def _locked(row: Row) -> Locked:
-    return Locked(**{name: row[name] for name in Locked.__struct_fields__})
 
 
 def _delivery(row: Row) -> Delivery:

@@ -11,7 +11,8 @@ import structlog
 
 from accessguard.database import Database
 from accessguard.errors import GuardError
-from accessguard.events.webhooks import WebhookEvent, WebhookStore
+from accessguard.events.telling import TellingStore
+from accessguard.events.webhooks import WebhookEvent
 from accessguard.guard.facts import from_ms
 from accessguard.guard.webhooks import LOCK, LOCK_NUMBER
 from accessguard.members.risk import SCORE, WINDOW, AtRisk, Reason, RiskStore, suspected
@@ -52,7 +53,7 @@ class Risk:
         now = from_ms(self._now_ms())
         async with self._db.transaction() as tx:
             held = await tx.value(LOCK, LOCK_NUMBER)
-            tenant = await WebhookStore(tx).look(now, every=EVERY) if held else None
+            tenant = await TellingStore(tx).look(now, every=EVERY) if held else None
         if tenant is None:
             return False
         await self._look(tenant, now)
@@ -83,7 +84,7 @@ class Risk:
             fresh = await RiskStore(tx).mark(tenant, list(found), at=now)
             news = {name: each for name, each in found.items() if name in fresh}
             if news:
-                await WebhookStore(tx).tell(tenant, WebhookEvent.MEMBER_AT_RISK, news, at=now)
+                await TellingStore(tx).tell(tenant, WebhookEvent.MEMBER_AT_RISK, news, at=now)
         return len(news)
 
 

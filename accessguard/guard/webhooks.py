@@ -8,34 +8,23 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 import structlog
 
 from accessguard.database import Database
-from accessguard.errors import ErrorCode, GuardError, Problem
-from accessguard.events.caep import COUNTERPARTS
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.events.digests import DigestStore, boundary, zone_of
 from accessguard.events.keys import HookKeys
+from accessguard.events.sealed import Locked, SealedStore
 from accessguard.events.sender import Sender
-from accessguard.events.webhooks import (
-    Delivery,
-    Digest,
-    Locked,
-    Outcome,
-    Parcel,
-    Webhook,
-    WebhookEvent,
-    WebhookFormat,
-    WebhookStatus,
-    WebhookStore,
-)
+from accessguard.events.webhooks import Delivery, Outcome, Parcel, Webhook, WebhookStore
 from accessguard.guard.acts import Act, fields, log
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
 from accessguard.guard.upkeep import Chore, Job
+from accessguard.guard.wishes import Wish, check, made_of
 from accessguard.metrics import WEBHOOKS
 
 LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
@@ -51,16 +40,6 @@ RESEALED: Final = 200
 """Secrets that are encrypted anew in one step."""
 SHOWN: Final = ("url", "events", "format", "audience", "digest", "status")
 LOG: Final = structlog.get_logger("accessguard.webhooks")
-
-
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody who makes a webhook wants; `audience` None: the receiver's own address, where there is one."""
-
-    url: str
-    events: Sequence[WebhookEvent]
-    digest: Digest | None = None
-    format: WebhookFormat = WebhookFormat.STANDARD
-    audience: str | None = None
 
 
 class Webhooks:
@@ -99,9 +78,9 @@ class Webhooks:
         reason: str | None,
     ) -> tuple[Webhook, str]:
         """Make a webhook; it and its secret. Raises GuardError: INVALID for a wish that is none, CONFLICT for too many."""
-        self._check(wish)
+        check(wish, inside=self.sender.inside, issuer=self.issuer)
         now = from_ms(self._now_ms())
-        hook = _new(webhook_id, wish, now)
+        hook = made_of(wish, webhook_id, now)
         secret = "whsec_" + b64encode(token_bytes(SECRET_BYTES)).decode()
         async with self._db.transaction() as tx:
             digest_at = None
@@ -181,7 +160,7 @@ class Webhooks:
 
         What no key opens stays as it is. How many there were.
         """
-        store, first = WebhookStore(tx), self.keys.first
+        store, first = SealedStore(tx), self.keys.first
         opened = ((each, self._opened(each)) for each in await store.locked(first, most=RESEALED))
         sealed = [(each, self.keys.seal(each.tenant, each.id, secret)) for each, secret in opened if secret is not None]
         return await store.reseal(sealed) if sealed else 0
@@ -243,54 +222,5 @@ class Webhooks:
         if not task.cancelled() and (error := task.exception()) is not None:
             LOG.error("delivery_failed", exc_info=error)
 
-    def _check(self, wish: Wish) -> None:
-        """Raises GuardError(INVALID)."""
-        problem = self._of_url(wish.url) or self._of_format(wish)
-        if problem is not None:
-            raise GuardError(ErrorCode.INVALID, "The webhook was refused.", problem)
-
-    def _of_url(self, url: str) -> Problem | None:
-        schemes = ("https", "http") if self.sender.inside else ("https",)
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in schemes and bool(parts.hostname) and parts.username is None and parts.port != 0
-        except ValueError:
-            good = False
-        if good and url.isprintable() and " " not in url:
-            return None
-        return Problem(
-            pointer="/url", detail=f"not a URL that begins with {' or '.join(schemes)}://, without a name in it"
-        )
-
-    def _of_format(self, wish: Wish) -> Problem | None:
-        """Whether what is wanted can be said in the format that is wanted."""
-        if wish.format is WebhookFormat.STANDARD:
-            said = "only security event tokens (format caep) have one"
-            return None if wish.audience is None else Problem(pointer="/audience", detail=said)
-        if self.issuer is None:
-            return Problem(pointer="/format", detail="tokens name their issuer: server.public_url is not set")
-        if wish.audience is not None and not wish.audience.isprintable():
-            return Problem(pointer="/audience", detail="holds characters that nobody can see")
-        if wish.digest is not None:
-            return Problem(pointer="/digest", detail="there is no security event token for a digest")
-        if not COUNTERPARTS.keys() & set(wish.events):
-            return Problem(pointer="/events", detail=f"tokens there are for {', '.join(COUNTERPARTS)}")
-        return None
-
     async def _log(self, tx: Database, act: Act, before: Webhook | None, after: Webhook | None) -> None:
         await log(tx, act, fields(before, SHOWN), fields(after, SHOWN), entry_id=self._new_id())
-
-
-def _new(webhook_id: UUID, wish: Wish, now: datetime) -> Webhook:
-    tokens = wish.format is WebhookFormat.CAEP
-    return Webhook(
-        id=webhook_id,
-        url=wish.url,
-        events=tuple(dict.fromkeys(wish.events)),
-        format=wish.format,
-        audience=(wish.audience or wish.url) if tokens else None,
-        digest=wish.digest,
-        status=WebhookStatus.ACTIVE,
-        failing_since=None,
-        created_at=now,
-    )
