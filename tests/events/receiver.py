@@ -55,7 +55,7 @@ class Receiver:
         if mode == "redirect":
             return web.Response(status=307, headers={"Location": self.url + "/elsewhere"})
         if mode.startswith("invalid_"):
-            return web.json_response({"err": mode, "description": "no\u202e\n" + "x" * 9_000}, status=400)
+            return web.json_response({"err": mode, "description": "no\u202e\n" + "x" * 3_000}, status=400)
         if mode != "ok":
             return web.Response(status=int(mode), text="{" * 9_000)
         self.taken.append(message)
@@ -75,7 +75,12 @@ class Receiver:
         head = jwt.get_unverified_header(text)
         assert (head["typ"], head["alg"]) == ("secevent+jwt", "ES256")
         said = jwt.decode(
-            text, self.keys[head["kid"]], algorithms=["ES256"], audience="https://school.example/caep", issuer=ISSUER
+            text,
+            self.keys[head["kid"]],
+            algorithms=["ES256"],
+            audience="https://school.example/caep",
+            issuer=ISSUER,
+            options={"verify_iat": False},  # by a clock that tests set forward
         )
         assert not {"exp", "sub"} & said.keys()
         ((uri, event),) = said["events"].items()

@@ -31,6 +31,7 @@ CASES = """
     SELECT $1, gen_random_uuid(), $2, 'enforce', $3, $4, $5, $5, 1, $6 FROM generate_series(1, $7::int)
 """
 EVIDENCE = """
+    WITH there AS (INSERT INTO member (tenant, id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING)
     INSERT INTO sharing_day (tenant, member_id, day, parallel_activity, parallel_devices, far_places, new_devices, last_at)
     SELECT $1, $2, $3::timestamptz::date, $4, 0, $5, 0, $3::timestamptz
 """

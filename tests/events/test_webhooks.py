@@ -124,19 +124,19 @@ async def test_a_receiver_that_fails_hangs_redirects_and_comes_back_gets_everyth
 async def test_tokens_say_who_did_what_and_why(tenant: Tenant, receiver: Receiver):
     """In CAEP's words, of the session, the device, the member and the tenant; what has no token is not sent."""
     await hook(tenant, receiver, format="caep")
-    for name, access in (("ana", ("allowed", "blocked", "allowed")), ("bo", ())):
+    for name, access, reason in (("ana", ("allowed", "blocked", "allowed"), "left_school"), ("bo", (), "logout")):
         login = await tenant.login(name)
         for each in access:
             await tenant.device(name, login["device"]["id"], access=each)
-        await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {"reason": "left_school"})
+        await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {"reason": reason})
     await sent(tenant, partial(receiver.has, 4, tenant.service.clock))
     said = {(each.member, each.kind, each.said.get("current_status")): each.said for each in receiver.once}
     (blocked, allowed) = (said["ana", "device-compliance-change", each] for each in ("not-compliant", "compliant"))
     ended = [said[name, "session-revoked", None] for name in ("ana", "bo")]
 
     assert (blocked["previous_status"], allowed["previous_status"]) == ("compliant", "not-compliant")
-    assert [each["initiating_entity"] for each in (blocked, allowed, *ended)] == ["admin", "admin", "admin", "system"]
-    assert [each["reason_admin"]["en"] for each in ended] == ["device_blocked", "left_school"]
+    assert [each["initiating_entity"] for each in (blocked, allowed, *ended)] == ["admin", "admin", "system", "user"]
+    assert [each["reason_admin"]["en"] for each in ended] == ["left_school", "logout"]
     assert all(abs(each["event_timestamp"] - time.time()) < 3_600 for each in said.values())
 
 
@@ -145,17 +145,17 @@ async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant
     path = await hook(tenant, receiver, format="caep")
     login, receiver.mode = await tenant.login("ana"), "invalid_audience"
     await tenant.device("ana", login["device"]["id"], access="blocked")
-    await sent(tenant, lambda: receiver.tried("invalid_audience", 2))
+    await sent(tenant, lambda: receiver.tried("invalid_audience", 1))
     await tenant.device("ana", login["device"]["id"], access="default")
     receiver.mode = "ok"
     await sent(tenant, lambda: bool(receiver.taken))
     listed = items(await tenant.call("GET", path + "/deliveries", role="administrator"))
-    *_, second, first = listed
+    taken, refused = listed
 
-    assert [each["state"] for each in (first, second)] == ["failed", "failed"]
-    assert (first["attempts"], first["last_status"]) == (1, 400)
-    assert first["last_error"].startswith("invalid_audience: nox")
-    assert len(first["last_error"]) == 200
+    assert (refused["state"], refused["attempts"], refused["last_status"]) == ("failed", 1, 400)
+    assert refused["last_error"].startswith("invalid_audience: nox")
+    assert len(refused["last_error"]) == 200
+    assert (taken["state"], taken["event"]) == ("delivered", "device_allowed")
     assert [each.said["current_status"] for each in receiver.once] == ["compliant"]
 
 
