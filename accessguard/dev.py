@@ -81,7 +81,7 @@ def read_secrets(config: Config) -> Mapping[str, str]:
 
 def make_secrets(config: Config) -> None:
     """Make each of the secrets once, readable by their owner alone; what is there stays."""
-    path, kept = secrets_file(config), read_secrets(config)
+    path, kept = secrets_file(config), dict(read_secrets(config))
     fresh = {
         "ACCESSGUARD_TOKEN_SECRETS": secrets.token_hex(32),
         "ACCESSGUARD_DEVICE_KEYS": f"d1:{secrets.token_hex(32)}",

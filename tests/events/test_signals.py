@@ -80,7 +80,7 @@ async def test_no_secret_is_readable_at_rest_and_one_from_before_is_encrypted_on
 
         async def failed() -> bool:
             listed = await tenant.call("GET", path + "/deliveries", role="administrator")
-            return next(items(listed))["last_error"] == "its secret cannot be opened"
+            return bool(next(items(listed))["last_error"] == "its secret cannot be opened")
 
         await sent(tenant, failed)
     finally:
