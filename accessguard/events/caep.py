@@ -79,7 +79,7 @@ def _ended(data: Mapping[str, Any]) -> Told:
 def _device(data: Mapping[str, Any]) -> Told:
     """Whether an operator lets a device be used: blocked, or blocked no more."""
     blocked = data["change"] == "blocked"
-    said = _because("admin", f"device_{data['change']}")
+    said = _because("admin", "device_blocked" if blocked else "device_allowed")
     before, after = (COMPLIANT, NOT_COMPLIANT) if blocked else (NOT_COMPLIANT, COMPLIANT)
     return "device-compliance-change", said | {"previous_status": before, "current_status": after}
 
