@@ -171,11 +171,13 @@ class Webhooks:
         return Chore(job=Job.SECRETS, every=RESEAL_EVERY, step=lambda tx, _: self.reseal(tx), most=RESEALED)
 
     async def _make_out(self) -> None:
-        """Make out what is new, a page of webhooks in each transaction, unless another worker is about it."""
+        """Make out what is new, a page of webhooks in each transaction, then digests, unless another worker is about it."""
         now = from_ms(self._now_ms())
         for _ in range(MOST_PAGES):
             async with self._db.transaction() as tx:
-                if not await tx.value(LOCK, LOCK_NUMBER) or not await WebhookStore(tx).make_out(now):
+                if not await tx.value(LOCK, LOCK_NUMBER):
+                    return
+                if not await WebhookStore(tx).make_out(now):
                     break
         await self._sum_up(now)
 
