@@ -26,7 +26,7 @@ from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
 from accessguard.config import Config, Provision
 from accessguard.console.pages import add_console
-from accessguard.credentials import certificates, key_files, keyring_of, published_keys, rates
+from accessguard.credentials import certificates, hook_keys, key_files, keyring_of, published_keys, rates
 from accessguard.database import Database
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.devices.inquiry import Inquiry
@@ -73,6 +73,7 @@ from accessguard.guard.ready import Ready
 from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.revoking import Revoking
+from accessguard.guard.risk import Risk
 from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.selecting import Bulk, BulkStep
@@ -149,8 +150,9 @@ class Parts:
         self.revoking = Revoking(db=db, changes=self.changes, new_id=uuid7, on_told=self.keyring.hear)
         self.feeds = Feeds(OutboxStore(db))
         self.changes.on_change = self.feeds.wake
-        sender = Sender(config.webhooks.allow_networks)
-        self.webhooks = Webhooks(db=db, sender=sender, new_id=uuid7, now_ms=now_ms)
+        hooks, issuer = hook_keys(config), config.server.public_url
+        sender = Sender(config.webhooks.allow_networks, keys=hooks, issuer=issuer)
+        self.webhooks = Webhooks(db=db, sender=sender, keys=hooks, issuer=issuer, new_id=uuid7, now_ms=now_ms)
         self.activity = ActivityLog(sessions, clock=seconds)
         self.folds = Folds(violations)
         self.geo = Geo(config.geo.files, now_s=lambda: now_ms() / 1000, on_change=self.changes.places)
@@ -160,12 +162,12 @@ class Parts:
         self.upkeep = Upkeep(db, now_ms=now_ms)
         self.figures = Figures(lists, wanted=config.metrics.tenants)
         self.schema = SchemaWatch(db, migrations.objection)
-        self.sharing = Sharing(db=db, now_ms=now_ms)
+        self.sharing, self.risk = Sharing(db=db, now_ms=now_ms), Risk(db=db, now_ms=now_ms)
         self.spooling = Spooling(db=db, live=live, changes=self.changes, now_ms=now_ms)
         device_tokens = DeviceTokens([DeviceKey(id=key.id, secret=key.secret) for key in config.keys.device])
         session_tokens = SessionTokens([SessionKey(id=key.id, secret=key.secret) for key in config.keys.session])
         pages = RefusedPages(config.keys.session, config.server.public_url)
-        self.keys = key_files(config, device_tokens, session_tokens, pages, self.keyring)
+        self.keys = key_files(config, device_tokens, session_tokens, pages, hooks=hooks, callers=self.keyring)
         self.jwks = published_keys(config, self.keyring)
         self.shown = Shown(DeviceStore(db))
         tally = Tally()
@@ -251,7 +253,7 @@ class Parts:
             confirmations=Confirmations(config.keys.session),
             new_id=uuid7,
         )
-        self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
+        self.upkeep.chores = (*self.upkeep.chores, tenants.chore, self.webhooks.chore)
         challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,
@@ -376,6 +378,7 @@ class Parts:
             "schema": self.schema.run,
             "figures": self.figures.run,
             "sharing": self.sharing.run,
+            "risk": self.risk.run,
             "jobs": self.runner.run,
             "geo": self.geo.run,
             "keys": self.keys.run,

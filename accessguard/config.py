@@ -166,13 +166,17 @@ class Keys(Hidden, frozen=True, kw_only=True):
     `identifier` keys the hash that is kept of an unknown user name. The two
     files are where the lists were read from; what is new in them is taken up
     while the service runs. None for a list that stood in the environment.
+    `webhook` are those that webhooks' secrets are encrypted and security event
+    tokens signed with; without one, a key derived from `identifier` does.
     """
 
     device: tuple[SigningKey, ...] = ()
     session: tuple[SigningKey, ...] = ()
+    webhook: tuple[SigningKey, ...] = ()
     identifier: str = ""
     device_file: str | None = None
     session_file: str | None = None
+    webhook_file: str | None = None
 
 
 class Tenants(Section, frozen=True, kw_only=True):
@@ -247,6 +251,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "TOKEN_SECRETS": ("tokens", "secrets"),
     "DEVICE_KEYS": ("keys", "device"),
     "SESSION_KEYS": ("keys", "session"),
+    "WEBHOOK_KEYS": ("keys", "webhook"),
     "IDENTIFIER_KEY": ("keys", "identifier"),
     "DATA_FOLDER": ("data_folder",),
 }
@@ -256,6 +261,7 @@ WATCHED: Final[Mapping[str, tuple[str, ...]]] = {
     "TOKEN_SECRETS": ("tokens", "secrets_file"),
     "DEVICE_KEYS": ("keys", "device_file"),
     "SESSION_KEYS": ("keys", "session_file"),
+    "WEBHOOK_KEYS": ("keys", "webhook_file"),
 }
 
 
@@ -335,7 +341,7 @@ def refuse_secrets(document: dict[str, Any], path: Path) -> None:
     if "keys" in document or (isinstance(tokens, dict) and {"secrets", "secrets_file"} & set(tokens)):
         raise ConfigError(
             f"The configuration {path} holds secrets; set ACCESSGUARD_TOKEN_SECRETS, ACCESSGUARD_DEVICE_KEYS,"
-            " ACCESSGUARD_SESSION_KEYS and ACCESSGUARD_IDENTIFIER_KEY in the environment instead."
+            " ACCESSGUARD_SESSION_KEYS, ACCESSGUARD_WEBHOOK_KEYS and ACCESSGUARD_IDENTIFIER_KEY in the environment instead."
         )
 
 
@@ -434,7 +440,8 @@ def check_strength(config: Config) -> None:
     for name, values in secrets.items():
         if any(len(value.encode()) < MIN_SECRET_BYTES for value in values):
             raise ConfigError(f"{name} is weak: use {MIN_SECRET_BYTES} bytes or more, as `openssl rand -hex 32` makes.")
-    for name, keys in (("DEVICE", config.keys.device), ("SESSION", config.keys.session)):
+    lists = {"DEVICE": config.keys.device, "SESSION": config.keys.session, "WEBHOOK": config.keys.webhook}
+    for name, keys in lists.items():
         if len({key.id for key in keys}) != len(keys):
             raise ConfigError(f"ACCESSGUARD_{name}_KEYS holds two keys of one id.")
 
@@ -451,6 +458,7 @@ def check_guessed(config: Config) -> None:
         "ACCESSGUARD_TOKEN_SECRETS": config.tokens.secrets,
         "ACCESSGUARD_DEVICE_KEYS": tuple(key.secret for key in config.keys.device),
         "ACCESSGUARD_SESSION_KEYS": tuple(key.secret for key in config.keys.session),
+        "ACCESSGUARD_WEBHOOK_KEYS": tuple(key.secret for key in config.keys.webhook),
         "ACCESSGUARD_IDENTIFIER_KEY": (config.keys.identifier,),
     }
     for name, values in secrets.items():

@@ -13,10 +13,12 @@ from accessguard.api.keys import FILE, MAX_TIME_S, Caller, Keyring, Role
 from accessguard.config import Config, read_keys, read_secrets
 from accessguard.devices.cookie import DeviceTokens
 from accessguard.errors import StartError
+from accessguard.events.keys import HookKeys, derived
 from accessguard.guard.refused import RefusedPages
 from accessguard.keyfiles import KeyFile, KeyFiles
 from accessguard.rules.networks import networks
 from accessguard.sessions.token import SessionTokens
+from accessguard.signing import SigningKey
 
 
 def keyring_of(config: Config) -> Keyring:
@@ -36,8 +38,27 @@ def keyring_of(config: Config) -> Keyring:
         raise StartError(f"The keys of callers' tokens cannot be used: {error}.") from error
 
 
+def hook_keys(config: Config) -> HookKeys:
+    """What webhooks' secrets are encrypted with. Raises StartError for keys that cannot be used."""
+    try:
+        return HookKeys(_with_derived(config, config.keys.webhook))
+    except ValueError as error:
+        raise StartError(f"ACCESSGUARD_WEBHOOK_KEYS cannot be used: {error}.") from error
+
+
+def _with_derived(config: Config, keys: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
+    """These, and behind them the one that there always is: it opens what was sealed before there were others."""
+    return (*keys, derived(config.keys.identifier))
+
+
 def key_files(
-    config: Config, device: DeviceTokens, session: SessionTokens, pages: RefusedPages, callers: Keyring
+    config: Config,
+    device: DeviceTokens,
+    session: SessionTokens,
+    pages: RefusedPages,
+    *,
+    hooks: HookKeys,
+    callers: Keyring,
 ) -> KeyFiles:
     """The files of keys that are watched, and who takes up what is new in them; of callers' keys on this loop."""
     soon = asyncio.get_running_loop().call_soon_threadsafe
@@ -50,6 +71,9 @@ def key_files(
         session.take(keys)
         pages.take(keys)
 
+    def of_webhooks(text: str) -> None:
+        hooks.take(_with_derived(config, read_keys("ACCESSGUARD_WEBHOOK_KEYS", text)))
+
     def of_callers(text: str) -> None:
         soon(callers.take_secrets, read_secrets("ACCESSGUARD_TOKEN_SECRETS", text))
 
@@ -60,6 +84,7 @@ def key_files(
     watched = (
         (config.keys.device_file, of_device),
         (config.keys.session_file, of_session),
+        (config.keys.webhook_file, of_webhooks),
         (config.tokens.secrets_file, of_callers),
         (config.tokens.jwks_file, published),
     )

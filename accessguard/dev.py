@@ -80,16 +80,18 @@ def read_secrets(config: Config) -> Mapping[str, str]:
 
 
 def make_secrets(config: Config) -> None:
-    """Make the secrets once, readable by their owner alone; what is there stays."""
-    path = secrets_file(config)
-    if path.exists():
-        return
-    made = {
+    """Make each of the secrets once, readable by their owner alone; what is there stays."""
+    path, kept = secrets_file(config), dict(read_secrets(config))
+    fresh = {
         "ACCESSGUARD_TOKEN_SECRETS": secrets.token_hex(32),
         "ACCESSGUARD_DEVICE_KEYS": f"d1:{secrets.token_hex(32)}",
         "ACCESSGUARD_SESSION_KEYS": f"s1:{secrets.token_hex(32)}",
+        "ACCESSGUARD_WEBHOOK_KEYS": f"w1:{secrets.token_hex(32)}",
         "ACCESSGUARD_IDENTIFIER_KEY": secrets.token_hex(32),
     }
+    made = fresh | kept
+    if made == kept:
+        return
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -46,7 +46,8 @@ def test_the_file_that_comes_with_it_names_every_key_and_variable():
         for section in msgspec.structs.asdict(Config()).values()
         for name in getattr(section, "__struct_fields__", ())
     }
-    secret = {"secrets", "device", "session", "identifier", "secrets_file", "device_file", "session_file"}
+    secret = {"secrets", "device", "session", "webhook", "identifier"}
+    secret |= {"secrets_file", "device_file", "session_file", "webhook_file"}
 
     assert not [key for key in keys - secret if not re.search(rf"^(# )?{key} = ", manual, re.MULTILINE)]
     assert not [name for name in VARIABLES if f"ACCESSGUARD_{name}" not in manual]

@@ -11,12 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accessguard import dev
 from accessguard.app import open_parts
-from accessguard.config import load, read_keys
+from accessguard.config import Config, load, read_keys
+from accessguard.credentials import hook_keys, key_files, keyring_of
 from accessguard.devices.cookie import DeviceKey, DeviceTokens, new_secret
+from accessguard.events.keys import DERIVED
 from accessguard.guard.model import Login
+from accessguard.guard.refused import RefusedPages
 from accessguard.keyfiles import FileState, KeyFile, KeyFiles
 from accessguard.metrics import REGISTRY
+from accessguard.sessions.token import SessionKey, SessionTokens
 from tests.build import number
 from tests.service import CHROME, LAPTOP, config
 
@@ -115,6 +120,39 @@ async def test_a_worker_takes_up_its_files_between_two_logins(path, database_url
     assert second.device.id == first.device.id
     assert [each.device.token.split(".")[1] for each in (first, second) if each.device] == ["d1", "new"]
     assert ready["keys"] == "up"
+
+
+async def test_webhooks_keys_are_taken_up_and_the_derived_one_stays_behind_them(path):
+    """What was sealed before there was a file is opened by whoever has read it."""
+    settings = config("postgresql://db/accessguard", "redis://cache")
+    settings = msgspec.structs.replace(settings, keys=msgspec.structs.replace(settings.keys, webhook_file=str(path)))
+    hooks, device = hook_keys(settings), DeviceTokens([DeviceKey(id="old", secret="o" * 32)])
+    session = SessionTokens([SessionKey(id="s1", secret="s" * 40)])
+    pages = RefusedPages(settings.keys.session, None)
+    files = key_files(settings, device, session, pages, hooks=hooks, callers=keyring_of(settings))
+    sealed = hooks.seal("t", number(1), "whsec_x")
+    before = hooks.first
+    written(path, f"{NEW},{OLD}")
+
+    await files.refresh()
+
+    assert (before, hooks.first) == (DERIVED, "new")
+    assert hooks.open("t", number(1), sealed) == "whsec_x"
+    assert len(hooks.published) == 3
+
+
+def test_the_secrets_of_dev_are_completed(tmp_path):
+    """A folder of a release that knew fewer keeps what it has."""
+    settings = Config(data_folder=str(tmp_path))
+    (tmp_path / "secrets.toml").write_text('ACCESSGUARD_IDENTIFIER_KEY = "kept"\n')
+
+    dev.make_secrets(settings)
+    found = dev.read_secrets(settings)
+    dev.make_secrets(settings)
+
+    assert found["ACCESSGUARD_IDENTIFIER_KEY"] == "kept"
+    assert found["ACCESSGUARD_WEBHOOK_KEYS"].startswith("w1:")
+    assert dev.read_secrets(settings) == found
 
 
 def test_the_configuration_names_the_files_that_are_watched(tmp_path):

@@ -20,6 +20,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "pass": "Extra devices or sessions that were granted.",
     "comment": "What support noted.",
     "sharing_day": "Days on which the account was used in ways that point to several people.",
+    "member_risk": "When the school was last told that the account seems to be used by several people, or is often restricted.",
     "session": "Logins that were open: when, from which browser and address.",
     "login_attempt": "The access log: every try to log in, and what came of it.",
     "activity": "What was opened and watched.",

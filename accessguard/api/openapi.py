@@ -39,6 +39,7 @@ ROOMS: Final[Mapping[str, str]] = {
     "restricted": "Students",
     ".well-known": "AuthZEN",
 }
+SIGNALS: Final = ("/.well-known/jwks.json", "/.well-known/ssf-configuration")
 TENANT: Final = {"$ref": f"#/components/parameters/{TENANT_HEADER}"}
 IDEMPOTENCY: Final = {"$ref": f"#/components/parameters/{IDEMPOTENCY_HEADER}"}
 
@@ -131,7 +132,7 @@ def operation_id(method: str, path: str) -> str:
 
 def tag(path: str) -> str:
     """The noun that a path is about: the last one of its segments that has a chapter, else the first."""
-    room = ROOMS.get(path.split("/")[1])
+    room = "Webhooks" if path in SIGNALS else ROOMS.get(path.split("/")[1])
     if room is not None:
         return room
     nouns = [{"check": "Checks"}.get(each, each.title()) for each in path.split("/")[2:]]

@@ -482,6 +482,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         installation=True,
         open=True,
     ),
+    _get("/.well-known/jwks.json", webhooks.keys, NOBODY, wire.PublishedKeys, installation=True, open=True),
+    _get(
+        "/.well-known/ssf-configuration",
+        webhooks.transmitter,
+        NOBODY,
+        wire.Transmitter,
+        errors=(404,),
+        installation=True,
+        open=True,
+    ),
     Route(
         method="GET",
         path="/restricted",

@@ -11,7 +11,8 @@ import msgspec
 from accessguard.api.read import Paging
 from accessguard.api.speech import ANYBODY, Listener, spoken
 from accessguard.challenges.model import Answer
-from accessguard.events.webhooks import Digest, Webhook, WebhookEvent
+from accessguard.events.keys import Jwk
+from accessguard.events.webhooks import Digest, Webhook, WebhookEvent, WebhookFormat
 from accessguard.guard.bulk import BulkAction, ErasureMode
 from accessguard.guard.model import (
     Check,
@@ -496,14 +497,31 @@ class WebhookRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     url: Annotated[str, msgspec.Meta(min_length=8, max_length=2000)]
     events: Annotated[tuple[WebhookEvent, ...], msgspec.Meta(min_length=1, max_length=16)]
+    format: WebhookFormat = WebhookFormat.STANDARD
+    audience: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)] | None = None
     digest: Digest | None = None
     reason: Reason | None = None
 
 
 class WebhookMade(Webhook, frozen=True, kw_only=True):
-    """A webhook that was just made, with the secret that signs what it is sent."""
+    """A webhook that was just made, with the secret that signs what it is sent, or comes with it."""
 
     secret: str
+
+
+class PublishedKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """The public keys of security event tokens, a JSON Web Key Set (RFC 7517); the one that signs comes first."""
+
+    keys: tuple[Jwk, ...]
+
+
+class Transmitter(msgspec.Struct, frozen=True, kw_only=True):
+    """Who sends security event tokens (OpenID Shared Signals Framework 1.0, section 7.1)."""
+
+    spec_version: str
+    issuer: str
+    jwks_uri: str
+    delivery_methods_supported: tuple[str, ...]
 
 
 class TenantRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -399,7 +399,13 @@ WEBHOOK_EVENTS: Final[Mapping[str, str]] = {
     "session_ended": word("a session ended"),
     "violation": word("a restriction"),
     "device_blocked": word("a device blocked"),
+    "device_allowed": word("a device allowed again"),
     "device_new": word("a new device"),
+    "member_at_risk": word("a contact at risk"),
+}
+WEBHOOK_FORMATS: Final[Mapping[str, str]] = {
+    "standard": word("Standard Webhooks (JSON)"),
+    "caep": word("Security event tokens (CAEP)"),
 }
 DELIVERIES: Final[Mapping[str, str]] = {
     "pending": word("Waits"),

@@ -9,6 +9,7 @@ from aiohttp import web
 from accessguard.api.context import asking, context
 from accessguard.api.paging import portion
 from accessguard.api.read import Paging, path_id
+from accessguard.api.webhooks import wish
 from accessguard.api.wire import WebhookRequest
 from accessguard.console.door import see_other
 from accessguard.console.forms import form, taken, text, texts
@@ -29,19 +30,15 @@ async def create(request: web.Request) -> web.StreamResponse:
     said: dict[str, object] = {
         "url": text(sent, "url").strip(),
         "events": texts(sent, "events"),
+        "format": text(sent, "format") or "standard",
+        "audience": text(sent, "audience").strip() or None,
         "digest": text(sent, "digest") or None,
         "reason": text(sent, "reason") or None,
     }
     try:
         wanted = taken(WebhookRequest, said)
         made, secret = await ctx.webhooks.create(
-            who.tenant,
-            who.actor,
-            ctx.new_id(),
-            url=wanted.url,
-            events=wanted.events,
-            digest=wanted.digest,
-            reason=wanted.reason,
+            who.tenant, who.actor, ctx.new_id(), wish(wanted), reason=wanted.reason
         )
     except GuardError as error:
         if error.code not in (ErrorCode.INVALID, ErrorCode.CONFLICT):

@@ -32,7 +32,9 @@ SECRETS: Final = (
     "ACCESSGUARD_DEVICE_KEYS",
     "ACCESSGUARD_SESSION_KEYS",
     "ACCESSGUARD_IDENTIFIER_KEY",
+    "ACCESSGUARD_WEBHOOK_KEYS",
 )
+OPTIONAL: Final = SECRETS[-1]
 MAKE: Final = "`openssl rand -hex 32` makes one."
 
 
@@ -69,11 +71,12 @@ def keys(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
         "ACCESSGUARD_DEVICE_KEYS": tuple(key.secret for key in config.keys.device),
         "ACCESSGUARD_SESSION_KEYS": tuple(key.secret for key in config.keys.session),
         "ACCESSGUARD_IDENTIFIER_KEY": (config.keys.identifier,) if config.keys.identifier else (),
+        OPTIONAL: tuple(key.secret for key in config.keys.webhook),
     }
     missing = [
         name
         for name, values in found.items()
-        if not values and (name != SECRETS[0] or "HS256" in config.tokens.algorithms)
+        if not values and name != OPTIONAL and (name != SECRETS[0] or "HS256" in config.tokens.algorithms)
     ]
     weak = [name for name, values in found.items() if any(len(set(each)) < FEWEST_CHARACTERS for each in values)]
     every = [each for values in found.values() for each in values]
@@ -87,7 +90,11 @@ def keys(config: Config, environ: Mapping[str, str]) -> Iterator[Finding]:
     if open_to_all:
         yield warn("keys", f"Everybody here may read the files of {', '.join(open_to_all)}.", "chmod 600 them.")
     if not (missing or weak or open_to_all) and len(every) == len(set(every)):
-        yield fine("keys", "Four kinds of secrets, all different.")
+        own = "Five kinds of secrets, all different."
+        derived = (
+            f"Four kinds of secrets, all different; the fifth, {OPTIONAL}, is derived from ACCESSGUARD_IDENTIFIER_KEY."
+        )
+        yield fine("keys", own if config.keys.webhook else derived)
 
 
 def trust(config: Config) -> Finding:

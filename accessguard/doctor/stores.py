@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from accessguard.database import Database
 from accessguard.doctor.findings import Finding, fail, fine, note, warn
 from accessguard.errors import GuardError
 from accessguard.events.chain import ChainStore
+from accessguard.events.keys import DERIVED
 from accessguard.guard.schema import schema
 from accessguard.sessions.live import Live
 
@@ -40,6 +41,10 @@ NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 WEBHOOKS: Final = """
     SELECT tenant, id::text, status, failing_since FROM webhook
      WHERE status <> 'active' OR failing_since < now() - interval '1 hour' ORDER BY failing_since, tenant LIMIT $1
+"""
+
+SEALED: Final = """
+    SELECT DISTINCT split_part(sealed, '.', 2) AS key FROM webhook WHERE sealed IS NOT NULL ORDER BY key LIMIT $1
 """
 
 
@@ -74,6 +79,8 @@ async def _of_postgres(config: Config, db: Database) -> AsyncIterator[Finding]:
     if why is None:
         yield webhooks([dict(each.items()) for each in await db.fetch(WEBHOOKS, MOST_NAMED)])
         yield record(on=await ChainStore(db).on())
+        for finding in webhook_keys([each["key"] for each in await db.fetch(SEALED, MOST_NAMED)], config):
+            yield finding
 
 
 def server(said: Mapping[str, Any], config: Config) -> Iterator[Finding]:
@@ -207,6 +214,17 @@ def record(*, on: bool) -> Finding:
         "Unless you did so, somebody may have changed the log: `accessguard audit verify`. Then `accessguard migrate` and"
         " `ALTER TABLE audit ENABLE TRIGGER USER` put it back.",
     )
+
+
+def webhook_keys(used: Sequence[str], config: Config) -> Iterator[Finding]:
+    """Whether every key is there that webhooks' secrets are encrypted by; `used` are their ids."""
+    known = {DERIVED, *(key.id for key in config.keys.webhook)}
+    if lost := [each for each in used if each not in known]:
+        yield fail(
+            "webhook keys",
+            f"Webhooks' secrets are encrypted by keys that are not set: {', '.join(lost)}.",
+            "Put these keys back behind the others in ACCESSGUARD_WEBHOOK_KEYS, or make the webhooks anew.",
+        )
 
 
 def _far(url: str) -> bool:

@@ -11,6 +11,8 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
+from accessguard.events.caep import COUNTERPARTS
+from accessguard.events.sealed import Locked, locked
 
 Digest: TypeAlias = Literal["day", "week"]
 
@@ -21,7 +23,16 @@ class WebhookEvent(StrEnum):
     SESSION_ENDED = "session_ended"
     VIOLATION = "violation"
     DEVICE_BLOCKED = "device_blocked"
+    DEVICE_ALLOWED = "device_allowed"
     DEVICE_NEW = "device_new"
+    MEMBER_AT_RISK = "member_at_risk"
+
+
+class WebhookFormat(StrEnum):
+    """How it is said: as Standard Webhooks, or as security event tokens of OpenID's Shared Signals (CAEP)."""
+
+    STANDARD = "standard"
+    CAEP = "caep"
 
 
 class WebhookStatus(StrEnum):
@@ -40,11 +51,16 @@ class DeliveryState(StrEnum):
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom a tenant wants told of what; `failing_since` is when the receiver first failed, None when it takes what it gets."""
+    """Whom a tenant wants told of what; `failing_since` is when the receiver first failed, None when it takes what it gets.
+
+    `audience` is what the tokens of the format `caep` say as `aud`, None in the other format.
+    """
 
     id: UUID
     url: str
     events: tuple[WebhookEvent, ...]
+    format: WebhookFormat
+    audience: str | None
     digest: Digest | None
     status: WebhookStatus
     failing_since: datetime | None
@@ -67,24 +83,33 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
-    """A message to be sent now; `attempts` counts this one."""
+    """A message to be sent now; `attempts` counts this one. With `sealed`, `secret` is still to be opened."""
 
     tenant: str
     webhook_id: UUID
     id: UUID
     number: int
     member_id: str | None
+    kind: str
     payload: str
+    created_at: datetime
     attempts: int
     url: str
+    format: WebhookFormat
+    audience: str | None
     secret: str
+    sealed: str | None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a receiver answered: its status, or (None) what went wrong before there was one."""
+    """What a receiver answered: its status, or (None) what went wrong before there was one.
+
+    `error` besides a status is why it refused; `final`: so that no other try would be taken.
+    """
 
     status: int | None
     error: str | None
+    final: bool = False
 
     @property
     def taken(self) -> bool:
@@ -109,9 +134,9 @@ MOST_WEBHOOKS: Final = 20
 
 # A retry with the same id changes nothing. What happened before is not sent.
 CREATE: Final = """
-    INSERT INTO webhook (tenant, id, url, events, digest, digest_at, secret, created_at)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8
-     WHERE (SELECT count(*) FROM webhook WHERE tenant = $1) < $9
+    INSERT INTO webhook (tenant, id, url, events, digest, digest_at, digest_from, secret, sealed, created_at, format, audience)
+    SELECT $1, $2, $3, $4, $5, $6, $8, '', $7, $8, $9, $10
+     WHERE (SELECT count(*) FROM webhook WHERE tenant = $1) < $11
         ON CONFLICT (tenant, id) DO NOTHING
 """
 ONE: Final = "SELECT * FROM webhook WHERE tenant = $1 AND id = $2"
@@ -138,7 +163,8 @@ REDELIVER: Final = """
     SELECT * FROM again
 """
 
-# The text that is signed is made here once.
+# The text that is signed is made here once. A block that is lifted lets a device be used as an operator's word does. Of
+# tokens there is one where it changes what a device may do.
 MAKE_OUT: Final = """
     WITH hook AS MATERIALIZED (
         SELECT w.* FROM webhook w
@@ -150,8 +176,10 @@ MAKE_OUT: Final = """
          ORDER BY random() LIMIT $3
            FOR UPDATE
     ), news AS MATERIALIZED (
-        SELECT h.id AS webhook_id, h.events, e.*,
-               CASE e.kind WHEN 'device_changed' THEN 'device_' || (e.body ->> 'change') ELSE e.kind END AS name
+        SELECT h.id AS webhook_id, h.events, h.format, e.*,
+               CASE WHEN e.kind <> 'device_changed' THEN e.kind
+                    WHEN e.body ->> 'change' = 'default' AND e.body ->> 'was' = 'blocked' THEN 'device_allowed'
+                    ELSE 'device_' || (e.body ->> 'change') END AS name
           FROM hook h, LATERAL (
                SELECT * FROM event
                 WHERE tenant = h.tenant AND (xact, id) > (h.xact, h.event_id) AND xact < txid_snapshot_xmin(txid_current_snapshot())
@@ -163,7 +191,11 @@ MAKE_OUT: Final = """
                                   'timestamp', to_char(n.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
                                   'data', jsonb_build_object('tenant', n.tenant, 'member_id', n.member_id) || n.body)::text,
                $1, $1
-          FROM news n WHERE n.name = ANY(n.events) ORDER BY n.xact, n.id
+          FROM news n
+         WHERE n.name = ANY(n.events)
+           AND (n.format = 'standard'
+                OR n.name = ANY($4::text[]) AND (n.name <> 'device_allowed' OR coalesce(n.body ->> 'was', 'blocked') = 'blocked'))
+         ORDER BY n.xact, n.id
         RETURNING 1
     ), moved AS (
         UPDATE webhook w SET xact = l.xact, event_id = l.id
@@ -173,34 +205,13 @@ MAKE_OUT: Final = """
     SELECT count(*) = $3 FROM hook
 """
 
-SUM_UP: Final = """
-    WITH hook AS (
-        UPDATE webhook w SET digest_at = greatest($1, w.digest_at + s.step)
-          FROM (VALUES ('day', interval '1 day'), ('week', interval '7 days')) s(digest, step)
-         WHERE w.digest = s.digest AND w.digest_at <= $1 AND w.status = 'active' AND w.tenant <> ''
-        RETURNING w.tenant, w.id, $1::timestamptz - s.step AS since
-    )
-    INSERT INTO webhook_delivery (tenant, webhook_id, kind, payload, created_at, due_at)
-    SELECT h.tenant, h.id, 'digest',
-           jsonb_build_object('type', 'digest', 'timestamp', to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-               'data', jsonb_build_object('tenant', h.tenant,
-                   'from', to_char(h.since AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-                   'to', to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-                   'members', v.members, 'violations', v.codes))::text, $1, $1
-      FROM hook h, LATERAL (
-           SELECT coalesce(jsonb_object_agg(code, cases), '{}') AS codes,
-                  (SELECT count(DISTINCT member_id) FROM violation WHERE tenant = h.tenant AND last_at >= h.since AND last_at < $1) AS members
-             FROM (SELECT code, count(*) AS cases FROM violation
-                    WHERE tenant = h.tenant AND last_at >= h.since AND last_at < $1 GROUP BY code) c) v
-"""
-
 # Of each member the first that waits, and no other before that is taken or given up. Of each tenant so many as leave
 # room for others; who comes first is left to chance, so that nobody is always last.
 CLAIM: Final = """
     UPDATE webhook_delivery d SET due_at = $1::timestamptz + $2::interval, attempts = d.attempts + 1, last_at = $1
       FROM (SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY random())
                       + (SELECT count(*) FROM unnest($6::text[]) busy WHERE busy = due.tenant) AS place
-              FROM (SELECT p.tenant, p.webhook_id, p.id, w.url, w.secret
+              FROM (SELECT p.tenant, p.webhook_id, p.id, w.url, w.format, w.audience, w.secret, w.sealed
                       FROM webhook w, LATERAL (
                            SELECT * FROM webhook_delivery p
                             WHERE p.tenant = w.tenant AND p.webhook_id = w.id AND p.state = 'pending' AND p.due_at <= $1
@@ -211,7 +222,7 @@ CLAIM: Final = """
                      WHERE w.status = 'active' AND w.tenant <> '' AND w.id <> ALL($4::uuid[])) due
              ORDER BY place, random() LIMIT $5) p
      WHERE p.place <= $3 AND d.tenant = p.tenant AND d.webhook_id = p.webhook_id AND d.id = p.id
-    RETURNING d.*, p.url, p.secret
+    RETURNING d.*, p.url, p.format, p.audience, p.secret, p.sealed
 """
 
 TAKEN: Final = """
@@ -262,16 +273,27 @@ class WebhookStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def create(self, tenant: str, hook: Webhook, secret: str) -> tuple[Webhook, str] | None:
+    async def create(
+        self, tenant: str, hook: Webhook, sealed: str, *, digest_at: datetime | None
+    ) -> tuple[Webhook, Locked] | None:
         """Store a webhook if its id is new; it and its secret as they are stored, None when there are too many."""
-        h, digest_at = hook, None
-        if h.digest is not None:
-            digest_at = h.created_at + timedelta(days=7 if h.digest == "week" else 1)
+        h = hook
         await self._db.row(
-            CREATE, tenant, h.id, h.url, list(h.events), h.digest, digest_at, secret, h.created_at, MOST_WEBHOOKS
+            CREATE,
+            tenant,
+            h.id,
+            h.url,
+            list(h.events),
+            h.digest,
+            digest_at,
+            sealed,
+            h.created_at,
+            h.format,
+            h.audience,
+            MOST_WEBHOOKS,
         )
         row = await self._db.row(ONE, tenant, h.id)
-        return None if row is None else (_webhook(row), row["secret"])
+        return None if row is None else (_webhook(row), locked(row))
 
     async def one(self, tenant: str, webhook_id: UUID) -> Webhook | None:
         """One webhook; None when there is none."""
@@ -303,19 +325,15 @@ class WebhookStore:
         """Whether any tenant has a webhook that is on."""
         return bool(await self._db.value(ACTIVE))
 
-    async def sum_up(self, now: datetime) -> None:
-        """Make out the digests that are due."""
-        await self._db.row(SUM_UP, now)
-
     async def make_out(self, now: datetime) -> bool:
         """Make out messages for what is new in the outbox, for PAGE webhooks; whether there may be more of them."""
-        return bool(await self._db.value(MAKE_OUT, now, MOST_KEPT, PAGE))
+        return bool(await self._db.value(MAKE_OUT, now, MOST_KEPT, PAGE, list(COUNTERPARTS)))
 
     async def claim(self, now: datetime, *, busy: Sequence[Parcel], most: int) -> Sequence[Parcel]:
         """At most so many messages that are due, for LEASE, AT_ONCE of a tenant with those that are `busy`; none of their webhooks."""
         hooks, tenants = list({each.webhook_id for each in busy}), [each.tenant for each in busy]
         rows = await self._db.fetch(CLAIM, now, LEASE, AT_ONCE, hooks, most, tenants)
-        return [Parcel(**{name: row[name] for name in Parcel.__struct_fields__}) for row in rows]
+        return [_parcel(row) for row in rows]
 
     async def settle(self, parcel: Parcel, outcome: Outcome, *, now: datetime) -> None:
         """Write down what became of a message; one that was not taken is tried again, or given up."""
@@ -323,7 +341,7 @@ class WebhookStore:
         if outcome.taken:
             await self._db.row(TAKEN, p.tenant, p.webhook_id, p.id, outcome.status)
             return
-        due = now + LATER[p.attempts - 1] if p.attempts <= len(LATER) else None
+        due = now + LATER[p.attempts - 1] if p.attempts <= len(LATER) and not outcome.final else None
         gone = outcome.status == GONE
         await self._db.row(
             MISSED,
@@ -345,9 +363,13 @@ class WebhookStore:
 
 def _webhook(row: Row) -> Webhook:
     found: dict[str, Any] = {name: row[name] for name in Webhook.__struct_fields__}
-    return Webhook(
-        **found | {"events": tuple(map(WebhookEvent, row["events"])), "status": WebhookStatus(row["status"])}
-    )
+    told = {"events": tuple(map(WebhookEvent, row["events"])), "format": WebhookFormat(row["format"])}
+    return Webhook(**found | told | {"status": WebhookStatus(row["status"])})
+
+
+def _parcel(row: Row) -> Parcel:
+    found: dict[str, Any] = {name: row[name] for name in Parcel.__struct_fields__}
+    return Parcel(**found | {"format": WebhookFormat(row["format"])})
 
 
 def _delivery(row: Row) -> Delivery:

@@ -98,6 +98,7 @@ class Job(StrEnum):
     EVENTS = "events"
     DELIVERIES = "deliveries"
     AUDIT_HEADS = "audit_heads"
+    SECRETS = "secrets"
 
 
 class Chore(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from secrets import token_bytes
 from typing import Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from accessguard.database import Database
-from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.errors import ErrorCode, GuardError
+from accessguard.events.digests import DigestStore, boundary, zone_of
+from accessguard.events.keys import HookKeys
+from accessguard.events.sealed import Locked, SealedStore
 from accessguard.events.sender import Sender
-from accessguard.events.webhooks import Delivery, Digest, Parcel, Webhook, WebhookEvent, WebhookStatus, WebhookStore
+from accessguard.events.webhooks import Delivery, Outcome, Parcel, Webhook, WebhookStore
 from accessguard.guard.acts import Act, fields, log
 from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Actor
+from accessguard.guard.upkeep import Chore, Job
+from accessguard.guard.wishes import Wish, check, made_of
 from accessguard.metrics import WEBHOOKS
 
 LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
@@ -29,17 +35,34 @@ MOST_UNDER_WAY: Final = 64
 MOST_PAGES: Final = 50
 """Of webhooks before what is due is sent; the rest waits for the next turn."""
 SECRET_BYTES: Final = 32
-SHOWN: Final = ("url", "events", "digest", "status")
+RESEAL_EVERY: Final = timedelta(minutes=10)
+RESEALED: Final = 200
+"""Secrets that are encrypted anew in one step."""
+SHOWN: Final = ("url", "events", "format", "audience", "digest", "status")
 LOG: Final = structlog.get_logger("accessguard.webhooks")
 
 
 class Webhooks:
-    """One for each worker. Every method raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach."""
+    """One for each worker. Every method raises GuardError(UNAVAILABLE) when PostgreSQL is out of reach.
 
-    def __init__(self, *, db: Database, sender: Sender, new_id: Callable[[], UUID], now_ms: Callable[[], int]) -> None:
+    `issuer` is what tokens say as `iss`; without it there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        sender: Sender,
+        keys: HookKeys,
+        issuer: str | None,
+        new_id: Callable[[], UUID],
+        now_ms: Callable[[], int],
+    ) -> None:
         self._db = db
         self._store = WebhookStore(db)
         self.sender = sender
+        self.keys = keys
+        self.issuer = issuer
         self._new_id = new_id
         self._now_ms = now_ms
         self._under_way: dict[asyncio.Task[None], Parcel] = {}
@@ -50,35 +73,32 @@ class Webhooks:
         tenant: str,
         actor: Actor,
         webhook_id: UUID,
+        wish: Wish,
         *,
-        url: str,
-        events: Sequence[WebhookEvent],
-        digest: Digest | None,
         reason: str | None,
     ) -> tuple[Webhook, str]:
-        """Make a webhook; it and its secret. Raises GuardError: INVALID for a URL that is none, CONFLICT for too many."""
-        self._check(url)
+        """Make a webhook; it and its secret. Raises GuardError: INVALID for a wish that is none, CONFLICT for too many."""
+        check(wish, inside=self.sender.inside, issuer=self.issuer)
         now = from_ms(self._now_ms())
-        hook = Webhook(
-            id=webhook_id,
-            url=url,
-            events=tuple(dict.fromkeys(events)),
-            digest=digest,
-            status=WebhookStatus.ACTIVE,
-            failing_since=None,
-            created_at=now,
-        )
+        hook = made_of(wish, webhook_id, now)
         secret = "whsec_" + b64encode(token_bytes(SECRET_BYTES)).decode()
         async with self._db.transaction() as tx:
-            made = await WebhookStore(tx).create(tenant, hook, secret)
+            digest_at = None
+            if hook.digest is not None:
+                digest_at = boundary(now, zone_of(await DigestStore(tx).zone(tenant)), hook.digest)
+            sealed = self.keys.seal(tenant, webhook_id, secret)
+            made = await WebhookStore(tx).create(tenant, hook, sealed, digest_at=digest_at)
             if made is None:
                 raise GuardError(ErrorCode.CONFLICT, "There are too many webhooks; delete one first.")
-            if made[1] == secret:
+            stored = self._opened(made[1])
+            if stored is None:
+                raise GuardError(ErrorCode.CONFLICT, "The secret of this webhook cannot be opened; make another one.")
+            if stored == secret:
                 act = Act(
                     tenant=tenant, actor=actor, action="webhook.create", target=str(webhook_id), reason=reason, at=now
                 )
                 await self._log(tx, act, None, made[0])
-        return made
+        return made[0], stored
 
     async def delete(self, tenant: str, actor: Actor, webhook_id: UUID, *, reason: str | None) -> None:
         """Take a webhook away with all that waits for it. Raises GuardError(NOT_FOUND)."""
@@ -135,18 +155,39 @@ class Webhooks:
             task.add_done_callback(self._over)
         return True
 
+    async def reseal(self, tx: Database) -> int:
+        """Encrypt secrets by the key that encrypts now: those that a release before left as they were, or another key sealed.
+
+        What no key opens stays as it is. How many there were.
+        """
+        store, first = SealedStore(tx), self.keys.first
+        opened = ((each, self._opened(each)) for each in await store.locked(first, most=RESEALED))
+        sealed = [(each, self.keys.seal(each.tenant, each.id, secret)) for each, secret in opened if secret is not None]
+        return await store.reseal(sealed) if sealed else 0
+
+    @property
+    def chore(self) -> Chore:
+        """What upkeep does of it."""
+        return Chore(job=Job.SECRETS, every=RESEAL_EVERY, step=lambda tx, _: self.reseal(tx), most=RESEALED)
+
     async def _make_out(self) -> None:
-        """Make out what is new, a page of webhooks in each transaction, unless another worker is about it."""
+        """Make out what is new, a page of webhooks in each transaction, then digests, unless another worker is about it."""
         now = from_ms(self._now_ms())
-        for page in range(MOST_PAGES):
+        for _ in range(MOST_PAGES):
             async with self._db.transaction() as tx:
-                store = WebhookStore(tx)
                 if not await tx.value(LOCK, LOCK_NUMBER):
                     return
-                if page == 0:
-                    await store.sum_up(now)
-                if not await store.make_out(now):
+                if not await WebhookStore(tx).make_out(now):
+                    break
+        await self._sum_up(now)
+
+    async def _sum_up(self, now: datetime) -> None:
+        """Make out digests that are due, each in a transaction of its own, unless another worker is about it."""
+        for due in await DigestStore(self._db).due(now):
+            async with self._db.transaction() as tx:
+                if not await tx.value(LOCK, LOCK_NUMBER):
                     return
+                await DigestStore(tx).tell(due, now)
 
     async def _claimed(self) -> Sequence[Parcel]:
         """What is to be sent now by this worker; nothing while another one is asking."""
@@ -158,32 +199,30 @@ class Webhooks:
 
     async def _deliver(self, parcel: Parcel) -> None:
         """Send one message; when its end cannot be written down it is sent again, once its lease is over."""
-        outcome = await self.sender.send(parcel, from_ms(self._now_ms()))
+        outcome = await self._sent(parcel)
         WEBHOOKS.labels("taken" if outcome.taken else "missed").inc()
         try:
             await self._store.settle(parcel, outcome, now=from_ms(self._now_ms()))
         except GuardError as error:
             LOG.warning("delivery_not_noted", reason=error.code)
 
+    async def _sent(self, parcel: Parcel) -> Outcome:
+        of = Locked(tenant=parcel.tenant, id=parcel.webhook_id, secret=parcel.secret, sealed=parcel.sealed)
+        secret = self._opened(of)
+        if secret is None:
+            return Outcome(status=None, error="its secret cannot be opened")
+        opened = msgspec.structs.replace(parcel, secret=secret, sealed=None)
+        return await self.sender.send(opened, from_ms(self._now_ms()))
+
+    def _opened(self, of: Locked) -> str | None:
+        """A secret; None for one that no key here has sealed."""
+        return of.secret if of.sealed is None else self.keys.open(of.tenant, of.id, of.sealed)
+
     def _over(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
         self._done.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             LOG.error("delivery_failed", exc_info=error)
-
-    def _check(self, url: str) -> None:
-        """Raises GuardError(INVALID)."""
-        schemes = ("https", "http") if self.sender.inside else ("https",)
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in schemes and bool(parts.hostname) and parts.username is None and parts.port != 0
-        except ValueError:
-            good = False
-        if not good or not url.isprintable() or " " in url:
-            problem = Problem(
-                pointer="/url", detail=f"not a URL that begins with {' or '.join(schemes)}://, without a name in it"
-            )
-            raise GuardError(ErrorCode.INVALID, "The webhook was refused.", problem)
 
     async def _log(self, tx: Database, act: Act, before: Webhook | None, after: Webhook | None) -> None:
         await log(tx, act, fields(before, SHOWN), fields(after, SHOWN), entry_id=self._new_id())

@@ -91,6 +91,13 @@ MOVED: Final = {
             ON CONFLICT (tenant, member_id) DO UPDATE SET pages = excluded.pages
         RETURNING 1
     """,
+    # Whoever was told of either was told of both.
+    "member_risk": """
+        INSERT INTO member_risk AS r (tenant, member_id, told_at)
+        SELECT tenant, $3, told_at FROM member_risk WHERE tenant = $1 AND member_id = $2
+            ON CONFLICT (tenant, member_id) DO UPDATE SET told_at = greatest(r.told_at, excluded.told_at)
+        RETURNING 1
+    """,
     "comment": "UPDATE comment SET member_id = $3 WHERE tenant = $1 AND member_id = $2 RETURNING 1",
     "member_notice": """
         INSERT INTO member_notice AS n (tenant, member_id, version, shown_at)

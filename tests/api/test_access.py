@@ -116,6 +116,8 @@ OPEN = {
     ("GET", "/auth/caddy"),
     ("*", "/auth/envoy/{path}"),
     ("GET", "/.well-known/authzen-configuration"),
+    ("GET", "/.well-known/jwks.json"),
+    ("GET", "/.well-known/ssf-configuration"),
 }
 
 

@@ -23,7 +23,7 @@ from accessguard.api.jwks import URL, JwksUrl
 from accessguard.api.keys import Keyring
 from accessguard.config import Certificates as ConfigOfCertificates
 from accessguard.config import CertifiedCaller, Config, ConfigError, Tokens, check_certificates, check_source
-from accessguard.credentials import certificates, key_files, keyring_of
+from accessguard.credentials import certificates, hook_keys, key_files, keyring_of
 from accessguard.devices.cookie import DeviceKey, DeviceTokens
 from accessguard.errors import GuardError
 from accessguard.events import revocations
@@ -492,7 +492,8 @@ async def test_shared_secrets_and_key_files_rotate_without_a_restart(tmp_path):
         DeviceTokens([DeviceKey(id="d", secret=secret)]),
         SessionTokens([SessionKey(id="s", secret=secret)]),
         RefusedPages([SigningKey(id="s", secret=secret)], None),
-        ring,
+        hooks=hook_keys(said),
+        callers=ring,
     )
     claims = {"iss": "i", "aud": "accessguard", "sub": "s", "role": "platform", "tenant": "t", "exp": 10_000_000_000}
     shown = {

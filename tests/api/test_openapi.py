@@ -126,6 +126,8 @@ def test_an_operation_is_named_by_its_method_and_path(method, path, name):
         pytest.param("/v1/members/{member_id}/activity", "Members", id="no chapter of its own"),
         pytest.param("/v1/webhooks", "Webhooks", id="a noun that has no chapter yet"),
         pytest.param("/auth/nginx", "Proxies", id="a proxy's"),
+        pytest.param("/.well-known/authzen-configuration", "AuthZEN", id="where AuthZEN is"),
+        pytest.param("/.well-known/jwks.json", "Webhooks", id="keys of tokens"),
         pytest.param("/readyz", "System", id="no noun"),
     ],
 )

@@ -275,9 +275,14 @@ async def test_a_secret_of_a_webhook_is_shown_once(tenant: Tenant) -> None:
 
     wrong = await browser.post("/console/webhooks", {"url": "gopher://x", "events": ["violation"]})
     made = await browser.post("/console/webhooks", {"url": "https://hook.example/", "events": ["violation"]})
+    said = {"url": "https://hook.example/t", "events": ["session_ended"], "format": "caep", "audience": "school<>"}
+    digest = await browser.post("/console/webhooks", said | {"digest": "day"})
+    tokens = await browser.post("/console/webhooks", said)
     again = await browser.get("/console/webhooks")
 
-    assert (wrong.status, made.status) == (400, 200)
+    assert (wrong.status, made.status, digest.status, tokens.status) == (400, 200, 400, 200)
+    assert '<option value="caep" selected>' in digest.text
+    assert "school&lt;&gt;" in again.text
     assert "whsec_" in made.text
     assert "whsec_" not in again.text
     one = re.search(r"/console/webhooks/[0-9a-f-]{36}", again.text)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
-from aiohttp import web
-from standardwebhooks.webhooks import Webhook
 
 from accessguard.events import webhooks as webhook_store
 from accessguard.events.sender import Sender
 from accessguard.events.webhooks import WebhookStore
-from tests.service import Clock, Tenant, items
+from tests.events.receiver import Receiver, receiving, sent
+from tests.events.receiver import hook as receivers_hook
+from tests.service import Tenant, items
 
 DAY_MS = 86_400_000
 FILL = """
@@ -31,80 +32,26 @@ FILL = """
     SELECT tenant, id, 'm' || number, 'digest', '', $3, $3 FROM hook, generate_series(1, 2) number
 """
 NAMES = ("ana/1 %2F", "مرحبا🙂")
-EVENTS = ["session_ended", "violation", "device_blocked", "device_new"]
-
-
-class Receiver:
-    """Somebody who is told; `mode` is how it answers."""
-
-    def __init__(self) -> None:
-        self.mode = "ok"
-        self.url = ""
-        self.secret = ""
-        self.tries: list[tuple[str, str]] = []
-        self.taken: list[dict[str, Any]] = []
-
-    async def answer(self, request: web.Request) -> web.Response:
-        """Take a message, or do not."""
-        text = await request.text()
-        sent, when = request.headers["webhook-id"], int(request.headers["webhook-timestamp"])
-        signed = Webhook(self.secret).sign(sent, datetime.fromtimestamp(when, UTC), text)
-        assert request.headers["webhook-signature"] == signed
-        mode = self.mode
-        self.tries.append((mode, request.path))
-        if mode == "hang":
-            await asyncio.sleep(5)
-            return web.Response(status=500)
-        if mode == "redirect":
-            return web.Response(status=307, headers={"Location": self.url + "/elsewhere"})
-        if mode != "ok":
-            return web.Response(status=int(mode))
-        self.taken.append({"id": sent, **json.loads(text)})
-        return web.Response(status=204)
-
-    def tried(self, mode: str, times: int) -> bool:
-        """Whether it was tried so often while it answered so."""
-        return sum(each == mode for each, _ in self.tries) >= times
-
-    def has(self, messages: int, clock: Clock) -> bool:
-        """Whether it has taken so many different ones; while not, time goes on."""
-        clock.forward(60_000)
-        return len({each["id"] for each in self.taken}) == messages
+EVENTS = ["session_ended", "violation", "device_blocked", "device_allowed", "device_new"]
+COMPLIANCE = "device-compliance-change"
+TOLD = {
+    "standard": {each: each for each in EVENTS},
+    "caep": {"session_ended": "session-revoked", "device_blocked": COMPLIANCE, "device_allowed": COMPLIANCE},
+}
+UNDONE_END = "UPDATE session SET ended_at = now(), end_reason = 'undone' WHERE tenant = $1 AND id = $2"
+UNDONE_BLOCK = "UPDATE device SET access = 'blocked' WHERE tenant = $1"
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     """A receiver on a free port of this machine."""
-    made, app = Receiver(), web.Application()
-    app.router.add_post("/{path:.*}", made.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
+    async with receiving() as made:
+        yield made
 
 
 async def hook(tenant: Tenant, receiver: Receiver, **more: Any) -> str:
-    """A webhook of the tenant's to this receiver; its path."""
-    asked = {"url": receiver.url + "/hook", "events": EVENTS} | more
-    made = await tenant.call("POST", "/v1/webhooks", asked, role="administrator")
-    assert made.status == 201, made.body
-    receiver.secret = made["secret"]
-    return f"/v1/webhooks/{made['id']}"
-
-
-async def sent(tenant: Tenant, there: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Send what is due until this is so; an event may wait for a transaction of somebody else."""
-    webhooks = tenant.service.context.webhooks
-    async with asyncio.timeout(20):
-        while True:
-            await webhooks.once()
-            await asyncio.gather(*webhooks._under_way, return_exceptions=True)
-            found = there()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.01)
+    """A webhook for whatever happens."""
+    return await receivers_hook(tenant, receiver, **{"events": EVENTS} | more)
 
 
 async def waiting(tenant: Tenant, path: str) -> list[dict[str, Any]]:
@@ -122,34 +69,94 @@ def impatient(tenant: Tenant):
     sender.timeout_s = before
 
 
+async def undone(tenant: Tenant, session_id: str) -> None:
+    """The end of a session, and a block of its device, that are rolled back."""
+    with contextlib.suppress(LookupError):
+        async with tenant.service.context.webhooks._db.transaction() as tx:
+            await tx.row(UNDONE_END, tenant.name, session_id)
+            await tx.row(UNDONE_BLOCK, tenant.name)
+            raise LookupError("nothing of it stays")
+
+
+async def happenings(tenant: Tenant, name: str) -> list[tuple[str, str]]:
+    """What happens to a member: a login on a new device, its end, the device blocked and let in again; and what does not."""
+    login = await tenant.login(name, user_agent=f"Mozilla/5.0 {uuid4()}")
+    session_id, device_id = login["session"]["id"], login["device"]["id"]
+    await undone(tenant, session_id)
+    ended = await tenant.call("POST", f"/v1/sessions/{session_id}/end", {"reason": "logout"})
+    changed = [await tenant.device(quote(name, safe=""), device_id, access=each) for each in ("blocked", "default")]
+    assert [each.status for each in (login, ended, *changed)] == [200] * 4
+    told = ("device_new", "device_blocked", "device_allowed")
+    first, *others = ((kind, device_id) for kind in told)
+    return [first, ("session_ended", session_id), *others]
+
+
+@pytest.mark.parametrize("written", ["standard", "caep"])
 async def test_a_receiver_that_fails_hangs_redirects_and_comes_back_gets_everything_in_order(
-    tenant: Tenant, receiver: Receiver
+    tenant: Tenant, receiver: Receiver, written
 ):
-    """Over more than a day: every event once or more, in its member's order, signed; nobody else's, and no redirect followed."""
+    """Over more than a day: every event once or more, in its member's order, signed; nobody else's, nothing that was rolled back, and no redirect followed."""
     clock = tenant.service.clock
-    path = await hook(tenant, receiver)
-    expected: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    path = await hook(tenant, receiver, format=written)
+    expected: dict[str | None, list[tuple[str, str | None]]] = defaultdict(list)
+    modes = ("500", "hang", "redirect", "invalid_key" if written == "caep" else "400", "ok")
     with impatient(tenant):
-        for mode, ahead_ms in (("500", 6_000), ("hang", 301_000), ("redirect", 1_801_000), ("ok", DAY_MS)):
+        for mode, ahead_ms in zip(modes, (6_000, 301_000, 1_801_000, 7_201_000, DAY_MS), strict=True):
             receiver.mode = mode
             for name in NAMES:
-                login = await tenant.login(name, user_agent=f"Mozilla/5.0 {uuid4()}")
-                session_id = login["session"]["id"]
-                await tenant.call("POST", f"/v1/sessions/{session_id}/end", {"reason": "logout"})
-                expected[name] += [("device_new", login["device"]["id"]), ("session_ended", session_id)]
+                for kind, subject in await happenings(tenant, name):
+                    if kind in TOLD[written]:
+                        expected[name].append((TOLD[written][kind], subject))
             if mode != "ok":
                 await sent(tenant, partial(receiver.tried, mode, len(NAMES)))
             clock.forward(ahead_ms)
-    await sent(tenant, partial(receiver.has, 16, clock))
-    got: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for each in {each["id"]: each for each in receiver.taken}.values():
-        key = "device_id" if each["type"] == "device_new" else "session_id"
-        got[each["data"]["member_id"]].append((each["type"], each["data"][key]))
+    await sent(tenant, partial(receiver.has, sum(map(len, expected.values())), clock))
+    got: dict[str | None, list[tuple[str, str | None]]] = defaultdict(list)
+    for each in receiver.once:
+        got[each.member].append((each.kind, each.session if each.kind.startswith("session") else each.device))
 
     assert got == expected
-    assert {mode for mode, _ in receiver.tries} == {"500", "hang", "redirect", "ok"}
+    assert {mode for mode, _ in receiver.tries} == set(modes)
     assert {at for _, at in receiver.tries} == {"/hook"}
     assert not await waiting(tenant, path)
+
+
+async def test_tokens_say_who_did_what_and_why(tenant: Tenant, receiver: Receiver):
+    """In CAEP's words, of the session, the device, the member and the tenant; what has no token is not sent."""
+    await hook(tenant, receiver, format="caep")
+    for name, access, reason in (("ana", ("allowed", "blocked", "allowed"), "left_school"), ("bo", (), "logout")):
+        login = await tenant.login(name)
+        for each in access:
+            await tenant.device(name, login["device"]["id"], access=each)
+        await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {"reason": reason})
+    await sent(tenant, partial(receiver.has, 4, tenant.service.clock))
+    said = {(each.member, each.kind, each.said.get("current_status")): each.said for each in receiver.once}
+    (blocked, allowed) = (said["ana", "device-compliance-change", each] for each in ("not-compliant", "compliant"))
+    ended = [said[name, "session-revoked", None] for name in ("ana", "bo")]
+
+    assert (blocked["previous_status"], allowed["previous_status"]) == ("compliant", "not-compliant")
+    assert [each["initiating_entity"] for each in (blocked, allowed, *ended)] == ["admin", "admin", "system", "user"]
+    assert [each["reason_admin"]["en"] for each in ended] == ["left_school", "logout"]
+    assert all(abs(each["event_timestamp"] - time.time()) < 3_600 for each in said.values())
+
+
+async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant, receiver: Receiver):
+    """Why is on record, cut and clean, and what follows of the same member is sent."""
+    path = await hook(tenant, receiver, format="caep")
+    login, receiver.mode = await tenant.login("ana"), "invalid_audience"
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await sent(tenant, lambda: receiver.tried("invalid_audience", 1))
+    await tenant.device("ana", login["device"]["id"], access="default")
+    receiver.mode = "ok"
+    await sent(tenant, lambda: bool(receiver.taken))
+    listed = items(await tenant.call("GET", path + "/deliveries", role="administrator"))
+    taken, refused = listed
+
+    assert (refused["state"], refused["attempts"], refused["last_status"]) == ("failed", 1, 400)
+    assert refused["last_error"].startswith("invalid_audience: nox")
+    assert len(refused["last_error"]) == 200
+    assert (taken["state"], taken["event"]) == ("delivered", "device_allowed")
+    assert [each.said["current_status"] for each in receiver.once] == ["compliant"]
 
 
 async def test_one_member_that_cannot_be_told_of_holds_up_nobody_else(tenant: Tenant, receiver: Receiver):
@@ -166,7 +173,7 @@ async def test_one_member_that_cannot_be_told_of_holds_up_nobody_else(tenant: Te
     listed = await waiting(tenant, path)
 
     assert again.status == 200
-    assert [each["data"]["member_id"] for each in receiver.taken] == ["bo"]
+    assert [each.member for each in receiver.taken] == ["bo"]
     assert {each["member_id"] for each in listed} == {"ana"}
     assert len(listed) >= 2
 
@@ -190,10 +197,10 @@ async def test_a_receiver_that_is_gone_is_left_alone_until_somebody_asks(tenant:
 
     assert (off["status"], given_up["state"], given_up["last_status"]) == ("disabled", "failed", 410)
     assert (again.status, on["status"], on["failing_since"]) == (200, "active", None)
-    assert {(each["id"], each["type"]) for each in receiver.taken if each["type"] != "digest"} == {
+    assert {(each.id, each.kind) for each in receiver.taken if each.kind != "digest"} == {
         (given_up["id"], "device_new")
     }
-    assert [each["type"] for each in receiver.taken].count("digest") == 1
+    assert {each.kind for each in receiver.taken} == {"device_new", "digest"}
     assert (foreign.status, gone.status) == (404, 204)
     assert audited == ["webhook.delete", "webhook.redeliver", "webhook.create"]
 
@@ -209,13 +216,15 @@ def test_nobody_is_sent_inside_our_own_walls(host):
     assert Sender(["127.0.0.0/8"]).may("127.0.0.1")
 
 
-async def test_a_name_that_leads_inside_is_refused_when_it_is_called(tenant: Tenant, receiver: Receiver):
+@pytest.mark.parametrize("written", ["standard", "caep"])
+async def test_a_name_that_leads_inside_is_refused_when_it_is_called(tenant: Tenant, receiver: Receiver, written):
     """The address is looked at where the connection is made, so that a name cannot change its mind in between."""
-    path = await hook(tenant, receiver)
+    path = await hook(tenant, receiver, format=written, events=["session_ended"])
     webhooks = tenant.service.context.webhooks
-    allowed, webhooks.sender = webhooks.sender, Sender()
+    allowed, webhooks.sender = webhooks.sender, Sender(keys=webhooks.keys, issuer=webhooks.issuer)
     try:
-        await tenant.login("ana")
+        login = await tenant.login("ana")
+        await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {"reason": "logout"})
 
         async def tried() -> bool:
             return any(each["last_error"] for each in await waiting(tenant, path))
@@ -270,3 +279,24 @@ async def test_a_url_that_is_none_is_refused(tenant: Tenant):
         refused = await tenant.call("POST", "/v1/webhooks", {"url": url, "events": EVENTS}, role="administrator")
 
         assert (refused.status, refused["errors"][0]["pointer"]) == (400, "/url"), url
+
+
+@pytest.mark.parametrize(
+    ("asked", "pointer"),
+    [
+        pytest.param({"audience": "x"}, "/audience", id="an audience without tokens"),
+        pytest.param({"format": "caep", "audience": "a\u202eb"}, "/audience", id="one that nobody can see"),
+        pytest.param({"format": "caep", "digest": "day"}, "/digest", id="a digest as a token"),
+        pytest.param(
+            {"format": "caep", "events": ["violation", "device_new"]}, "/events", id="nothing that has a token"
+        ),
+        pytest.param({"format": "risc"}, "/format", id="a format that there is not"),
+    ],
+)
+async def test_what_a_format_cannot_say_is_refused(tenant: Tenant, asked, pointer):
+    """With a pointer to the field."""
+    refused = await tenant.call(
+        "POST", "/v1/webhooks", {"url": "https://hook.example/", "events": EVENTS} | asked, role="administrator"
+    )
+
+    assert (refused.status, refused["errors"][0]["pointer"]) == (400, pointer)

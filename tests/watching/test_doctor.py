@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from redis.asyncio import Redis as Client
 
 from accessguard.config import Config, Database, Geo, Keys, Redis, Server, Tenants, Tokens
 from accessguard.doctor.findings import Finding, Level
 from accessguard.doctor.local import disk, examine, open_files, workers
-from accessguard.doctor.stores import clock, postgres, server, settings, valkey
+from accessguard.doctor.stores import clock, postgres, server, settings, valkey, webhook_keys
 from accessguard.signing import SigningKey
 from tests.mmdb import city, mmdb
 from tests.service import Service
@@ -254,6 +255,17 @@ async def test_real_stores_are_asked(service: Service, database_url, redis_url):
     assert broken["valkey settings"].level is Level.FAIL
     assert unmade["schema"].level is Level.FAIL
     assert "accessguard migrate" in unmade["schema"].said
+
+
+def test_a_key_of_webhooks_that_is_gone_is_named():
+    """By its id; those that are set, and the one that there always is, are none."""
+    config = good()
+    keys = msgspec.structs.replace(config.keys, webhook=(SigningKey(id="w1", secret="w" * 40),))
+
+    found = [list(webhook_keys(used, good(keys=keys))) for used in (["derived", "w1"], ["derived", "w0", "w1"])]
+
+    assert found[0] == []
+    assert [(each.level, "w0." in each.said) for each in found[1]] == [(Level.FAIL, True)]
 
 
 async def test_a_store_that_is_out_of_reach_is_said(tmp_path):
