@@ -223,7 +223,7 @@ async def test_workers_are_renewed_under_load_without_a_failed_request(tenant, t
     callers = [Caller(two.url, platform, told["session"]["id"]) for _ in range(8)]
     before, stop = two.workers(), asyncio.Event()
     statuses = [await _healthy(two.unix)]
-    going = asyncio.gather(*(each.go(stop) for each in callers))
+    going = asyncio.gather(*(each.go(stop, pause_s=0.01) for each in callers))
     two.process.send_signal(signal.SIGHUP)
     await two.becomes(RENEWED, first[RENEWED] + 2)
     assert await gone(before)
