@@ -22,8 +22,9 @@ run: $(RUNTIME)
 
 setup: $(DEVELOPMENT)
 
+# Long files first (tests/order.py). The tests start a hundred interpreters, which compile no module twice.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(DEVELOPMENT)
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m hypothesis -o timeout=0 $(ARGS)

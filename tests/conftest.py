@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import structlog
-import uvloop
 from hypothesis import HealthCheck, settings
 
-from accessguard.app import migrate
 from accessguard.embedded import Embedded
+from tests.data import lay_out, settle
 from tests.fuzz import MANY, NIGHTLY
+from tests.order import in_order
+from tests.patience import Loop, Patience
 from tests.service import CLOCKS, Service, Tenant, running
 
 # Its own way to draw an exception takes seconds, in which the worker under test stands still.
@@ -30,6 +31,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 """`make fuzz` chooses `nightly`: a thousand times as many examples as in a usual run. Tests that need fewer say so by `tests.fuzz`."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the processes of a run are started, and in each of them."""
+    settle()
+    config.pluginmanager.register(Patience(), "patience")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no process has it left at the end."""
+    items[:] = in_order(items)
+
+
 @pytest.fixture(scope="session", autouse=True)
 async def _ends_are_heard() -> AsyncIterator[None]:
     """Processes and pipes that tests have let go of are gone before the loop is closed, which uvloop refuses otherwise."""
@@ -40,15 +52,15 @@ async def _ends_are_heard() -> AsyncIterator[None]:
 
 @pytest.fixture(scope="session")
 async def stores(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Embedded]:
-    """Both stores, on a folder of their own; a test that kills one starts its own `Embedded` instead."""
-    embedded = await Embedded.start(tmp_path_factory.mktemp("stores"))
+    """Both stores, on a folder of their own, with the schema; a test that kills one starts its own `Embedded` instead."""
+    embedded = await Embedded.start(await lay_out(tmp_path_factory.mktemp("stores")))
     yield embedded
     await embedded.stop()
 
 
 @pytest.fixture(scope="session")
 def database_url(stores: Embedded) -> str:
-    """The address of the run's PostgreSQL: an empty database that its user owns."""
+    """The address of the run's PostgreSQL: a database with the schema and without a tenant, which its user owns."""
     return stores.database_url
 
 
@@ -61,7 +73,6 @@ def redis_url(stores: Embedded) -> str:
 @pytest.fixture(scope="session")
 async def service(stores: Embedded) -> AsyncIterator[Service]:
     """One worker on the run's stores, answering on a free port."""
-    await migrate(stores.database_url)
     async with running(stores.database_url, stores.redis_url) as worker:
         yield worker
 
@@ -83,4 +94,4 @@ def _time_is_given_back() -> Iterator[None]:
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every test on the loop that the service runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
+from typing import Final, TypeVar
 
 from hypothesis import HealthCheck, settings
 
 NIGHTLY: Final = "nightly"
 MANY: Final = 100_000
+
+Told = TypeVar("Told")
+
+
+def at_night(nightly: Told, *, usual: Told) -> Told:
+    """How much a test does that is marked `hypothesis`, though none of it is left to Hypothesis."""
+    return nightly if os.environ.get("HYPOTHESIS_PROFILE") == NIGHTLY else usual
 
 
 def examples(usual: int, nightly: int = MANY) -> settings:

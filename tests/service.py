@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import jwt
 from aiohttp import ClientSession, web
 
 from accessguard.api.context import Context
-from accessguard.app import open_parts, service
+from accessguard.app import Parts, open_parts, service
 from accessguard.config import Config, Database, Geo, Keys, Limits, Redis, Server, Tenants, Tokens, Webhooks
 from accessguard.serving import lane_protocol
 from accessguard.signing import SigningKey
@@ -184,9 +184,22 @@ async def running(database_url: str, redis_url: str, *geo: str) -> AsyncIterator
 async def configured(said: Config) -> AsyncIterator[Service]:
     """The same with a configuration of the test's own."""
     clock = Clock()
-    parts = await open_parts(said, now_ms=clock)
+    parts = await opened(said, clock)
     async with parts.running() as context, listening(context) as (url, plain_url), ClientSession() as http:
         yield Service(url, plain_url, http, context, clock)
+
+
+async def opened(said: Config, now_ms: Callable[[], int]) -> Parts:
+    """What a worker is made of; nobody looks at browsers again: device-detector takes seconds of a core to start."""
+    parts = await open_parts(said, now_ms=now_ms)
+    waiting = parts.recogniser._waiting
+
+    async def nobody_looks() -> None:
+        while True:
+            await waiting.get()
+
+    parts.recogniser.run = nobody_looks  # type: ignore[method-assign]
+    return parts
 
 
 @contextlib.asynccontextmanager

@@ -21,6 +21,7 @@ from accessguard.database import Database
 from accessguard.embedded import Embedded, EmbeddedError
 from accessguard.embedded.archive import DUMP, MANIFEST, Manifest, read
 from accessguard.embedded.backup import back_up
+from accessguard.embedded.process import User
 from accessguard.embedded.restore import restore
 from accessguard.embedded.stores import RESTORING, SECRETS
 from accessguard.events.chain import ChainStore
@@ -59,6 +60,18 @@ async def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "one"
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty database to restore into is copied, not made: other tests restore into one that is made."""
+
+    async def copied(data: Path, user: User) -> None:
+        place = data.with_name("laid-out")
+        await lay_out(place, migrated=False)
+        (place / "postgres").rename(data)
+
+    monkeypatch.setattr("accessguard.embedded.postgres.make_data", copied)
+
+
 def silent(_: int, __: int) -> None:
     """Nobody looks at the bar."""
 
@@ -70,8 +83,10 @@ async def backed_up(folder: Path, target: Path, *, keys: bool = True) -> Manifes
 
 async def school(folder: Path, *names: str, revision: str | None = None) -> Path:
     """A data folder with these tenants and keys of its own."""
+    await lay_out(folder, migrated=revision is None)
     async with own_stores(folder) as stores:
-        await migrations.migrate(stores.database_url, to=revision)
+        if revision is not None:
+            await migrations.migrate(stores.database_url, to=revision)
         async with connected(stores.database_url) as connection:
             for name in names:
                 await connection.execute(TENANT, name)
@@ -81,7 +96,7 @@ async def school(folder: Path, *names: str, revision: str | None = None) -> Path
 
 
 async def tenants(folder: Path) -> list[str]:
-    """The tenants that a service on this folder finds; their audit logs are whole."""
+    """The tenants that a service on this folder finds, which brings its schema up to date; their audit logs are whole."""
     async with own_stores(folder) as stores:
         await migrations.migrate(stores.database_url)
         db = await Database.connect(stores.database_url, size=1)
@@ -128,6 +143,7 @@ async def test_a_backup_taken_while_it_serves_brings_back_everybody_who_was_logg
         going = asyncio.create_task(crowd.go(10))
         while len(crowd.told) < 50:
             await asyncio.sleep(0.001)
+            assert not going.done()
         before = dict(crowd.told)
         taken = await asyncio.to_thread(accessguard, "backup", "../one", folder=here)
         during = len(crowd.told)
@@ -154,7 +170,7 @@ async def test_a_backup_taken_while_it_serves_brings_back_everybody_who_was_logg
 
 
 @pytest.mark.slow
-async def test_a_backup_is_for_its_owner_alone_and_leaves_keys_out_when_told(tmp_path):
+async def test_a_backup_is_for_its_owner_alone_and_leaves_keys_out_when_told(tmp_path, quick):
     """Nobody else can enter it; without its keys it says so, and a restore leaves the folder's own."""
     folder = await school(tmp_path / "data", "oak")
 
@@ -171,7 +187,7 @@ async def test_a_backup_is_for_its_owner_alone_and_leaves_keys_out_when_told(tmp
 
 
 @pytest.mark.slow
-async def test_a_restore_overwrites_nothing_unless_it_is_forced(tmp_path, sound):
+async def test_a_restore_overwrites_nothing_unless_it_is_forced(tmp_path, sound, quick):
     """An occupied folder stays as it is; with force it is the backup's afterwards, keys and all, and Valkey's state is gone."""
     data = await school(tmp_path / "new", "elm")
 
@@ -190,6 +206,7 @@ async def test_a_restore_overwrites_nothing_unless_it_is_forced(tmp_path, sound)
 @pytest.mark.slow
 async def test_a_restore_leaves_a_folder_alone_that_is_in_use(tmp_path, sound):
     """While a service runs on it, even force does not help; it goes on."""
+    await lay_out(tmp_path / "data")
     async with own_stores(tmp_path / "data") as stores, connected(stores.database_url) as connection:
         with pytest.raises(EmbeddedError, match="Another service is running"):
             await restore(sound, tmp_path / "data", force=True, progress=silent)
@@ -198,7 +215,7 @@ async def test_a_restore_leaves_a_folder_alone_that_is_in_use(tmp_path, sound):
 
 
 @pytest.mark.slow
-async def test_a_backup_of_the_release_before_is_restored_and_brought_up_to_date(tmp_path):
+async def test_a_backup_of_the_release_before_is_restored_and_brought_up_to_date(tmp_path, quick):
     """The schema comes back as it was; the next start migrates it."""
     await school(tmp_path / "data", "oak", revision="0002")
     taken = await backed_up(tmp_path / "data", tmp_path / "one")
@@ -251,7 +268,7 @@ def miscounted(backup: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", [damaged, cut, unsigned, keyless, later, miscounted])
-async def test_what_is_not_whole_is_not_restored(tmp_path, sound, harm):
+async def test_what_is_not_whole_is_not_restored(tmp_path, sound, harm, quick):
     """It is said what is wrong, and what was in the folder is still there."""
     shutil.copytree(sound, tmp_path / "one")
     (tmp_path / "new" / "postgres").mkdir(parents=True)
@@ -270,8 +287,8 @@ async def test_what_is_not_whole_is_not_restored(tmp_path, sound, harm):
 @pytest.mark.timeout(300)
 async def test_a_backup_that_is_killed_has_no_name_yet(tmp_path):
     """Killed (-9) while it writes: there is nothing that looks like a backup, its tools are gone, and the next one is whole."""
+    await lay_out(tmp_path / ".accessguard")
     async with own_stores(tmp_path / ".accessguard") as stores, connected(stores.database_url) as connection:
-        await migrations.migrate(stores.database_url)
         await connection.execute(MANY)
         process = await begun("backup", "one", folder=tmp_path)
         tools = await killed_when(process, tmp_path, f".one.new-*/{DUMP}")
@@ -302,7 +319,7 @@ async def test_a_restore_that_is_killed_has_changed_nothing(tmp_path, sound):
 
 
 @pytest.mark.slow
-async def test_a_folder_that_was_cut_off_between_old_and_new_is_not_used(tmp_path, sound):
+async def test_a_folder_that_was_cut_off_between_old_and_new_is_not_used(tmp_path, sound, quick):
     """In the one moment in which it is neither, it says so; a restore makes it whole and needs no force for it."""
     data = tmp_path / "data"
     (data / "postgres").mkdir(parents=True)

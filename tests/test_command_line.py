@@ -1,5 +1,6 @@
 """The command line as a person meets it: in a process of its own, by its words and exit codes."""
 
+import asyncio
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from accessguard import __version__
+from tests.data import lay_out
 
 SECRET = "of-the-tests-0123456789-abcdefghi"
 
@@ -176,12 +178,13 @@ def test_a_token_made_beside_dev_is_signed_with_its_secret(home):
     assert claims(answer.stdout, secret)["role"] == "platform"
 
 
-def test_dev_says_that_its_port_is_taken(tmp_path):
+async def test_dev_says_that_its_port_is_taken(tmp_path):
     """A port in use is one sentence and an exit code, and the stores are stopped again."""
+    await lay_out(tmp_path / ".accessguard")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        answer = accessguard("dev", "--port", str(port), folder=tmp_path, admin_port="0")
+        answer = await asyncio.to_thread(accessguard, "dev", "--port", str(port), folder=tmp_path, admin_port="0")
 
     assert answer.returncode != 0
     assert str(port) in answer.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -194,6 +195,7 @@ async def test_a_unix_socket_is_a_proxy_where_the_configuration_says_so(
     assert found == status
 
 
+@functools.cache
 def names(source: Path) -> set[str]:
     """The names, attributes, modules and texts in a source."""
     found: set[str] = set()

@@ -79,7 +79,7 @@ async def ground(service: Service) -> Ground:
     return Ground(tenant, login)
 
 
-@examples(250, 20_000)
+@examples(120, 20_000)
 @given(IPS, USER_AGENTS, EDITS | JUNK, st.booleans())
 async def test_no_check_ends_with_a_500(ground: Ground, ip, user_agent, forged, explain):
     """Answered or refused as malformed; the session is nobody else's."""
@@ -100,7 +100,7 @@ async def test_no_check_ends_with_a_500(ground: Ground, ip, user_agent, forged, 
     assert answer.status == 400 or answer["device_id"] == ground.device_id
 
 
-@examples(250, 20_000)
+@examples(120, 20_000)
 @given(IPS, USER_AGENTS, HINTS, EDITS | JUNK)
 async def test_no_login_ends_with_a_500_nor_with_the_device_of_another(ground: Ground, ip, user_agent, hints, forged):
     """Answered or refused as malformed; not even a genuine token gives its device to another member."""

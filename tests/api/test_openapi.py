@@ -1,6 +1,7 @@
 """The contract as a document: valid, whole, and made of the same structs that parse the calls."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -83,15 +84,15 @@ def test_the_document_and_the_application_have_the_same_operations():
 
 
 def test_the_same_release_gives_the_same_bytes():
-    """The document does not depend on the order of sets and hashes."""
+    """The document does not depend on the order of sets and hashes, which is another in each process."""
     program = "import sys; from accessguard.api.openapi import document; sys.stdout.buffer.write(document())"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
 
-    again = [
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True)
-        for seed in ("1", "2")
-    ]
+    again = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+    )
 
-    assert {each.stdout for each in again} == {document()}
+    assert again.stdout == document()
 
 
 def test_every_operation_has_a_name_of_its_own():

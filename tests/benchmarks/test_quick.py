@@ -11,10 +11,12 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from tests.fuzz import at_night
+
 ROOT = Path(__file__).parents[2]
 MARK = "ACCESSGUARD_BENCH_MARK"
 ALWAYS = {"noop-post", "held-varying-headers", "held-constant-headers", "ordinary-route", "batch-32", "batch-100"}
-"""They come first and need no program beside those that the tests need anyway; later ones may find no time left."""
+"""They need no program beside those that the tests need anyway; the others are run at night, as far as there is time."""
 
 
 class Outcome(msgspec.Struct):
@@ -33,13 +35,14 @@ class Report(msgspec.Struct):
 
 def run(folder: Path, mark: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run it as `make bench ARGS=--quick` does, every process of it marked in its environment."""
+    short = ("--budget=80", *(f"--only={each}" for each in sorted(ALWAYS)))
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--out", str(folder)],
+        [sys.executable, "-m", "benchmarks", "--quick", "--out", str(folder), *at_night((), usual=short)],
         cwd=ROOT,
         env={**os.environ, MARK: mark, **more},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=100,
         check=False,
     )
 
@@ -57,6 +60,7 @@ def still_running(mark: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 def test_every_scenario_of_the_quick_benchmark_is_answered_as_it_should_be(tmp_path):
     """No answer is wrong, the ratios of the hot path are there, and no process outlives the run."""
     mark = uuid4().hex

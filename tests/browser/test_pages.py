@@ -13,9 +13,10 @@ from accessguard.console.pages import PAGES
 from accessguard.words.languages import LANGUAGES
 from tests.browser.school import School, furnished
 from tests.browser.stage import AXE_OF_LOOKS, DESKTOP, LOOK, PHONE, Window, admit, window
+from tests.fuzz import at_night
 from tests.service import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.hypothesis, pytest.mark.timeout(300)]
 
 Scheme = Literal["light", "dark"]
 Look = tuple[Scheme, tuple[int, int]]
@@ -81,7 +82,7 @@ async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
                 if strict(path):
                     found = await looked_at_by_students(tab, path, axe)
                 else:
-                    found = await looked_at(tab, path) + (await judged(bench, path, number) if axe else [])
+                    found = await looked_at(tab, path, number) + (await judged(bench, path, number) if axe else [])
                 wrong.extend([f"{path}: {each}" for each in found])
 
     await asyncio.gather(*(look() for _ in range(TABS)))
@@ -91,13 +92,17 @@ async def test_no_page_has_a_barrier_an_error_a_way_out_or_a_sideways_scroll(
         pytest.skip("all but barriers was looked at: npm is not here, or brings no axe-core")
 
 
-async def looked_at(tab: Window, path: str) -> list[str]:
-    """What is wrong with a page on a visit, and whether it scrolls sideways in any language."""
+async def looked_at(tab: Window, path: str, number: int) -> list[str]:
+    """What is wrong with a page on a visit, and whether it scrolls sideways in any language.
+
+    On a desk, where there is room, in one of them, another one for each page; at night there, too, in all.
+    """
+    one = (LANGUAGES[number % len(LANGUAGES)],)
     found = [f"status {status}"] if (status := await tab.open(path)) != 200 and path not in OUTSIDE else []
     await tab.bring(LOOK)
-    for size in (DESKTOP, PHONE):
+    for size, languages in ((DESKTOP, at_night(tuple(LANGUAGES), usual=one)), (PHONE, tuple(LANGUAGES))):
         await tab.size(size)
-        found += await tab.sweep(LANGUAGES)
+        found += await tab.sweep(languages)
     return found + _faults(tab, path)
 
 

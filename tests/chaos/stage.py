@@ -20,12 +20,12 @@ import aiohttp
 import asyncpg
 import psutil
 
-from accessguard.app import migrate
 from accessguard.embedded import Child
 from accessguard.embedded.postgres import database_url, start_postgres
 from accessguard.embedded.process import LAUNCH, server_user
 from tests.chaos.relay import Line, Relay
 from tests.chaos.valkeys import Alone, Nodes, Valkeys, clustered
+from tests.data import lay_out
 from tests.service import SECRET
 
 WORKERS = 2
@@ -192,14 +192,15 @@ class Stores:
         return database_url(self.runtime)
 
     async def start(self) -> None:
-        """Start both, and bring the schema up to date."""
+        """Start both, the schema up to date."""
         await self.valkey.start()
+        model = await lay_out(self.folder / "model")
+        subprocess.run(("cp", "-a", model / "postgres", self.disk), check=True)
         await self.start_postgres()
         async with self.connected() as db:
             for each in SETTINGS:
                 await db.execute(f"ALTER SYSTEM SET {each}")
             await db.execute("SELECT pg_reload_conf()")
-        await migrate(self.database_url)
 
     async def start_postgres(self) -> None:
         """Start it, at first and after a kill."""

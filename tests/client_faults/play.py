@@ -28,6 +28,8 @@ BLOCKED_S: Final = (6.0, 9.0)
 BACK_S: Final = 5.0
 """How long after a fault a client may take until it knows answers again: the breaker's pause, a stream's, and patience."""
 TENANT: Final = "school"
+THREAD: Final = "thread"
+"""The name of a task that waits for a thread, which ends by itself, before its client is closed."""
 NOT_ANSWERED: Final = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -89,13 +91,13 @@ class Play:
             self._run(self._asks_many(name, guard))
         self._twin = BlockingAccessGuard(asking)
         for _ in range(3):
-            self._run(self._thread(self._twin))
+            self._run(self._thread(self._twin), name=THREAD)
         self._run(self.judge.watch())
         for _ in range(2):
             self._run(self._operator())
 
-    def _run(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _run(self, work: Any, *, name: str | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -107,7 +109,7 @@ class Play:
     async def _close(self) -> None:
         self._ended = True
         for each in tuple(self._tasks):
-            if each.get_name() != "thread":
+            if each.get_name() != THREAD:
                 each.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for guard in self._guards.values():

@@ -12,10 +12,10 @@ import pytest
 
 from accessguard.database import Database
 from accessguard.devices.browser import DeviceClass, recognise, same
-from accessguard.devices.inquiry import ANSWER_S, Inquiry, InquiryError
+from accessguard.devices.inquiry import Inquiry, InquiryError
 from accessguard.devices.recogniser import AGAIN_MS, FRESH_MS, Recogniser
 from accessguard.devices.recognitions import CLAIM, RecognitionStore
-from accessguard.devices.refinement import Asked, Refined, Sighting, asked_of, improved, refined, restored
+from accessguard.devices.refinement import Asked, Refined, Sighting, asked_of, improved, recogniser, refined, restored
 from accessguard.guard.facts import from_ms
 from accessguard.metrics import REGISTRY
 from tests.service import Service, Tenant, items
@@ -27,6 +27,7 @@ PHONE = (
 )
 FROZEN = "Mozilla/5.0 (Linux; {}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 NEVER = Inquiry("accessguard.nothing_of_the_kind")
+PARROT = "tests.devices.parrot"
 
 
 @pytest.fixture(scope="module")
@@ -185,17 +186,25 @@ async def test_the_table_is_bounded(service: Service):
     assert [await store.read(key, now=now) is not None for key in keys] == [False, False, True, True, True]
 
 
-async def test_the_process_ends_with_its_input_and_starts_again_when_asked(inquiry: Inquiry):
+@pytest.fixture
+async def parrot() -> AsyncIterator[Inquiry]:
+    """A recogniser that says the same of everything, and so starts at once."""
+    asked = Inquiry(PARROT)
+    yield asked
+    await asked.stop()
+
+
+async def test_the_process_ends_with_its_input_and_starts_again_when_asked(parrot: Inquiry):
     """It is there only while there is something to ask."""
     asked = Asked(user_agent="curl/8.9.1", hints=())
 
-    first = await inquiry.ask(asked)
-    await inquiry.stop()
-    stopped = inquiry.running
-    second = await inquiry.ask(asked)
+    first = await parrot.ask(asked)
+    await parrot.stop()
+    stopped = parrot.running
+    second = await parrot.ask(asked)
 
-    assert (stopped, inquiry.running) == (False, True)
-    assert first == second
+    assert (stopped, parrot.running) == (False, True)
+    assert first == second == Sighting(kind="tv")
 
 
 async def test_a_process_that_cannot_start_is_an_error_of_its_own():
@@ -221,27 +230,24 @@ async def test_a_question_given_up_while_the_process_starts_leaves_none(turns: i
     assert [each for each in psutil.Process().children() if "timeit" in each.cmdline()] == []
 
 
-async def test_a_string_that_takes_too_long_is_not_asked_again(inquiry: Inquiry):
+async def test_a_string_that_takes_too_long_is_not_asked_again(parrot: Inquiry):
     """The process is ended, and the next question starts another."""
     asked = Asked(user_agent=PHONE, hints=())
-    await inquiry.ask(asked)
-    inquiry._answer_s = 0.0
+    await parrot.ask(asked)
+    parrot._answer_s = 0.0
 
-    told = await inquiry.ask(asked)
-    inquiry._answer_s = ANSWER_S
+    told = await parrot.ask(asked)
 
-    assert (told, inquiry.running) == (None, False)
+    assert (told, parrot.running) == (None, False)
 
 
-async def test_a_login_after_the_second_look_writes_the_class_and_the_model(tenant: Tenant):
+async def test_a_login_after_the_second_look_writes_the_class_and_the_model(tenant: Tenant, inquiry: Inquiry):
     """The device is the same one; what operators read of it is better."""
-    text, asker = PHONE.format(uuid4()), tenant.service.context.logins._recogniser
+    text, teller = PHONE.format(uuid4()), worker(tenant.service, inquiry, version=recogniser())
     first = await tenant.login(user_agent=text)
-    asked = asked_of(text, None)
-    for _ in range(600):
-        if asker._held[asked].told is not None:
-            break
-        await asyncio.sleep(0.1)
+    await teller.recognise(text)
+    await teller.settle()
+    tenant.service.clock.forward(AGAIN_MS)
     (before,) = items(await tenant.see("/v1/members/ana/devices"))
 
     again = await tenant.login(user_agent=text, device_token=first["device"]["token"])

@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from accessguard.config import Config
 from accessguard.rules.needs import STORED
 from accessguard.sessions.store import Asked, SessionStore
-from tests.service import CHROME, LAPTOP, Answer, Service, Tenant, items, running
+from tests.service import CHROME, LAPTOP, Answer, Service, Tenant, config, configured, items, running
 from tests.sessions.own import own_valkey, until
 
 MINUTE_MS = 60_000
@@ -226,10 +228,16 @@ async def test_the_misses_of_a_batch_share_their_statements(here, monkeypatch):
     assert len(sizes) <= 5
 
 
+def hasty(database_url: str, redis_url: str) -> Config:
+    """A worker that waits for an answer less long than others do in tests, and ten times as long as in earnest."""
+    said = config(database_url, redis_url)
+    return msgspec.structs.replace(said, server=msgspec.structs.replace(said.server, check_deadline_ms=1_000))
+
+
 @pytest.mark.parametrize("fast", [True, False], ids=["fast lane", "other lane"])
 async def test_a_check_does_not_wait_for_a_beat_that_is_not_answered(database_url, tmp_path, service, fast):
     """Given up long before the connection is, it is decided without Valkey, alone and in a batch; nothing is counted twice."""
-    async with own_valkey(tmp_path) as valkey, running(database_url, valkey.url) as worker:
+    async with own_valkey(tmp_path) as valkey, configured(hasty(database_url, valkey.url)) as worker:
         worker.clock.stop()
         here = Tenant(worker if fast else replace(worker, url=worker.plain_url), worker.tenant().name)
         logins = [await here.login(member) for member in ("ana", "bo")]

@@ -123,11 +123,12 @@ async def test_a_read_only_postgres_is_read_and_not_left_alone(there, tenant):
     assert len(list(items(await tenant.see("/v1/members/ben/logins")))) == 1
 
 
-async def test_an_exhausted_pool_lets_checks_go_on_and_logins_wait(there, tenant):
+async def test_an_exhausted_pool_lets_checks_go_on_and_logins_wait(there, tenant, monkeypatch):
     """Every connection is in use: a check is answered in its deadline, a login is kept, an operator is told to come back; nothing is lost."""
     db, login = there.worker.context.ready._db, await tenant.login("ana")
     await tenant.check(login)
     waits = POOL_REFUSED.labels("wait")._value.get()
+    monkeypatch.setattr("accessguard.database.POOL_WAIT_S", 1.0)
     async with contextlib.AsyncExitStack() as held:
         for _ in range(db._pool.get_max_size()):
             await held.enter_async_context(db._pool.acquire())

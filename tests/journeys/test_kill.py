@@ -20,6 +20,7 @@ import psutil
 import pytest
 from aiohttp import ClientError, ClientSession
 
+from tests.data import lay_out
 from tests.service import CHROME, LAPTOP, SECRET, token
 
 KEYS = {
@@ -181,6 +182,7 @@ async def _garbage(url: str, sent: bytes) -> None:
 @pytest.mark.chaos
 async def test_a_killed_dev_takes_its_stores_along_and_finds_its_data_again(tmp_path):
     """No process is left behind, and the next start has every answered login."""
+    await lay_out(tmp_path / ".accessguard")
     async with ClientSession() as http:
         async with started(tmp_path, "dev", "--port", "0", admin_port="0") as first:
             children = psutil.Process(first.process.pid).children(recursive=True)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.fuzz import at_night
 from tests.service import CHROME, Answer, Service, Tenant, running
 
-MEMBERS = 60
-FEW = 20
+MEMBERS = at_night(60, usual=20)
+FEW = at_night(20, usual=10)
 TIMES = 24
 LIMIT = 2
 
@@ -43,9 +44,10 @@ async def at_rest(tenant: Tenant) -> dict[str, int]:
     return {row["member_id"]: row["open"] for row in rows}
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("action", ["evict_oldest", "evict_idle", "evict_others", "deny_new"])
 async def test_a_crowd_never_exceeds_the_limit_on_sessions(tenant, second, action):
-    """Sixty members, twenty-four logins each; none fails, and what was allowed and not ended since is what is open."""
+    """Twenty members (at night sixty), twenty-four logins each; none fails, and what was allowed and not ended since is what is open."""
     await tenant.rule("session_limit", action, max=LIMIT)
 
     logins = [login for _, login in await crowd(tenant, second)]
@@ -59,6 +61,7 @@ async def test_a_crowd_never_exceeds_the_limit_on_sessions(tenant, second, actio
     assert set((await at_rest(tenant)).values()) == {LIMIT}
 
 
+@pytest.mark.hypothesis
 async def test_a_crowd_that_frees_places_for_itself_never_exceeds_the_limit(tenant, second):
     """Whoever is challenged closes the first choice; only as often as the budget allows, and one place for one login."""
     await tenant.rule("session_limit", "challenge", max=LIMIT, swaps={"max": 5, "window_days": 30})

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from accessguard.api.context import Context
-from accessguard.app import open_parts
 from accessguard.config import Geo as GeoConfig
 from accessguard.devices.browser import kin
 from accessguard.guard.facts import from_ms
@@ -26,7 +25,7 @@ from accessguard.sessions.replay import ReplayStore
 from tests.build import number
 from tests.journeys.histories import World, history, play
 from tests.mmdb import city, mmdb
-from tests.service import Service, config
+from tests.service import Service, config, opened
 
 BEGIN_MS = 1_780_000_000_000
 """May 2026: months whose partitions nobody makes any more."""
@@ -113,7 +112,7 @@ async def workers(
     async with AsyncExitStack() as stack:
         made = []
         for _ in range(2):
-            parts = await open_parts(settings, now_ms=clock)
+            parts = await opened(settings, clock)
             made.append(await stack.enter_async_context(parts.running()))
         while not all(ctx.changes._memory.trusted for ctx in made):
             await asyncio.sleep(0.01)

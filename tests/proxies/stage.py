@@ -30,6 +30,7 @@ FILES = Path(__file__).parents[2] / "config" / "proxies"
 PLACES = "/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin:/opt/homebrew/bin"
 WHEELS = sysconfig.get_path("scripts")
 """Where wheels put programs, such as Traefik's."""
+GOODBYE_S = 20
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
@@ -348,7 +349,11 @@ async def proxied(name: str, program: str, tenant: Tenant, platform_port: int, f
                 yield proxy
         finally:
             process.terminate()
-            await asyncio.to_thread(process.wait)
+            try:
+                await asyncio.to_thread(process.wait, GOODBYE_S)
+            except subprocess.TimeoutExpired:  # a proxy may wait for ever for a connection that is still open
+                process.kill()
+                process.wait()
 
 
 async def _answering(proxy: Proxy) -> None:

@@ -21,6 +21,10 @@ from accessguard.embedded.valkey import program
 
 NODE_TIMEOUT_MS = 1_000
 """After which the others hold a node for lost; a replica takes over within about as long again."""
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+"""Not once a second, for which whoever wants to know of the disk would have to wait."""
+LIVELY = ("publish-period", "200", "info-period", "200", "ask-period", "200")
+"""How often Sentinels tell and ask each other, in ms: every two and ten seconds by themselves."""
 
 
 @dataclass(eq=False)
@@ -140,7 +144,7 @@ async def own_cluster(folder: Path, *, replicas: int = 0) -> AsyncIterator[Clust
 def _cluster_options(bus: int) -> tuple[str, ...]:
     return (
         *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-port", str(bus)),
-        *("--cluster-require-full-coverage", "no", "--appendonly", "yes", "--appendfsync", "everysec"),
+        *("--cluster-require-full-coverage", "no", *DURABLE),
         *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
     )
 
@@ -199,7 +203,7 @@ async def own_sentinels(folder: Path) -> AsyncIterator[Watched]:
     """Start them on `folder`."""
     folder.chmod(0o711)
     numbers = ports(5)
-    durable = ("--appendonly", "yes", "--repl-diskless-sync-delay", "0")
+    durable = (*DURABLE, "--repl-diskless-sync-delay", "0")
     primary = Server(folder / "one", numbers[0], durable)
     replica = Server(folder / "two", numbers[1], (*durable, "--replicaof", f"127.0.0.1 {primary.port}"))
     sentinels = [_sentinel(folder / f"sentinel{port}", port, primary.port) for port in numbers[2:]]
@@ -208,6 +212,7 @@ async def own_sentinels(folder: Path) -> AsyncIterator[Watched]:
         await replica.start()
         await eventually(lambda: linked(replica))
         await asyncio.gather(*(each.start() for each in sentinels))
+        await asyncio.gather(*(each.admin.execute_command("SENTINEL", "DEBUG", *LIVELY) for each in sentinels))
         await asyncio.gather(*(eventually(lambda each=each: _watches(each)) for each in sentinels))  # type: ignore[misc] # mypy does not infer defaults
         yield Watched(primary, replica, sentinels)
     finally:
