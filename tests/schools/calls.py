@@ -16,6 +16,9 @@ DENIED: Final = "198.51.100.9"
 ATTEMPT: Final = "018f2b3c-0000-7000-8000-0000000a77e3"
 """An id of a login attempt that both schools use."""
 
+LATE = ("/challenges/", "/bulk", "/erase", "/place", "{device_id}/merge", "DELETE", "/end", "{member_id}/merge")
+"""What takes away what other calls are about, in the order in which it is asked."""
+
 Picked: TypeAlias = Mapping[str, str]
 """An id for each place in a path, and for `token`, `page`, `preview` and `erasure`."""
 Body: TypeAlias = Callable[[str, Picked], Any]
@@ -168,3 +171,9 @@ def accepted(route: Route) -> tuple[str, ...]:
     if route.text:
         return ("application/json", "text/plain")
     return ("application/json", "text/html") if route.page or route.browsers else ("application/json",)
+
+
+def late(route: Route) -> int:
+    """When a call is asked: those that take something away after all the others."""
+    name = f"{route.method} {route.path}"
+    return max((place for place, each in enumerate(LATE, 1) if each in name), default=0)

@@ -22,11 +22,11 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from accessguard.api.keys import Role
-from accessguard.api.routes import UUIDS, Route
+from accessguard.api.routes import ROUTES, UUIDS, Route
 from accessguard.app import Parts, open_parts
 from accessguard.guard.facts import from_ms
 from accessguard.guard.upkeep import Chore, Job
-from tests.schools.calls import ATTEMPT, BODIES, DENIED, Picked, check, denial, settings, target
+from tests.schools.calls import ATTEMPT, BODIES, DENIED, Picked, check, denial, late, settings, target
 from tests.schools.census import Census
 from tests.service import FIREFOX, LAPTOP, Answer, Clock, Service, Tenant, config, listening, token
 
@@ -47,6 +47,10 @@ ON_PAGES = {"section": "brand", "code": "ip_denied", "language": "en", "version"
 """What stands in the paths of the console's pages besides ids."""
 KEPT_UP = (Job.DIRECTORY, Job.TALLIES, Job.PAGES)
 """Upkeep that gathers what schools have done, whenever it is run."""
+WRITTEN = tuple(
+    route for route in ROUTES if route.method != "GET" and route.roles and not late(route) and not route.installation
+)
+"""Calls that write something and take nothing away."""
 BUSY = """
     SELECT concat('job ', kind, ' ', state) FROM job WHERE state = 'running' OR (state = 'waiting' AND kind <> 'bulk')
      UNION ALL SELECT concat('delivery ', kind, ' ', last_error) FROM webhook_delivery WHERE state = 'pending'
@@ -187,8 +191,10 @@ class School:
         await self.log_in(MEMBERS[1], session_id=SESSIONS[1])
         await self.be_denied()
         await self._make("revocation_id", say("POST", "/v1/revocations", {"caller": f"gone-{self.word}"}, **admin))
+        for route in WRITTEN:
+            await self.ask(route, max(route.roles), self.latest())
         await self.world.settle()
-        log = f"/v1/webhooks/{self.ids['webhook_id'][-1]}/deliveries"
+        log = f"/v1/webhooks/{self.main['webhook_id']}/deliveries"
         deliveries = await self._good(say("GET", log, **admin))
         self.ids["delivery_id"].append(deliveries["items"][0]["id"])
         self.main["delivery_id"] = self.ids["delivery_id"][-1]
