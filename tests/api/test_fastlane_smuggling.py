@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 import structlog
@@ -46,12 +46,14 @@ class Ground:
         self.check = words.check
         self.tricks = corpus(words)
 
+    async def says(self, port: int, pieces: Sequence[bytes], *, half_close: bool = False) -> Talk:
+        """What one lane says."""
+        with structlog.testing.capture_logs():
+            return await self.both.talk(port, *pieces, half_close=half_close, quiet_s=QUIET_S)
+
     async def both_say(self, pieces: Sequence[bytes]) -> tuple[Talk, Talk]:
         """What the fast lane and aiohttp say."""
-        with structlog.testing.capture_logs():
-            fast = await self.both.talk(self.both.fast, *pieces, quiet_s=QUIET_S)
-            plain = await self.both.talk(self.both.plain, *pieces, quiet_s=QUIET_S)
-        return fast, plain
+        return await self.says(self.both.fast, pieces), await self.says(self.both.plain, pieces)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,7 @@ async def test_a_trick_hides_no_request_and_makes_none(ground: Ground, name: str
     several = [ground.check, trick.raw, ground.check, LAST]
 
     fast, plain = await ground.both_say(several)
-    with structlog.testing.capture_logs():
-        packet = await ground.both.talk(ground.both.fast, b"".join(several), quiet_s=QUIET_S)
+    packet = await ground.says(ground.both.fast, [b"".join(several)])
 
     if "turns" not in name:
         same(fast, plain, several)
@@ -138,8 +139,7 @@ async def test_a_trick_that_breaks_off_is_not_more_than_what_came_whole(
     trick = ground.tricks[name]
     begun, _ = (trick.raw, b"") if whole else _halves(trick.raw, place)
     open_, closed = [
-        await ground.both.talk(ground.both.fast, ground.check, begun, half_close=half, quiet_s=QUIET_S)
-        for half in (False, True)
+        await ground.says(ground.both.fast, [ground.check, begun], half_close=half) for half in (False, True)
     ]
 
     assert closed.decided == open_.decided <= 1 + trick.seen
@@ -194,12 +194,27 @@ async def test_both_lanes_see_the_same_requests_in_whatever_is_made_of_tricks(
     """Request by request, in one packet, and cut somewhere: as aiohttp sees them when they come in one of these ways."""
     several = [*(built(ground.words, plan) for plan in plans), ground.check, LAST]
     whole = b"".join(several)
-    ways = [several, [whole], cut(whole, places)]
-    talks = [await ground.both_say(pieces) for pieces in ways]
-    by_line = [each + b"\r\n\r\n" for each in whole.split(b"\r\n\r\n")]
+    known: dict[tuple[bytes, ...], Talk] = {}
 
-    for (fast, plain), pieces in zip(talks, ways, strict=True):
-        if not any(alike(fast, other) for other in (plain, *(other for _, other in talks))):
-            with structlog.testing.capture_logs():
-                slowly = await ground.both.talk(ground.both.plain, *by_line[:-1], quiet_s=QUIET_S)
-            same(fast, slowly, pieces)
+    for pieces in (several, [whole], cut(whole, places)):
+        fast = await ground.says(ground.both.fast, pieces)
+        for way in ways(several, pieces):
+            known[way] = known.get(way) or await ground.says(ground.both.plain, way)
+            if alike(fast, known[way]):
+                break
+        else:
+            plain = {(*talk.statuses, talk.closed, talk.decided) for talk in known.values()}
+            pytest.fail(f"{fast.statuses} {fast.closed} {fast.decided} is none of {plain} for {pieces!r}")
+
+
+def ways(several: Sequence[bytes], pieces: Sequence[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """As it came; with the first few requests by themselves, and the rest as it came, or at once; and head by head."""
+    whole = b"".join(several)
+    edges = list(itertools.accumulate(map(len, pieces)))
+    yield tuple(pieces)
+    for number in range(len(several), -1, -1):
+        done = sum(map(len, several[:number]))
+        places = sorted({done, len(whole), *(edge for edge in edges if edge > done)})
+        yield (*several[:number], *(whole[start:end] for start, end in itertools.pairwise(places)))
+        yield (*several[:number], whole[done:])
+    yield tuple(each + b"\r\n\r\n" for each in whole.split(b"\r\n\r\n"))[:-1]

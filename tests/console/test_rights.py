@@ -29,7 +29,7 @@ def filled(path: str) -> str:
 
 async def test_every_path_of_the_service_is_in_a_table(service: Service) -> None:
     """What answers is a call of the API, a page of the console, or one of the few of the system, on either port."""
-    tables = {each.path for each in (*ROUTES, *PAGES)} | OF_THE_SYSTEM
+    tables = {route.path for route in ROUTES} | {page.path for page in PAGES} | OF_THE_SYSTEM
     app = application(service.context, body_limit_bytes=1_024)
 
     there = {route.resource.canonical for route in app.router.routes() if route.resource is not None}

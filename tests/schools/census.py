@@ -34,7 +34,7 @@ class Census:
         keys = sorted([key async for key in self._valkey.scan_iter(match=f"*{tenant}*", count=10_000)])
         kept = [await self._valkey.dump(key) for key in keys]
         said = repr((keys, kept)).encode()
-        return dict(rows) | {"valkey": hashlib.sha256(said).hexdigest() if keys else ""}
+        return {row[0]: row[1] for row in rows} | {"valkey": hashlib.sha256(said).hexdigest() if keys else ""}
 
 
 def _digest(table: str, column: str) -> str:

@@ -177,7 +177,7 @@ class School:
             said = BODIES["PUT /v1/members/{member_id}"](self.word, {})
             await self._good(say("PUT", f"/v1/members/{quote(member, safe='')}", said))
         await self._make("rule_id", say("POST", "/v1/rules", denial(self.word), **admin))
-        limit = {"kind": "session_limit", "name": "the same", "mode": "enforce", "action": "challenge"}
+        limit: dict[str, Any] = {"kind": "session_limit", "name": "the same", "mode": "enforce", "action": "challenge"}
         limit |= {"params": {"max": 1}, "message": self.word}
         hook = {"url": self.world.hook(self), "events": ["violation", "session_ended", "device_new"]}
         await self._make("webhook_id", say("POST", "/v1/webhooks", hook, **admin))
