@@ -10,7 +10,7 @@ if this lane were not there. So there is one strictness: what is taken here is
 a part of what aiohttp takes, and every refusal is aiohttp's and the handlers'.
 
 It leans on a few private parts of aiohttp, which docs/decisions/0003-fast-lane.md
-lists; the version is pinned, and tests/api/test_fastlane.py plays the same bytes
+lists; the version is pinned, and tests/api/test_fastlane*.py play the same bytes
 through both lanes.
 """
 

@@ -15,7 +15,7 @@ import msgspec
 
 from accessguard.api.context import Context
 from accessguard.api.forwarded import Dialect
-from accessguard.api.head import CRLF, MOST_HEAD, MOST_LINES, NAMES, STRANGE, field, plain_start
+from accessguard.api.head import CRLF, MOST_HEAD, MOST_LINES, NAMES, SETTINGS, STRANGE, UPGRADE, field, plain_start
 from accessguard.api.identity import Asked, identified
 from accessguard.api.proxy import called, heard, identity
 from accessguard.api.reply import SAFE_HEADERS
@@ -32,6 +32,7 @@ ENVOY: Final = re.compile(rb"GET /auth/envoy/(?!.*(?:\.\.|//))[\w/.~?=&-]* HTTP/
 """Paths that no reader takes apart in more than one way; others are aiohttp's."""
 LONGEST_KEPT: Final = 3_072
 MOST_FIELDS: Final = 8_192
+NOT_HERE: Final = frozenset({STRANGE, UPGRADE, SETTINGS})
 NO_BODY: Final = {"content-length": "0", "connection": "keep-alive"}
 """What these may say, if they are there."""
 ALLOWED: Final = {
@@ -139,7 +140,7 @@ class Gates:
 
     def _field(self, line: bytes) -> tuple[str, str] | None:
         named = field(line)
-        if named is None or NAMES.get(named[0].lower()) == STRANGE:
+        if named is None or NAMES.get(named[0].lower()) in NOT_HERE:
             return None
         pair = named[0].lower().decode(), named[1].decode()
         if len(line) <= LONGEST_KEPT:

@@ -42,13 +42,17 @@ CRLF: Final = b"\r\n"
 DIGITS: Final = b"0123456789"
 
 SINGLES: Final = (b"content-location", b"content-range", b"etag", b"max-forwards", b"server")
-AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, HOST, AGENT, KEY, SINGLE = range(10)
+AUTHORIZATION, LENGTH, KIND, TENANT, CONNECTION, STRANGE, UPGRADE, SETTINGS, HOST, AGENT, KEY, SINGLE = range(12)
 NAMES: Final = {
     b"authorization": AUTHORIZATION,
     b"content-length": LENGTH,
     b"content-type": KIND,
     b"accessguard-tenant": TENANT,
     b"connection": CONNECTION,
+    # With these a request is aiohttp's, which is given its bytes and no others: behind another protocol's name than
+    # "websocket" it drops whatever else came in the same packet, and takes the rest of that for a request.
+    b"upgrade": UPGRADE,
+    b"http2-settings": SETTINGS,
     # These have no meaning here but, as aiohttp has it, may come once only; the first has to come.
     b"host": HOST,
     b"user-agent": AGENT,
@@ -58,14 +62,13 @@ NAMES: Final = {
     # Each of these changes how the bytes behind the head are to be read, or what happens to the connection.
     b"content-encoding": STRANGE,
     b"expect": STRANGE,
-    b"http2-settings": STRANGE,
     b"proxy-connection": STRANGE,
     b"sec-websocket-key1": STRANGE,
     b"te": STRANGE,
     b"trailer": STRANGE,
     b"transfer-encoding": STRANGE,
-    b"upgrade": STRANGE,
 }
+TURNING: Final = frozenset({b"keep-alive", b"upgrade", b"http2-settings"})
 KINDS: Final = frozenset({b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8"})
 NOTHING: Final[tuple[int, bytes]] = (-1, b"")
 
@@ -158,9 +161,10 @@ class Heads:
         digits = seen.get(LENGTH, b"0")
         if not digits or len(digits) > LONGEST_LENGTH or digits.translate(None, DIGITS):
             return None
-        if HOST not in seen or (CONNECTION in seen and seen[CONNECTION].lower() != b"keep-alive"):
+        turning = UPGRADE in seen or SETTINGS in seen
+        if HOST not in seen or not _goes_on(seen.get(CONNECTION), turning=turning):
             return None
-        call = FAST.get(start)
+        call = None if turning else FAST.get(start)
         if call is None:
             return Head(int(digits)) if plain_start(start) else None
         if LENGTH not in seen or (KIND in seen and seen[KIND].lower() not in KINDS):
@@ -264,6 +268,13 @@ def _said(request: bytes, name: bytes) -> str | None:
     head = request.partition(CRLF + CRLF)[0].lower()
     _, found, rest = head.partition(name)
     return rest.partition(CRLF)[0].strip(b" \t").decode("latin-1") if found else None
+
+
+def _goes_on(connection: bytes | None, *, turning: bool) -> bool:
+    """Whether a connection's own field leaves the framing, and the connection, as they are."""
+    if connection is None or connection.lower() == b"keep-alive":
+        return True
+    return turning and all(each.strip(b" \t") in TURNING for each in connection.lower().split(b","))
 
 
 def plain_start(start: bytes) -> bool:

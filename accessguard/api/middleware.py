@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from accessguard.api.reply import (
     PROBLEM,
@@ -31,6 +31,8 @@ FAILURE: Final = ProblemDocument(
 CODES: Final = {status: code for code, status in STATUS.items()}
 
 REQUEST_ID: Final = "X-Request-ID"
+SPOKEN: Final = frozenset({HttpVersion10, HttpVersion11})
+"""aiohttp takes a first line without a version, or with 2.0, too; no proxy in front would see the same request in it."""
 AUTHZEN: Final = ("/access/v1/", "/.well-known/authzen-configuration")
 
 NAMED_HEADERS: Final = {name: value for name, value in SAFE_HEADERS.items() if name != "Cache-Control"}
@@ -43,6 +45,7 @@ async def boundary(
 ) -> web.StreamResponse:
     """Render errors and count answers."""
     try:
+        _check_version(request)
         response = await handler(request)
     except web.HTTPException as error:
         response = _of_http(error)
@@ -57,6 +60,11 @@ async def boundary(
     if "Server" not in response.headers and not response.prepared:
         response.headers.update(SAFE_HEADERS if "Cache-Control" not in response.headers else NAMED_HEADERS)
     return response
+
+
+def _check_version(request: web.Request) -> None:
+    if request.version not in SPOKEN:
+        raise GuardError(ErrorCode.INVALID, "HTTP/1.1 is spoken here.")
 
 
 def _identify(request: web.Request, response: web.StreamResponse) -> None:

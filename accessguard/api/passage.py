@@ -33,6 +33,9 @@ MOST_PIECES: Final = 8
 # Turns of the loop that aiohttp's task may take to wait again behind an answer; it takes two.
 MOST_TURNS: Final = 3
 
+# The one protocol that aiohttp can turn to: behind a request for any other it drops what came in the same packet.
+KEPT_BEHIND: Final = "websocket"
+
 FULL: Final = GuardError(
     ErrorCode.UNAVAILABLE, "Too many connections are open; try again shortly.", headers={"Connection": "close"}
 )
@@ -56,6 +59,7 @@ class Passage(RequestHandler):
         "_surrendered",
         "_turns",
         "_unread",
+        "_whole",
         "_wire",
     )
 
@@ -67,6 +71,7 @@ class Passage(RequestHandler):
         self._unread = 0.0  # when the reader fell behind, or the end began to wait for it (loop time; 0: neither)
         self._wire: asyncio.Transport | None = None  # the transport, also while it ends
         self._pieces = 0  # how often the same request was waited for
+        self._whole = 0  # requests handed to aiohttp one by one, whose answers it has not given yet
         self._owed = 0  # bytes of a body that still belong to a request aiohttp is reading
         self._answering: asyncio.Task[None] | Beating | None = None
         self._stopping: asyncio.Future[None] | None = None
@@ -163,8 +168,12 @@ class Passage(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Let the last answer to a peer that will send no more, or is to go to another worker, close the connection."""
-        if (self._ended or self._lane.draining) and not self._messages:
+        """Let the last answer to a peer that will send no more, or is to go to another worker, close the connection.
+
+        So does one to a request to turn to another protocol, where bytes behind it may be lost.
+        """
+        alone, self._whole = self._whole > 0, max(0, self._whole - 1)
+        if ((self._ended or self._lane.draining) and not self._messages) or (not alone and turns(request)):
             resp.force_close()
         done = await super().finish_response(request, resp, start_time)
         self._turns = MOST_TURNS
@@ -241,6 +250,7 @@ class Passage(RequestHandler):
     def _pass(self, data: bytes, length: int) -> int:
         """Hand one request to aiohttp, the body as far as it is here."""
         self._pieces = self._turns = 0
+        self._whole += 1
         given = data[:length]
         self._owed = length - len(given)
         super().data_received(given)
@@ -295,6 +305,11 @@ def peer_of(transport: asyncio.Transport) -> str | None:
     if name is None:
         return None
     return str(name[0]) if isinstance(name, (list, tuple)) else str(name)
+
+
+def turns(request: web.BaseRequest) -> bool:
+    """Whether a request asks for another protocol than the one behind which aiohttp keeps what came with it."""
+    return request.headers.get("Upgrade", KEPT_BEHIND).lower() != KEPT_BEHIND
 
 
 def begins_well(data: bytes) -> bool:

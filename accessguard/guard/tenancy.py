@@ -215,6 +215,7 @@ async def _taken(store: HostStore, tenant: str, hosts: Sequence[Host], before: S
     new = {plain(each.host): place for place, each in enumerate(hosts) if each.status == "active"}
     if new.keys() <= kept:
         return ()
+    await store.hold()
     theirs = {each.host for each in await store.hosts() if each.tenant != tenant}
     detail = "is another school's host"
     return [

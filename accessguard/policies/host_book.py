@@ -24,6 +24,8 @@ HOSTS: Final = """
      ORDER BY t.id LIMIT 200000
 """
 """Over all tenants, as it is the one question whose answer is a tenant."""
+HOLD: Final = "SELECT pg_advisory_xact_lock($1)"
+HOLD_NUMBER: Final = 0x4147_0014  # "AG" 20; any constant works, as long as every release takes the same
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +40,10 @@ class HostStore:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+
+    async def hold(self) -> None:
+        """Let nobody else take a host until the transaction ends: two who took the same one at once would not see each other."""
+        await self._db.row(HOLD, HOLD_NUMBER)
 
     async def hosts(self) -> tuple[Owned, ...]:
         """The active hosts of every active tenant, as they are compared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -83,6 +84,20 @@ async def test_a_host_of_another_schools_is_refused(service):
 
     assert [answer.status for answer in (first, again, taken, idle)] == [200, 200, 400, 200]
     assert taken["errors"][0]["pointer"] == "/hosts/1/host"
+
+
+async def test_of_schools_that_take_a_host_at_the_same_time_one_has_it(service):
+    """The others are told that it is another school's, as they would be a moment later; so it is never nobody's."""
+    schools = [service.tenant() for _ in range(6)]
+    for each in schools:
+        await each.login()
+    hosts = [f"{name}.{schools[0].name}.example" for name in "abc"]
+
+    races = [
+        await asyncio.gather(*(save(each, [{"host": host, "primary": True}]) for each in schools)) for host in hosts
+    ]
+
+    assert [sorted(answer.status for answer in answers) for answers in races] == [[200, *[400] * 5]] * 3
 
 
 def test_hosts_are_compared_as_browsers_write_them():
