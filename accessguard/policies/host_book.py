@@ -25,7 +25,7 @@ HOSTS: Final = """
 """
 """Over all tenants, as it is the one question whose answer is a tenant."""
 HOLD: Final = "SELECT pg_advisory_xact_lock($1)"
-HOLD_NUMBER: Final = 0x4147_0014  # "AG" 20; any constant works, as long as every release takes the same
+HOLD_NUMBER: Final = 0x4147_0015  # "AG" 21; any constant works, as long as every release takes the same
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
