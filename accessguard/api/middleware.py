@@ -28,6 +28,7 @@ FAILURE: Final = ProblemDocument(
     type="about:blank", title="Internal error", status=500, detail="Something went wrong here; it has been logged."
 )
 
+NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 CODES: Final = {status: code for code, status in STATUS.items()}
 
 REQUEST_ID: Final = "X-Request-ID"
@@ -64,7 +65,9 @@ async def boundary(
 
 def _check_version(request: web.Request) -> None:
     if request.version not in SPOKEN:
-        raise GuardError(ErrorCode.INVALID, "HTTP/1.1 is spoken here.")
+        raise GuardError(
+            NOT_HTTP.code, NOT_HTTP.message
+        )  # one that is kept would keep every request that it was raised for
 
 
 def _identify(request: web.Request, response: web.StreamResponse) -> None:

@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 from accessguard.api.connections import Stage
 from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, field, plain_start
 from accessguard.api.lane import Lane, start
-from accessguard.api.middleware import rendered
+from accessguard.api.middleware import NOT_HTTP, rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.patience import Beating
@@ -40,7 +40,6 @@ FULL: Final = GuardError(
     ErrorCode.UNAVAILABLE, "Too many connections are open; try again shortly.", headers={"Connection": "close"}
 )
 LATE: Final = GuardError(ErrorCode.TIMED_OUT, "The request did not arrive in time.", headers={"Connection": "close"})
-NOT_HTTP: Final = GuardError(ErrorCode.INVALID, "The request is not valid HTTP.")
 
 
 class Passage(RequestHandler):
