@@ -73,6 +73,7 @@ from accessguard.guard.ready import Ready
 from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.revoking import Revoking
+from accessguard.guard.room import Room
 from accessguard.guard.running import Runner, Step
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.selecting import Bulk, BulkStep
@@ -205,6 +206,7 @@ class Parts:
         )
         self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         self.reporting = Reporting(db=db, now_ms=now_ms)
+        room = Room(db=db, most=config.limits.devices_per_member, now_ms=now_ms)
         logins = Logins(
             db=db,
             live=live,
@@ -218,6 +220,7 @@ class Parts:
             new_id=uuid7,
             seconds=seconds,
             spooling=self.spooling,
+            room=room,
         )
         intake = Intake(
             db=db,
@@ -251,7 +254,7 @@ class Parts:
             confirmations=Confirmations(config.keys.session),
             new_id=uuid7,
         )
-        self.upkeep.chores = (*self.upkeep.chores, tenants.chore)
+        self.upkeep.chores = (*self.upkeep.chores, tenants.chore, room.chore)
         challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,

@@ -94,6 +94,7 @@ class Job(StrEnum):
     ERASURES = "erasures"
     SHEETS = "sheets"
     TENANTS = "tenants"
+    DEVICES = "devices"
     EVENTS = "events"
     DELIVERIES = "deliveries"
 
