@@ -19,8 +19,9 @@ from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.middleware import boundary
 from accessguard.api.routing import add_routes
+from accessguard.api.steps import Steps
 from accessguard.api.system import add_admin, add_system
-from accessguard.api.timely import begun, timely
+from accessguard.api.timely import begun, stepwise, timely
 from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
@@ -343,6 +344,7 @@ class Parts:
             keyring=self.keyring,
             certificates=certificates(config),
             bounds=Bounds(rates(config), clock=time.monotonic),
+            steps=Steps(),
             revoking=self.revoking,
             revocations=RevocationStore(db),
             session_tokens=session_tokens,
@@ -421,7 +423,7 @@ class Parts:
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
-    app = web.Application(middlewares=[watched, boundary, timely], client_max_size=body_limit_bytes)
+    app = web.Application(middlewares=[stepwise, watched, boundary, timely], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
     app.on_response_prepare.append(begun)
     catalogues.load()
