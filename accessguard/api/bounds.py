@@ -28,7 +28,7 @@ MOST_HELD: Final = 10_000
 PATIENT: Final = 20
 """Refusals in a row that are answered at once; whoever goes on waits `PENALTY_S` for each."""
 PENALTY_S: Final = 0.5
-REFUSALS_PER_S: Final = 50
+REFUSALS_PER_S: Final = 100
 """Refusals that leave a worker in a second for one caller that goes on, on however many connections: each costs a third of a millisecond."""
 MOST_PENALTY_S: Final = 20.0
 STRANGERS_BURST_S: Final = 10.0
