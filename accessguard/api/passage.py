@@ -83,7 +83,7 @@ class Passage(RequestHandler):
         self._aside = False  # reading is paused by this lane
         self._queued = False  # it had its share of this turn, and goes on in the next
         self._resting = False  # others have their turn first
-        self._punished = False  # an answer is held back, that its caller asks less
+        self._punished: asyncio.Future[None] | None = None  # an answer is held back, that its caller asks less
         self.caller: Caller | None = None  # who asked the last check here, as far as it is known
         self._turns = MOST_TURNS  # for which aiohttp's task, which owes no answer, may still be waited for
 
@@ -101,6 +101,8 @@ class Passage(RequestHandler):
         self._lane.connections.leave(self)
         super().connection_lost(exc)
         self._wire = None
+        if self._punished is not None and not self._punished.done():
+            self._punished.set_result(None)
 
     def pause_writing(self) -> None:
         """Note since when the reader is behind."""
@@ -123,9 +125,9 @@ class Passage(RequestHandler):
         if self._paused or (self._wire is not None and self._wire.is_closing()):
             self._unread = self._unread or self._loop.time()
             return Stage.UNREAD, self._unread
-        if self._punished:
+        if self._punished is not None:
             return Stage.HOLDING, self._loop.time()
-        if self._answering is not None or not self._idle():
+        if self._answering is not None or self._queued or self._resting or not self._idle():
             return Stage.BUSY, 0.0
         if self._behind or (self._surrendered and self._began):
             return Stage.HOLDING, self._began
@@ -203,16 +205,11 @@ class Passage(RequestHandler):
 
     def rest(self) -> bool:
         """Leave what comes in the socket, until `wake`; False for one that does so already."""
-        if (
-            self._resting
-            or self._aside
-            or self._reading_paused
-            or self.transport is None
-            or self.transport.is_closing()
-        ):
+        if self._resting or self.transport is None or self.transport.is_closing():
             return False
         self._resting = True
-        self.transport.pause_reading()
+        if not self._aside and not self._reading_paused:
+            self.transport.pause_reading()
         return True
 
     def wake(self) -> None:
@@ -222,16 +219,18 @@ class Passage(RequestHandler):
             return
         if not self._aside and not self._reading_paused:
             self.transport.resume_reading()
-        if self._behind:
+        if self._behind or self._ended:
             self._go_on()
 
     async def hold_back(self, seconds: float) -> None:
-        """Let the caller wait for its answer; meanwhile its connection is among the first to be parted with."""
-        self._punished = seconds > 0
+        """Let the caller wait for its answer, while it is there; meanwhile its connection is among the first to be parted with."""
+        if seconds <= 0 or self._wire is None:
+            return
+        self._punished = gone = self._loop.create_future()
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.wait({gone}, timeout=seconds)
         finally:
-            self._punished = False
+            self._punished = None
 
     def _go_on(self) -> None:
         if self._answering is not None or self._paused or self._resting or self._queued:
@@ -255,7 +254,7 @@ class Passage(RequestHandler):
     def _unfinished(self) -> bool:
         """Whether an answer is owed for something that came whole."""
         self._lane.flush()
-        if self._answering is not None or self._paused:
+        if self._answering is not None or self._paused or self._queued or self._resting:
             return True
         return not (self._surrendered or self._owed or self._idle())
 
