@@ -10,10 +10,12 @@ import msgspec
 
 from accessguard.database import Database
 
+AT_ONCE: Final = 200
+"""Devices forgotten in one statement: it compares each with each."""
+
 # An operator's word stays, whatever there is: what he has blocked, allowed or named; so does a device that somebody is
 # on. Of the others those go first that never had a place (logins that were refused), then those seen longest ago. One
-# that was seen meanwhile is passed over. The rows of forgotten ones are there for the names in histories, those of merged ones lead
-# to what they have become; of them, too, only so many stay.
+# that was seen meanwhile is passed over.
 MAKE_ROOM: Final = """
     WITH held AS MATERIALIZED (
         SELECT id FROM member WHERE tenant = $1 AND id = $2 FOR NO KEY UPDATE
@@ -26,7 +28,7 @@ MAKE_ROOM: Final = """
         SELECT k.id, k.last_seen_at FROM known k
          WHERE k.access = 'default' AND k.name IS NULL AND k.id IS DISTINCT FROM $4::uuid AND k.id NOT IN (SELECT device_id FROM used)
          ORDER BY (k.admitted_at IS NOT NULL), k.last_seen_at, k.id
-         LIMIT greatest(0, (SELECT count(*) FROM known) - $3)
+         LIMIT least($6, greatest(0, (SELECT count(*) FROM known) - $3))
     ), forgotten AS (
         UPDATE device d SET forgotten_at = $5, admitted_at = NULL
           FROM spare s
@@ -35,15 +37,16 @@ MAKE_ROOM: Final = """
         RETURNING d.id
     ), changed AS (
         UPDATE member SET generation = nextval('generation') WHERE tenant = $1 AND id = $2 AND EXISTS (SELECT FROM forgotten)
-    ), gone AS (
-        DELETE FROM device WHERE tenant = $1 AND id = ANY(ARRAY(
-            SELECT f.id FROM device f
-             WHERE f.tenant = $1 AND f.member_id = $2 AND f.forgotten_at IS NOT NULL AND (SELECT count(*) FROM held) > 0
-             ORDER BY f.merged_into IS NOT NULL DESC, f.forgotten_at DESC, f.id OFFSET $3))
-           AND forgotten_at IS NOT NULL
-        RETURNING 1
     )
-    SELECT (SELECT count(*) FROM forgotten) AS forgotten, (SELECT count(*) FROM gone) AS gone
+    SELECT count(*) FROM forgotten
+"""
+
+# The rows of forgotten ones are there for the names in histories, those of merged ones lead to what they have become; of
+# them, too, only so many stay.
+DROP: Final = """
+    DELETE FROM device WHERE tenant = $1 AND forgotten_at IS NOT NULL AND id = ANY(ARRAY(
+        SELECT id FROM device WHERE tenant = $1 AND member_id = $2 AND forgotten_at IS NOT NULL
+         ORDER BY (merged_into IS NOT NULL) DESC, forgotten_at DESC, id OFFSET $3))
 """
 
 # The next members in the order of their keys, from the index alone, with how many devices each has or had.
@@ -67,10 +70,13 @@ class RoomStore:
         self._db = db
         self._most = most
 
-    async def make(self, place: Place, *, spared: UUID | None, at: datetime) -> tuple[int, int]:
-        """Forget what one member has too many of, but for the device `spared`; how many were forgotten, and how many forgotten ones deleted."""
-        row = await self._db.row(MAKE_ROOM, place.tenant, place.member_id, self._most, spared, at)
-        return (0, 0) if row is None else (row["forgotten"], row["gone"])
+    async def make(self, place: Place, *, spared: UUID | None, at: datetime) -> int:
+        """Forget some of what one member has too many of, but for the device `spared`; how many, AT_ONCE where there may be more."""
+        return int(await self._db.value(MAKE_ROOM, place.tenant, place.member_id, self._most, spared, at, AT_ONCE))
+
+    async def drop(self, place: Place) -> None:
+        """Delete what one member has too many of among those that are forgotten, the longest forgotten first."""
+        await self._db.row(DROP, place.tenant, place.member_id, self._most)
 
     async def crowded(self, after: Place, *, members: int) -> tuple[tuple[Place, ...], Place | None]:
         """Of so many members behind `after`, those who may have too many; and where to go on, None at the end."""

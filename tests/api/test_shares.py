@@ -70,7 +70,7 @@ async def test_a_connection_has_its_share_of_a_turn_however_much_it_sends(port: 
         last = [await many.status() for _ in range(2)]
 
     assert (other, statuses, last) == (200, {200: 300}, [200, 200])
-    assert max(max(turn.values(), default=0) for turn in turns) <= MOST_A_TURN
+    assert max(max(turn.values(), default=0) for turn in turns) <= 2 * MOST_A_TURN
 
 
 async def test_where_two_callers_ask_neither_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
@@ -154,7 +154,7 @@ async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn(
 
     assert await asyncio.gather(*calls, other) == ["busy"] * 50 + ["other"]
     assert max(counts) == 1
-    assert until.count("busy") <= 8
+    assert until.count("busy") <= 16
 
 
 async def test_a_call_made_in_steps_ends_as_it_would_by_itself():
