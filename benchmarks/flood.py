@@ -4,10 +4,10 @@ Each connection of the flood has `--depth` requests on their way and sends the
 next one as soon as an answer begins, so it asks as fast as it is answered.
 Slow clients send a byte of their head every two seconds, or ask for much and
 read none of it, or have connected and say nothing more; who is parted with
-comes again. What was answered is printed when it is ended, as JSON: statuses
-with their numbers.
+comes again. It says so when all have come, and when it is ended what was
+answered since: statuses with their numbers a second, as JSON.
 
-It has the lowest priority (nice 19), as it shares its core with the generator and the
+It has a low priority (nice 10), as it shares its core with the generator and the
 stores of the run: what is measured is what the flood does to the worker, not what
 it takes from the other side's core. It still asks many times what a caller is allowed.
 """
@@ -17,13 +17,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import re
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import uvloop
@@ -31,9 +34,10 @@ import uvloop
 from benchmarks.fallback import read_records
 
 DRIP_S = 2.0
+THERE = "there"
+"""What is printed when the flood is on its way."""
 AGAIN_S = 0.05
-LEAST = 19
-"""The lowest priority there is (`nice`)."""
+LOW = 10
 ANSWER = re.compile(rb"HTTP/1\.1 ([0-9]{3})")
 LONGEST = len(b"HTTP/1.1 20")
 GREEDY = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n" * 8
@@ -53,9 +57,8 @@ class Flooder(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        if isinstance(transport, asyncio.Transport):
-            self.transport = transport
-            self._ask(self._depth)
+        self.transport = cast("asyncio.Transport", transport)
+        self._ask(self._depth)
 
     def data_received(self, data: bytes) -> None:
         """Ask once more for each answer that begins here."""
@@ -89,7 +92,8 @@ async def flood(port: int, requests: Sequence[bytes], depth: int, statuses: Coun
 
 
 async def drip(port: int) -> None:
-    """A request of which a byte comes now and then."""
+    """A request of which a byte comes now and then, each client's at a time of its own."""
+    await asyncio.sleep(random.uniform(0, DRIP_S))  # noqa: S311 - no secret
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -129,19 +133,26 @@ async def say_nothing(port: int) -> None:
         await asyncio.sleep(DRIP_S)
 
 
-async def besiege(port: int, requests: Sequence[bytes], *, connections: int, depth: int, slow: int) -> Counter[str]:
-    """All of it until SIGTERM; what was answered."""
+async def besiege(port: int, requests: Sequence[bytes], *, connections: int, depth: int, slow: int) -> dict[str, float]:
+    """All of it until SIGTERM; what was answered a second."""
     stop, statuses = asyncio.Event(), Counter[str]()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     ways = cycle((drip, lie_unread, say_nothing))
     tasks = [asyncio.create_task(next(ways)(port)) for _ in range(slow)]
     shares = [requests[number::connections] or requests for number in range(connections)]
     tasks += [asyncio.create_task(flood(port, share, depth, statuses)) for share in shares]
+    while statuses.total() < connections and not stop.is_set():  # noqa: ASYNC110 - nobody tells of answers
+        await asyncio.sleep(AGAIN_S)
+    await asyncio.sleep(DRIP_S)
+    print(THERE, flush=True)
+    statuses.clear()
+    began = time.monotonic()
     await stop.wait()
+    seconds = time.monotonic() - began
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return statuses
+    return {name: count / seconds for name, count in statuses.items()}
 
 
 def main() -> None:
@@ -153,7 +164,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--slow", type=int, default=0)
     said = parser.parse_args()
-    os.nice(LEAST)
+    os.nice(LOW)
     requests = [each.data for each in read_records(said.requests)]
     besieging = besiege(said.port, requests, connections=said.connections, depth=said.depth, slow=said.slow)
     print(msgspec.json.encode(uvloop.run(besieging)).decode())

@@ -1,9 +1,10 @@
 """A turn of the loop is shared by callers: whoever fills it alone leaves room for the others.
 
 Nothing is counted while checks are answered. When a turn had many answers, it is
-looked at whose they were. If more than one caller is asking, those connections
-of a caller that are beyond its share are not read for a while: what they ask
-waits in their sockets, and comes some at a time in the next turns.
+looked at whose they were. Those connections of a caller that are beyond its share
+are not read for a while: what they ask waits in their sockets, and comes some at a
+time in the next turns. So turns are short, whoever asks: one connection is
+accepted in a turn, and answers of the stores wait for its end.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from accessguard.api.keys import Caller
 CROWD: Final = 48
 """Answers in one turn from which on it is looked at whose they are: more than a generator with 32 connections makes."""
 SHARE: Final = 32
-"""Answers of one caller in one turn where there are others: some 0.4 ms of work."""
-MEMORY_S: Final = 10.0
-"""How long there are others after they were seen: they need not be in each crowded turn."""
+"""Answers of one caller in one such turn: some 0.4 ms of work."""
 
 
 class Asking(Protocol):
@@ -41,20 +40,16 @@ class Shares:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._resting: dict[Hashable, deque[tuple[Asking, int]]] = {}
-        self._fair_until = 0.0
 
     def crowded(self, asked: Sequence[Asking]) -> None:
         """Look at a turn that answered these, one entry for each answer."""
-        now, by = self._loop.time(), dict[Hashable, dict[Asking, int]]()
+        by = dict[Hashable, dict[Asking, int]]()
         for each in asked:
             if (caller := each.caller) is not None:
                 counts = by.setdefault((caller.tenant, caller.subject), {})
                 counts[each] = counts.get(each, 0) + 1
-        if len(by) > 1:
-            self._fair_until = now + MEMORY_S
-        if now < self._fair_until:
-            for key, counts in by.items():
-                self._part(key, counts)
+        for key, counts in by.items():
+            self._part(key, counts)
 
     def _part(self, key: Hashable, counts: dict[Asking, int]) -> None:
         """Let those of one caller rest that are beyond its share."""

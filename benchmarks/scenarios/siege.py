@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.bench import PATIENT, Bench
+from benchmarks.flood import THERE
 from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
 from benchmarks.people import ALLOWED, Person, caller, check_record
 from benchmarks.processes import python
@@ -28,8 +28,9 @@ NAME = "siege"
 RATE = 1_000.0
 ROUNDS = 3
 SLOW = 1_000
-QUIET_S = 1.0
-"""How long a flood goes on before it counts: slow clients have connected, what may be asked at once has been asked."""
+QUIET_S = 0.5
+"""How long a flood goes on before it counts."""
+COME_S = 20
 SESSIONS = 600
 SPREAD_S = 28.0
 """The time over which their beats are spread, so that each window has its share of them."""
@@ -97,7 +98,7 @@ async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> t
         for each in floods:
             async with besieging(bench, service, each) as statuses:
                 besieged[each.name].append(await _measured(bench, target))
-            asked[each.name].append(statuses.total() / (QUIET_S + bench.settings.latency_s))
+            asked[each.name].append(sum(statuses.values()))
     return (*_figures(quiet, besieged), *_answers(asked))
 
 
@@ -106,23 +107,30 @@ async def _measured(bench: Bench, target: Target) -> Measure:
 
 
 @contextlib.asynccontextmanager
-async def besieging(bench: Bench, service: Service, flood: Flood) -> AsyncIterator[Counter[str]]:
-    """The slow clients and the flood, until the end; then how many answers of each status it had."""
+async def besieging(bench: Bench, service: Service, flood: Flood) -> AsyncIterator[dict[str, float]]:
+    """The slow clients and the flood, until the end; then how many answers of each status it had a second."""
     ways = ("--connections", str(flood.connections), "--depth", str(flood.depth), "--slow", str(SLOW))
-    name, statuses = f"flood-{flood.requests.stem}", Counter[str]()
+    name, statuses = flood.requests.stem, dict[str, float]()
     command = python("benchmarks.flood", str(service.port), str(flood.requests), *ways)
     log = bench.folder / f"{name}.log"
     log.unlink(missing_ok=True)
     process = await bench.processes.start(name, *command, core=bench.cores.generator)
-    await asyncio.sleep(QUIET_S)
     try:
+        await _there(log, flood)
         yield statuses
     finally:
         await bench.processes.stop(process)
-    said = log.read_bytes().splitlines()
-    if not said:
-        raise BenchError(f"siege: {flood.name} ended by themselves")
-    statuses.update(msgspec.json.decode(said[-1], type=dict[str, int]))
+    statuses.update(msgspec.json.decode(log.read_bytes().splitlines()[-1], type=dict[str, float]))
+
+
+async def _there(log: Path, flood: Flood) -> None:
+    """Wait until everybody has come, and a little longer. Raises BenchError when they do not."""
+    for _ in range(int(COME_S / QUIET_S)):
+        await asyncio.sleep(QUIET_S)
+        if THERE.encode() in log.read_bytes():  # noqa: ASYNC240 - a few bytes
+            await asyncio.sleep(QUIET_S)
+            return
+    raise BenchError(f"siege: the flood of {flood.name} did not come within {COME_S} s")
 
 
 def _figures(quiet: list[Measure], besieged: Mapping[str, list[Measure]]) -> tuple[Figure, ...]:

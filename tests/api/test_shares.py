@@ -73,7 +73,7 @@ async def test_a_connection_has_its_share_of_a_turn_however_much_it_sends(port: 
     assert max(max(turn.values(), default=0) for turn in turns) <= 2 * MOST_A_TURN
 
 
-async def test_where_two_callers_ask_neither_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
+async def test_no_caller_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
     """Connections beyond a caller's share rest; whatever they have sent is answered all the same."""
     monkeypatch.setattr(shares, "SHARE", 4)
     monkeypatch.setattr(lane, "CROWD", 8)
@@ -109,13 +109,11 @@ class One:
         self.rests = False
 
 
-async def test_a_caller_alone_may_fill_a_turn_and_one_of_two_has_its_share():
-    """Nobody rests for nobody; those that rest wake in the order in which they began to, a share in each turn."""
+async def test_each_caller_has_its_share_of_a_crowded_turn():
+    """Who has no more does not rest; those that rest wake in the order in which they began to, a share in each turn."""
     held = Shares(asyncio.get_running_loop())
     busy, other = [One(CALLER) for _ in range(4 * SHARE)], One(OTHER)
 
-    held.crowded(busy)
-    alone = sum(each.rests for each in busy)
     held.crowded([*busy, other])
     at_once = [each.rests for each in busy]
     later = []
@@ -123,7 +121,6 @@ async def test_a_caller_alone_may_fill_a_turn_and_one_of_two_has_its_share():
         await asyncio.sleep(0)
         later.append(sum(each.rests for each in busy))
 
-    assert alone == 0
     assert at_once == [False] * SHARE + [True] * (3 * SHARE)
     assert later == [2 * SHARE, SHARE, 0, 0]
     assert not other.rests
