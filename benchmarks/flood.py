@@ -93,7 +93,7 @@ async def flood(port: int, requests: Sequence[bytes], depth: int, statuses: Coun
 
 async def drip(port: int) -> None:
     """A request of which a byte comes now and then, each client's at a time of its own."""
-    await asyncio.sleep(random.uniform(0, DRIP_S))  # noqa: S311 - no secret
+    await asyncio.sleep(random.uniform(0, DRIP_S))
     while True:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -34,6 +34,9 @@ MOST_PENALTY_S: Final = 20.0
 STRANGERS_BURST_S: Final = 10.0
 """For how many seconds' worth whoever is at one address may show tokens that are none before they wait."""
 
+PLACES: Final = 32
+"""Calls of one operator that are worked on at once; the others wait, so that they do not fill the queue for PostgreSQL (256)."""
+
 HOUR_S: Final = 3_600.0
 
 K = TypeVar("K")
@@ -86,6 +89,7 @@ class Bounds:
         self._refusals: dict[Key, float] = {}
         self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
+        self._places: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
 
     def take(self, caller: Caller, *, check: bool) -> float:
         """Count a call: the seconds that it has to wait for its turn. Raises GuardError(THROTTLED), which says when to come again.
@@ -142,6 +146,26 @@ class Bounds:
         if len(self._members) >= MOST_HELD and key not in self._members:
             self._members = still_counting(self._members, now)
         self._members[key] = at + step_s
+
+    @asynccontextmanager
+    async def place(self, caller: Caller) -> AsyncIterator[None]:
+        """While a call is worked on: an operator has PLACES of them, and waits for the next one; a platform waits for none."""
+        if caller.role is Role.PLATFORM:
+            yield
+            return
+        key, loop = (caller.tenant, caller.subject), asyncio.get_running_loop()
+        line, own = self._places.setdefault(key, []), loop.create_future()
+        line.append(own)
+        try:
+            if len(line) > PLACES:
+                await own
+            yield
+        finally:
+            line.remove(own)
+            if len(line) >= PLACES and not line[PLACES - 1].done():
+                line[PLACES - 1].set_result(None)
+            if not line:
+                del self._places[key]
 
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:

@@ -45,7 +45,8 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
     if check or route.media == stream.EVENT_STREAM:
         return await route.handler(request)
     with bounds.at_once(caller):
-        return await route.handler(request)
+        async with bounds.place(caller):
+            return await route.handler(request)
 
 
 async def _held_back(request: web.Request, seconds: float) -> None:

@@ -222,3 +222,31 @@ async def test_whose_refusals_are_held_back_makes_room_for_others(port: int, ten
 
     assert statuses == [200] * 3
     assert answered == 0
+
+
+async def test_an_operator_has_so_many_calls_in_work_and_the_next_waits_for_a_place():
+    """Each place is given on, also by one that was called off; platforms wait for none."""
+    limits, going = Bounds(Rates(), clock=lambda: 0.0), list[int]()
+    operator = msgspec.structs.replace(CALLER, role=Role.SUPERVISOR)
+    go_on = asyncio.Event()
+
+    async def call(number: int, caller: Caller) -> None:
+        async with limits.place(caller):
+            going.append(number)
+            await go_on.wait()
+
+    calls = [asyncio.create_task(call(number, operator)) for number in range(bounds.PLACES + 4)]
+    platforms = [asyncio.create_task(call(-1, CALLER)) for _ in range(bounds.PLACES + 4)]
+    await asyncio.sleep(0.01)
+    at_first = sorted(going)
+    for each in (calls[0], calls[bounds.PLACES], calls[1]):
+        each.cancel()
+    await asyncio.sleep(0.01)
+    then = sorted(set(going) - set(at_first))
+    go_on.set()
+    await asyncio.gather(*calls, *platforms, return_exceptions=True)
+
+    assert at_first == [-1] * (bounds.PLACES + 4) + list(range(bounds.PLACES))
+    assert then == [bounds.PLACES + 1, bounds.PLACES + 2]
+    assert sorted(set(going)) == [-1, *range(bounds.PLACES), *range(bounds.PLACES + 1, bounds.PLACES + 4)]
+    assert not limits._places
