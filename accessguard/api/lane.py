@@ -171,8 +171,7 @@ class Lane:
 
 def asking(transport: asyncio.Transport) -> Asking | None:
     """The connection behind a transport, while there is one."""
-    found = transport.get_protocol()
-    return None if found is None or transport.is_closing() else cast("Asking", found)
+    return None if transport.is_closing() else cast("Asking", transport.get_protocol())
 
 
 def pieces(body: bytes) -> Sequence[msgspec.Raw]:

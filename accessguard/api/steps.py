@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from aiohttp import web
+
+Answer = TypeVar("Answer")
 
 
 class Steps:
@@ -47,14 +48,14 @@ class Steps:
         self._loop = None
 
 
-class Stepwise:
+class Stepwise(Generic[Answer]):
     """A coroutine that waits for `turn` before each of its steps; to be awaited once."""
 
-    def __init__(self, steps: Coroutine[Any, Any, web.StreamResponse], turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, steps: Coroutine[Any, Any, Answer], turn: Callable[[], Awaitable[None]]) -> None:
         self._steps = steps
         self._turn = turn
 
-    def __await__(self) -> Generator[Any, None, web.StreamResponse]:
+    def __await__(self) -> Generator[Any, None, Answer]:
         """Hand on what it waits for, and whatever is thrown at it."""
         thrown: BaseException | None = None
         while True:
@@ -69,8 +70,8 @@ class Stepwise:
             try:
                 asked = self._steps.send(None) if thrown is None else self._steps.throw(thrown)
             except StopIteration as done:
-                response: web.StreamResponse = done.value
-                return response
+                answer: Answer = done.value
+                return answer
             thrown = None
             try:
                 yield asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -17,14 +17,15 @@ QUICK: Final = ("/v1/check", "/auth/", "/access/", "/livez", "/readyz")
 
 @web.middleware
 async def stepwise(
-    request: web.Request, handler: Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Give the handler's answer, made step by step; callers are told apart by what they show, whoever they are."""
     if request.path.startswith(QUICK):
         return await handler(request)
     steps, headers = request.app[CONTEXT].steps, request.headers
     key = headers.get("Authorization") or headers.get("Cookie") or request.remote or ""
-    return await Stepwise(handler(request), lambda: steps.turn(key))
+    made = cast("Coroutine[Any, Any, web.StreamResponse]", handler(request))  # aiohttp awaits nothing else
+    return await Stepwise(made, lambda: steps.turn(key))
 
 
 @web.middleware

@@ -78,7 +78,12 @@ async def test_no_caller_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
     monkeypatch.setattr(shares, "SHARE", 4)
     monkeypatch.setattr(lane, "CROWD", 8)
     rested, rest = list[bool](), Passage.rest
-    monkeypatch.setattr(Passage, "rest", lambda each: rested.append(rest(each)) or rested[-1])
+
+    def noting(each: Passage) -> bool:
+        rested.append(rest(each))
+        return rested[-1]
+
+    monkeypatch.setattr(Passage, "rest", noting)
     other = tenant.service.tenant()
     mine, theirs = [check(each, (await each.login())["session"]["id"]) for each in (tenant, other)]
 
@@ -187,7 +192,7 @@ async def test_a_call_made_in_steps_ends_as_it_would_by_itself():
     assert ended == ["called off"]
 
 
-async def _whole(made: Stepwise) -> Any:
+async def _whole(made: Stepwise[Any]) -> Any:
     return await made
 
 

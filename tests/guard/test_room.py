@@ -53,7 +53,9 @@ async def elsewhere(tenant: Tenant, number: int, **more: Any) -> Answer:
 
 async def counted(db: asyncpg.Connection, tenant: Tenant, member: str = MEMBER) -> tuple[int, int]:
     """How many devices are known, and how many forgotten."""
-    return tuple(await db.fetchrow(COUNT, tenant.name, member))
+    row = await db.fetchrow(COUNT, tenant.name, member)
+    assert row is not None
+    return row["known"], row["forgotten"]
 
 
 async def test_thousands_of_devices_make_room_and_what_an_operator_decided_stays(
