@@ -2,7 +2,7 @@
 
 There are three floods, each by itself beside the slow clients: checks with a
 platform's token, calls of an operator, and calls with a token that is none. All
-of them come from a process of the lowest priority on the generator's core
+of them come from a process of low priority on the generator's core
 (benchmarks/flood.py), which asks as fast as it is answered; the worker runs with the
 bounds that it has when nothing is said.
 """
