@@ -18,7 +18,7 @@ from accessguard.api.bounds import MOST_PENALTY_S, REFUSALS_PER_S, STRANGERS_BUR
 from accessguard.api.connections import Patience
 from accessguard.api.keys import Caller, Role
 from accessguard.api.lane import Lane
-from accessguard.api.passage import MOST_A_TURN, Passage
+from accessguard.api.passage import Passage
 from accessguard.api.shares import SHARE, Shares
 from accessguard.api.steps import Steps, Stepwise
 from accessguard.app import service as application
@@ -70,7 +70,7 @@ async def test_a_connection_has_its_share_of_a_turn_however_much_it_sends(port: 
         last = [await many.status() for _ in range(2)]
 
     assert (other, statuses, last) == (200, {200: 300}, [200, 200])
-    assert max(max(turn.values(), default=0) for turn in turns) <= 2 * MOST_A_TURN
+    assert max(max(turn.values(), default=0) for turn in turns) <= 2 * 16
 
 
 async def test_no_caller_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
