@@ -19,8 +19,9 @@ from accessguard.api.context import CONTEXT, Context
 from accessguard.api.docs import add_docs
 from accessguard.api.middleware import boundary
 from accessguard.api.routing import add_routes
+from accessguard.api.steps import Steps
 from accessguard.api.system import add_admin, add_system
-from accessguard.api.timely import begun, timely
+from accessguard.api.timely import begun, stepwise, timely
 from accessguard.api.watching import watched
 from accessguard.breaker import Store
 from accessguard.challenges.store import ChallengeStore
@@ -74,7 +75,8 @@ from accessguard.guard.refused import RefusedPages
 from accessguard.guard.reporting import Reporting
 from accessguard.guard.revoking import Revoking
 from accessguard.guard.risk import Risk
-from accessguard.guard.running import Runner, Step
+from accessguard.guard.room import Room
+from accessguard.guard.running import Runner
 from accessguard.guard.schema import SchemaWatch, schema
 from accessguard.guard.selecting import Bulk, BulkStep
 from accessguard.guard.sharing import Sharing
@@ -207,6 +209,7 @@ class Parts:
         )
         self.simulations = Simulations(db=db, lookup=self.geo.lookup, new_id=uuid7, now_ms=now_ms)
         self.reporting = Reporting(db=db, now_ms=now_ms)
+        room = Room(db=db, most=config.limits.devices_per_member, now_ms=now_ms)
         logins = Logins(
             db=db,
             live=live,
@@ -220,6 +223,7 @@ class Parts:
             new_id=uuid7,
             seconds=seconds,
             spooling=self.spooling,
+            room=room,
         )
         intake = Intake(
             db=db,
@@ -238,11 +242,15 @@ class Parts:
             new_id=uuid7,
         )
         actions = {**Acting(db=db, changes=self.changes, new_id=uuid7).actions, BulkAction.ERASE: erasure.batch}
-        steps: dict[JobKind, Step] = {
-            JobKind.IMPORT: intake,
-            JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
-        }
-        self.runner = Runner(db=db, steps=steps, new_id=uuid7, now_ms=now_ms)
+        self.runner = Runner(
+            db=db,
+            steps={
+                JobKind.IMPORT: intake,
+                JobKind.BULK: BulkStep(db=db, actions=actions, now_ms=now_ms),
+            },
+            new_id=uuid7,
+            now_ms=now_ms,
+        )
         self.union = Union(db=db, book=book, changes=self.changes, spooling=self.spooling, new_id=uuid7)
         self.changes.on_erased = self.folds.forget
         tenants = Tenants(
@@ -253,7 +261,7 @@ class Parts:
             confirmations=Confirmations(config.keys.session),
             new_id=uuid7,
         )
-        self.upkeep.chores = (*self.upkeep.chores, tenants.chore, self.webhooks.chore)
+        self.upkeep.chores = (*self.upkeep.chores, tenants.chore, self.webhooks.chore, room.chore)
         challenges = Challenges(db=db, book=book, logins=logins, new_id=uuid7)
         self.context = Context(
             checks=checks,
@@ -342,6 +350,7 @@ class Parts:
             keyring=self.keyring,
             certificates=certificates(config),
             bounds=Bounds(rates(config), clock=time.monotonic),
+            steps=Steps(),
             revoking=self.revoking,
             revocations=RevocationStore(db),
             session_tokens=session_tokens,
@@ -421,7 +430,7 @@ class Parts:
 
 def service(context: Context, *, body_limit_bytes: int) -> web.Application:
     """The API, its document and health, as one application."""
-    app = web.Application(middlewares=[watched, boundary, timely], client_max_size=body_limit_bytes)
+    app = web.Application(middlewares=[stepwise, watched, boundary, timely], client_max_size=body_limit_bytes)
     app[CONTEXT] = context
     app.on_response_prepare.append(begun)
     catalogues.load()

@@ -90,7 +90,8 @@ class Limits(Section, frozen=True, kw_only=True):
     may be under way, `connections` how many may be open in all, `request_s`
     how long a request may take to arrive, `answer_s` how long its answer may be in the making,
     `write_s` how long it may lie unread. `attempts_per_member_per_h` are
-    logins of one member, those that succeed and those that fail counted apart.
+    logins of one member, those that succeed and those that fail counted apart;
+    `devices_per_member` are those that are known of one, fewer than a decision reads (1,000).
     """
 
     operator_calls_per_s: Positive | None = 100
@@ -101,6 +102,7 @@ class Limits(Section, frozen=True, kw_only=True):
     request_s: Positive = 20
     answer_s: Positive = 60
     attempts_per_member_per_h: Positive | None = 5_000
+    devices_per_member: Annotated[int, msgspec.Meta(ge=10, le=900)] = 500
     write_s: Positive = 30
 
 

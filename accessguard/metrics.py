@@ -149,6 +149,9 @@ JWKS_AGE: Final = Gauge(
 THROTTLED: Final = Counter(
     "accessguard_throttled_calls", "Calls refused for a bound, by what was exceeded.", ("bound",), registry=REGISTRY
 )
+DEVICES_FORGOTTEN: Final = Counter(
+    "accessguard_devices_forgotten", "Devices forgotten as their member had too many.", registry=REGISTRY
+)
 LATE: Final = Counter(
     "accessguard_late_answers", "Requests given up as they took too long to answer.", registry=REGISTRY
 )

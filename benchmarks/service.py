@@ -41,13 +41,13 @@ class Secrets:
         """What signs device tokens as the service does, for members who never logged in."""
         return DeviceTokens([DeviceKey(id="k1", secret=self._device)])
 
-    def token(self, role: str) -> str:
-        """Sign a JWT (HS256) of `role`, one of the contract's, for the benchmark's tenant."""
+    def token(self, role: str, *, name: str = "bench") -> str:
+        """Sign a JWT (HS256) of `role`, one of the contract's, for the benchmark's tenant; `name` tells two callers apart."""
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "exp": int(time.time()) + TOKEN_TTL_S,
-            "sub": f"bench-{role}",
+            "sub": f"{name}-{role}",
             "role": role,
             "tenant": TENANT,
         }

@@ -28,6 +28,14 @@ MOST_HELD: Final = 10_000
 PATIENT: Final = 20
 """Refusals in a row that are answered at once; whoever goes on waits `PENALTY_S` for each."""
 PENALTY_S: Final = 0.5
+REFUSALS_PER_S: Final = 100
+"""Refusals that leave a worker in a second for one caller that goes on, on however many connections: each costs a third of a millisecond."""
+MOST_PENALTY_S: Final = 20.0
+STRANGERS_BURST_S: Final = 10.0
+"""For how many seconds' worth whoever is at one address may show tokens that are none before they wait."""
+
+PLACES: Final = 32
+"""Calls of one operator that are worked on at once; the others wait, so that they do not fill the queue for PostgreSQL (256)."""
 
 HOUR_S: Final = 3_600.0
 
@@ -36,11 +44,12 @@ Key: TypeAlias = "tuple[Kind, str, str]"
 
 
 class Kind(StrEnum):
-    """What is counted by itself: checks, the other calls of platforms, those of operators."""
+    """What is counted by itself: checks, the other calls of platforms, those of operators, and refusals of whoever is nobody."""
 
     CHECKS = "checks"
     PLATFORM = "platform"
     OPERATORS = "operators"
+    STRANGERS = "strangers"
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +74,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
                 return self.platform
             case Kind.OPERATORS:
                 return self.operators
+            case Kind.STRANGERS:
+                return None
 
 
 class Bounds:
@@ -75,8 +86,10 @@ class Bounds:
         self._clock = clock
         self._full_at: dict[Key, float] = {}
         self._refused: dict[Key, int] = {}
+        self._refusals: dict[Key, float] = {}
         self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
+        self._places: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
 
     def take(self, caller: Caller, *, check: bool) -> float:
         """Count a call: the seconds that it has to wait for its turn. Raises GuardError(THROTTLED), which says when to come again.
@@ -102,11 +115,21 @@ class Bounds:
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""
-        return (
-            PENALTY_S
-            if self._refused.get((_kind(caller, check=check), caller.tenant, caller.subject), 0) > PATIENT
-            else 0.0
-        )
+        key = (_kind(caller, check=check), caller.tenant, caller.subject)
+        return max(PENALTY_S, self._refusal_s(key, 0.0)) if self._refused.get(key, 0) > PATIENT else 0.0
+
+    def stranger_s(self, peer: str | None) -> float:
+        """How long the refusal of a token that is none is held back. Nobody at that address waits for it who has a genuine one."""
+        return self._refusal_s((Kind.STRANGERS, "", peer or ""), STRANGERS_BURST_S)
+
+    def _refusal_s(self, key: Key, burst_s: float) -> float:
+        """The time until this one's turn, one after the other, after a burst."""
+        now = self._clock()
+        if len(self._refusals) >= MOST_HELD and key not in self._refusals:
+            self._refusals = still_counting(self._refusals, now)
+        at = min(max(self._refusals.get(key, now), now), now + burst_s + MOST_PENALTY_S)
+        self._refusals[key] = at + 1 / REFUSALS_PER_S
+        return max(0.0, at - now - burst_s)
 
     def attempt(self, tenant: str, member_id: str | None, *, failed: bool) -> None:
         """Count a login of one member; those that fail by themselves, as whoever guesses is to keep nobody out.
@@ -123,6 +146,26 @@ class Bounds:
         if len(self._members) >= MOST_HELD and key not in self._members:
             self._members = still_counting(self._members, now)
         self._members[key] = at + step_s
+
+    @asynccontextmanager
+    async def place(self, caller: Caller) -> AsyncIterator[None]:
+        """While a call is worked on: an operator has PLACES of them, and waits for the next one; a platform waits for none."""
+        if caller.role is Role.PLATFORM:
+            yield
+            return
+        key, loop = (caller.tenant, caller.subject), asyncio.get_running_loop()
+        line, own = self._places.setdefault(key, []), loop.create_future()
+        line.append(own)
+        try:
+            if len(line) > PLACES:
+                await own
+            yield
+        finally:
+            line.remove(own)
+            if len(line) >= PLACES and not line[PLACES - 1].done():
+                line[PLACES - 1].set_result(None)
+            if not line:
+                del self._places[key]
 
     @contextmanager
     def at_once(self, caller: Caller) -> Iterator[None]:

@@ -14,6 +14,7 @@ from accessguard.api.bounds import Bounds
 from accessguard.api.certified import Certificates
 from accessguard.api.keys import Caller, Keyring
 from accessguard.api.origin import client_address
+from accessguard.api.steps import Steps
 from accessguard.devices.store import DeviceStore
 from accessguard.events.audit import AuditStore
 from accessguard.events.idempotency import IdempotencyStore
@@ -136,6 +137,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     keyring: Keyring
     certificates: Certificates | None
     bounds: Bounds
+    steps: Steps
     revoking: Revoking
     revocations: RevocationStore
     session_tokens: SessionTokens

@@ -16,7 +16,6 @@ through both lanes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -29,7 +28,7 @@ from accessguard.api.gates import Pass
 from accessguard.api.head import MOST_HEAD, Call, Head, Shape, accept_language, shape, traceparent
 from accessguard.api.keys import Caller
 from accessguard.api.lane import NUL, Lane
-from accessguard.api.passage import MOST_PIECES, Passage, peer_of, refusal
+from accessguard.api.passage import MOST_A_TURN, MOST_PIECES, Passage, peer_of, refusal
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held, Known
@@ -189,7 +188,7 @@ class FastLane(Passage):
             self._constant = head is not None
             if head is None:
                 head = self._read(text)
-            length = -1 if head is None else head.length
+            length, self.caller = (-1, None) if head is None else (head.length, head.caller)
         plain = head is not None and head.fast and head.call is Call.CHECK and length <= self._lane.body_limit_bytes
         return (head if plain and len(data) == end + length else None), end
 
@@ -260,36 +259,43 @@ class FastLane(Passage):
 
     def _take(self, data: bytes) -> None:
         """Work through `data`, which begins where the last request left off."""
-        while data:
+        at, size, most = 0, len(data), 0 if self._resting or self._queued else MOST_A_TURN
+        while at < size:
             if self._owed:
-                data = self._pass_body(data)
+                at = self._pass_body(data, at)
                 continue
             if self._answering is not None or self._paused or self.transport is None:
-                self._wait(data)
+                self._wait(data[at:])
                 return
-            cut = self._one(data)
+            if most == 0:
+                self._queue(data[at:])
+                return
+            most -= 1
+            cut = self._one(data, at)
             if cut <= 0:
-                self._behind = data if cut == 0 else b""
+                self._behind = data[at:] if cut == 0 else b""
                 return
-            data = data[cut:]
+            at += cut
 
-    def _one(self, data: bytes) -> int:
-        """Take one request: its length, 0 when it is not all here yet, -1 when aiohttp has taken over."""
-        end = data.find(END)
-        head = self._lane.heads.read(data[: end + 4]) if 0 <= end < MOST_HEAD else None
+    def _one(self, data: bytes, at: int) -> int:
+        """Take the request that begins at `at`: its length, 0 when it is not all here yet, -1 when aiohttp has taken over."""
+        end = data.find(END, at) + 4
+        head = self._lane.heads.read(data[at:end]) if 4 <= end - at < MOST_HEAD + 4 else None
         if head is None:
-            return self._incomplete(data) if end < 0 else self._surrender(data)
-        length = end + 4 + head.length
+            return self._incomplete(data[at:]) if end < 4 else self._surrender(data[at:])
+        length = end - at + head.length
         if not head.fast or head.length > self._lane.body_limit_bytes:
-            return self._pass(data, length)
+            return self._pass(data, at, length)
         if not self._idle():
-            return 0 if self._soon() else self._pass(data, length)
-        if len(data) < length:
+            return 0 if self._soon() else self._pass(data, at, length)
+        if len(data) < at + length:
             self._piece()
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-            return 0 if self._pieces <= MOST_PIECES else self._pass(data, length)
+            return 0 if self._pieces <= MOST_PIECES else self._pass(data, at, length)
         self._pieces = 0
-        return length if self._answered(head, data[:length], data[end + 4 : length]) else self._pass(data, length)
+        self.caller = head.caller
+        whole = data[at : at + length]
+        return length if self._answered(head, whole, data[end : at + length]) else self._pass(data, at, length)
 
     def _answered(self, head: Head, request: bytes, body: bytes) -> bool:
         """Answer one request here if that can be done."""
@@ -335,7 +341,7 @@ class FastLane(Passage):
         return True
 
     async def _refused(self, error: GuardError, wait_s: float) -> None:
-        await asyncio.sleep(wait_s)
+        await self.hold_back(wait_s)
         if self.transport is not None:
             self.transport.write(refusal(error))
         self._settled()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 import msgspec
 
@@ -16,6 +16,7 @@ from accessguard.api.context import Context
 from accessguard.api.gates import Gates
 from accessguard.api.head import Head, Heads
 from accessguard.api.reply import JSON, SAFE_HEADERS
+from accessguard.api.shares import CROWD, Asking, Shares
 from accessguard.guard.memory import BEATEN, DEAD, MOST_SEEN, SEEN, Held, Known
 from accessguard.guard.model import Check
 from accessguard.policies.model import Policy
@@ -66,6 +67,7 @@ class Lane:
         self._second = 0
         self.draining = False
         self.connections = Connections(patience, self.loop)
+        self.shares = Shares(self.loop)
         rates = context.bounds.rates
         self.bounded = rates.checks is not None or rates.platform is not None
         context.keyring.on_forget.append(self.forget)
@@ -163,6 +165,13 @@ class Lane:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
                 continue
+        if len(ready) > CROWD:
+            self.shares.crowded([each for transport, _ in ready if (each := asking(transport)) is not None])
+
+
+def asking(transport: asyncio.Transport) -> Asking | None:
+    """The connection behind a transport, while there is one."""
+    return None if transport.is_closing() else cast("Asking", transport.get_protocol())
 
 
 def pieces(body: bytes) -> Sequence[msgspec.Raw]:

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
-from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, reply
+from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, encode, written_reply
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.listing import Short, onward
 
@@ -19,8 +19,10 @@ Place = TypeVar("Place")
 
 CSV_PAGE: Final = 1_000
 """Rows that are read at once for a file; all that is held in memory of it."""
-CSV_SLICE: Final = 100
-"""Rows that are written at once: about 2 ms."""
+JSON_SLICE: Final = 20
+"""Items that are written as JSON at once: about 0.5 ms."""
+CSV_SLICE: Final = 25
+"""Rows that are written at once: about 0.5 ms."""
 
 
 async def page(
@@ -34,7 +36,16 @@ async def page(
     if CSV in request.headers.get("Accept", ""):
         return await every_row(request, kind, fetch, headers={})
     items, cursor = await portion(asked, place, fetch)
-    return reply({"items": items, "next_cursor": cursor})
+    return written_reply(await listed(items, cursor))
+
+
+async def listed(items: Sequence[msgspec.Struct], cursor: str | None) -> bytes:
+    """A page as JSON, written in slices: between two of them others have their turn."""
+    written = list[bytes]()
+    for start in range(0, len(items), JSON_SLICE):
+        written += map(encode, items[start : start + JSON_SLICE])
+        await asyncio.sleep(0)
+    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(written), encode(cursor))
 
 
 async def portion(

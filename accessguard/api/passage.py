@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from accessguard.api.connections import Stage
 from accessguard.api.head import CRLF, MOST_HEAD, VISIBLE, field, plain_start
+from accessguard.api.keys import Caller
 from accessguard.api.lane import Lane, start
 from accessguard.api.middleware import NOT_HTTP, rendered
 from accessguard.api.reply import PROBLEM, SAFE_HEADERS
@@ -28,8 +29,11 @@ BEGINNINGS: Final = (b"POST /", b"GET /", b"PUT /", b"PATCH /", b"DELETE /")
 
 # What may wait in memory for the end of a body, or behind an answer that is being made; then reading pauses.
 MOST_WAITING: Final = 1_048_576
+MOST_QUEUED: Final = 65_536
 # A request in more pieces than this is aiohttp's, which reads pieces without looking at the first ones again.
 MOST_PIECES: Final = 8
+# Requests of one connection that are taken in one turn of the loop; what was sent behind them waits for the next.
+MOST_A_TURN: Final = 16
 # Turns of the loop that aiohttp's task may take to wait again behind an answer; it takes two.
 MOST_TURNS: Final = 3
 
@@ -54,12 +58,16 @@ class Passage(RequestHandler):
         "_lane",
         "_owed",
         "_pieces",
+        "_punished",
+        "_queued",
+        "_resting",
         "_stopping",
         "_surrendered",
         "_turns",
         "_unread",
         "_whole",
         "_wire",
+        "caller",
     )
 
     def __init__(self, server: web.Server, lane: Lane, **settings: Any) -> None:
@@ -77,6 +85,10 @@ class Passage(RequestHandler):
         self._surrendered = False  # aiohttp alone knows where the next request begins
         self._ended = False  # the peer has sent all it will
         self._aside = False  # reading is paused by this lane
+        self._queued = False  # it had its share of this turn, and goes on in the next
+        self._resting = False  # others have their turn first
+        self._punished: asyncio.Future[None] | None = None  # an answer is held back, that its caller asks less
+        self.caller: Caller | None = None  # who asked the last check here, as far as it is known
         self._turns = MOST_TURNS  # for which aiohttp's task, which owes no answer, may still be waited for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,6 +105,8 @@ class Passage(RequestHandler):
         self._lane.connections.leave(self)
         super().connection_lost(exc)
         self._wire = None
+        if self._punished is not None and not self._punished.done():
+            self._punished.set_result(None)
 
     def pause_writing(self) -> None:
         """Note since when the reader is behind."""
@@ -115,7 +129,9 @@ class Passage(RequestHandler):
         if self._paused or (self._wire is not None and self._wire.is_closing()):
             self._unread = self._unread or self._loop.time()
             return Stage.UNREAD, self._unread
-        if self._answering is not None or not self._idle():
+        if self._punished is not None:
+            return Stage.HOLDING, self._loop.time()
+        if self._answering is not None or self._queued or self._resting or not self._idle():
             return Stage.BUSY, 0.0
         if self._behind or (self._surrendered and self._began):
             return Stage.HOLDING, self._began
@@ -195,8 +211,37 @@ class Passage(RequestHandler):
         response.force_close()
         return response
 
+    def rest(self) -> bool:
+        """Leave what comes in the socket, until `wake`; False for one that does so already."""
+        if self._resting or self.transport is None or self.transport.is_closing():
+            return False
+        self._resting = True
+        if not self._aside and not self._reading_paused:
+            self.transport.pause_reading()
+        return True
+
+    def wake(self) -> None:
+        """Go on after a rest."""
+        self._resting = False
+        if self.transport is None or self.transport.is_closing():
+            return
+        if not self._aside and not self._reading_paused:
+            self.transport.resume_reading()
+        if self._behind or self._ended:
+            self._go_on()
+
+    async def hold_back(self, seconds: float) -> None:
+        """Let the caller wait for its answer, while it is there; meanwhile its connection is among the first to be parted with."""
+        if seconds <= 0 or self._wire is None:
+            return
+        self._punished = gone = self._loop.create_future()
+        try:
+            await asyncio.wait({gone}, timeout=seconds)
+        finally:
+            self._punished = None
+
     def _go_on(self) -> None:
-        if self._answering is not None or self._paused:
+        if self._answering is not None or self._paused or self._resting or self._queued:
             return
         if self._aside and self.transport is not None:
             self._aside = False
@@ -217,7 +262,7 @@ class Passage(RequestHandler):
     def _unfinished(self) -> bool:
         """Whether an answer is owed for something that came whole."""
         self._lane.flush()
-        if self._answering is not None or self._paused:
+        if self._answering is not None or self._paused or self._queued or self._resting:
             return True
         return not (self._surrendered or self._owed or self._idle())
 
@@ -246,20 +291,21 @@ class Passage(RequestHandler):
         self._loop.call_soon(self._go_on)
         return True
 
-    def _pass(self, data: bytes, length: int) -> int:
+    def _pass(self, data: bytes, at: int, length: int) -> int:
         """Hand one request to aiohttp, the body as far as it is here."""
         self._pieces = self._turns = 0
         self._whole += 1
-        given = data[:length]
+        given = data[at : at + length]
         self._owed = length - len(given)
         super().data_received(given)
         return len(given)
 
-    def _pass_body(self, data: bytes) -> bytes:
-        given = data[: self._owed]
+    def _pass_body(self, data: bytes, at: int) -> int:
+        """Hand on what belongs to a body; where the next request begins."""
+        given = data[at : at + self._owed]
         self._owed -= len(given)
         super().data_received(given)
-        return data[len(given) :]
+        return at + len(given)
 
     def _surrender(self, data: bytes) -> int:
         """Leave the connection to aiohttp for good: where its next request ends cannot be told from outside."""
@@ -270,10 +316,21 @@ class Passage(RequestHandler):
         self._note()
         return -1
 
-    def _wait(self, data: bytes) -> None:
+    def _queue(self, data: bytes) -> None:
+        """Go on in the next turn: this one is others' now."""
+        self._wait(data, most=MOST_QUEUED)
+        if not self._queued and not self._resting:
+            self._queued = True
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._queued = False
+        self._go_on()
+
+    def _wait(self, data: bytes, *, most: int = MOST_WAITING) -> None:
         """Keep bytes for later; more than is sensible are left in the socket."""
         self._behind = data
-        if len(data) > MOST_WAITING and self.transport is not None:
+        if len(data) > most and self.transport is not None:
             self._aside = True
             self.transport.pause_reading()
 

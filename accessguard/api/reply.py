@@ -20,6 +20,7 @@ JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
+SCALARS: Final = frozenset({str, int, bool, float})
 RETRY_AFTER_S: Final = "1"
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
@@ -99,7 +100,8 @@ def plain(value: msgspec.Struct) -> bytes:
 
 def time_text(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    there = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return f"{there.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def problem(error: GuardError) -> web.Response:
@@ -169,14 +171,18 @@ def _cell(value: Any) -> str:
 
 
 def _written(value: Any) -> Any:
+    """The value with its times as texts; what is most frequent is asked first, as lists have thousands of them."""
+    kind = type(value)
+    if value is None or kind in SCALARS:
+        return value
+    if kind is dict:
+        return {key: _written(each) for key, each in value.items()}
+    if kind is list or kind is tuple:
+        return [_written(each) for each in value]
     match value:
         case datetime():
             return time_text(value)
         case date():
             return value.isoformat()
-        case dict():
-            return {key: _written(each) for key, each in value.items()}
-        case list() | tuple():
-            return [_written(each) for each in value]
         case _:
             return value

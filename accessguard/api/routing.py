@@ -12,9 +12,10 @@ from accessguard.api import restricted, stream
 from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT, Context
 from accessguard.api.keys import Caller
+from accessguard.api.passage import Passage
 from accessguard.api.reply import problem
 from accessguard.api.routes import PLATFORM, ROUTES, UUIDS, Handler, Route
-from accessguard.errors import GuardError
+from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.refused import PATH
 
 CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
@@ -37,14 +38,21 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
     try:
         wait_s = bounds.take(caller, check=check)
     except GuardError:
-        await asyncio.sleep(bounds.penalty_s(caller, check=check))
+        await _held_back(request, bounds.penalty_s(caller, check=check))
         raise
     if wait_s:
         await asyncio.sleep(wait_s)
     if check or route.media == stream.EVENT_STREAM:
         return await route.handler(request)
     with bounds.at_once(caller):
-        return await route.handler(request)
+        async with bounds.place(caller):
+            return await route.handler(request)
+
+
+async def _held_back(request: web.Request, seconds: float) -> None:
+    """Let whoever does not heed refusals wait for the next."""
+    if isinstance(request.protocol, Passage):
+        await request.protocol.hold_back(seconds)
 
 
 def _pattern(path: str) -> str:
@@ -70,6 +78,8 @@ def _guarded(route: Route) -> Handler:
             )
             response = await _bounded(ctx, route, request, asked.caller)
         except GuardError as error:
+            if error.code is ErrorCode.UNAUTHENTICATED:
+                await _held_back(request, ctx.bounds.stranger_s(request.remote))
             if not ctx.ready.pending or route.roles == PLATFORM:
                 raise
             response = problem(error)

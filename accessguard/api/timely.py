@@ -1,13 +1,31 @@
-"""How long an answer may be in the making."""
+"""How an answer is made: step by step, and within its time."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, cast
 
 from aiohttp import web
 
 from accessguard.api.bounds import in_time
 from accessguard.api.context import CONTEXT, TIMER, unhurried
+from accessguard.api.steps import Stepwise
+
+QUICK: Final = ("/v1/check", "/auth/", "/access/", "/livez", "/readyz")
+"""What waits for no turn: checks, and what balancers ask."""
+
+
+@web.middleware
+async def stepwise(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Give the handler's answer, made step by step; callers are told apart by what they show, whoever they are."""
+    if request.path.startswith(QUICK):
+        return await handler(request)
+    steps, headers = request.app[CONTEXT].steps, request.headers
+    key = headers.get("Authorization") or headers.get("Cookie") or request.remote or ""
+    made = cast("Coroutine[Any, Any, web.StreamResponse]", handler(request))  # aiohttp awaits nothing else
+    return await Stepwise(made, lambda: steps.turn(key))
 
 
 @web.middleware

@@ -32,6 +32,7 @@ from accessguard.guard.model import EndedSession, Login, LoginOutcome, LoginVerd
 from accessguard.guard.pending import challenge_of
 from accessguard.guard.plan import Plan, plan
 from accessguard.guard.provisional import beside as beside_waiting
+from accessguard.guard.room import Room
 from accessguard.guard.seal import Seal, key_row, seed, unsealed
 from accessguard.guard.spooling import Spooling
 from accessguard.guard.tokens import GRACE
@@ -82,11 +83,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """A login that is written, with the answer before its secrets, and that of its device."""
+    """A login that is written, with the answer before its secrets, and that of its device.
+
+    `known` is how many devices its member had before.
+    """
 
     planned: Plan
     answer: LoginVerdict
     secret: bytes
+    known: int = 0
 
 
 class UnwrittenError(GuardError):
@@ -117,6 +122,7 @@ class Logins:
         new_id: Callable[[], UUID],
         seconds: Callable[[], float],
         spooling: Spooling,
+        room: Room,
     ) -> None:
         self._db = db
         self._devices = DeviceStore(db)
@@ -130,6 +136,7 @@ class Logins:
         self._new_id = new_id
         self._seconds = seconds
         self._spooling = spooling
+        self._room = room
         self.quiet = QUIET
         self._alone = LoginStore(db, quiet=self.quiet)
         self._together = Together(self._alone)
@@ -208,6 +215,8 @@ class Logins:
         async with self._turns.turn((asked.tenant, said.member_id)):
             done = await self._recorded(asked)
         if isinstance(done, Done):
+            if done.planned.device_new and done.known >= self._room.most:
+                await self._room.after_login(asked.tenant, said.member_id or "", done.planned.device_id)
             ended = tuple(each.id for each in done.planned.rows.ended)
             await self.tell(asked.tenant, said.member_id or "", ended, asked.visit.session_id)
         return done
@@ -239,9 +248,10 @@ class Logins:
             if error.code is not ErrorCode.UNAVAILABLE:
                 raise
             raise UnwrittenError(asked, planned, reading.opening) from error
-        if done is not None:
-            _made(asked, done.planned)
-        return done
+        if done is None:
+            return None
+        _made(asked, done.planned)
+        return msgspec.structs.replace(done, known=len(reading.opening.snapshot.devices) if reading.opening else 0)
 
     def _met_waiting(self, asked: Asked, known: Snapshot) -> Visit:
         """The login as `met` says, where others of its browser that came at once wait for PostgreSQL."""

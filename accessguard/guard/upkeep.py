@@ -95,6 +95,7 @@ class Job(StrEnum):
     ERASURES = "erasures"
     SHEETS = "sheets"
     TENANTS = "tenants"
+    DEVICES = "devices"
     EVENTS = "events"
     DELIVERIES = "deliveries"
     AUDIT_HEADS = "audit_heads"

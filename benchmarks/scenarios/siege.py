@@ -1,37 +1,53 @@
-"""A thousand slow clients and a flood from one caller, while another caller's checks go on."""
+"""A thousand slow clients and a flood from one caller, while another caller's checks go on.
+
+There are three floods, each by itself beside the slow clients: checks with a
+platform's token, calls of an operator, and calls with a token that is none. All
+of them come from a process of low priority on the generator's core
+(benchmarks/flood.py), which asks as fast as it is answered; the worker runs with the
+bounds that it has when nothing is said.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
 
 from benchmarks.bench import PATIENT, Bench
+from benchmarks.flood import THERE
 from benchmarks.model import BenchError, Figure, Load, Measure, Target, ratios, spread
-from benchmarks.people import ALLOWED, Person, check_record
+from benchmarks.people import ALLOWED, Person, caller, check_record
+from benchmarks.processes import python
 from benchmarks.service import Service, start_service
-from benchmarks.wire import TRACE, request
+from benchmarks.wire import TRACE, Record, request
 
 NAME = "siege"
 RATE = 1_000.0
 ROUNDS = 3
 SLOW = 1_000
-DRIP_S = 2.0
-"""How often each slow client sends one byte more of its head."""
-FLOOD = 64
-"""Connections on which one operator asks as fast as it is answered."""
-QUIET_S = 2.0
+QUIET_S = 0.5
+"""How long a flood goes on before it counts."""
+COME_S = 20
 SESSIONS = 600
 SPREAD_S = 28.0
 """The time over which their beats are spread, so that each window has its share of them."""
+FORGED = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJub2JvZHkifQ.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
-OPERATOR = 20
-"""Calls a second: what an operator needs who works; a fifth of what the service allows when nothing is said."""
+class Flood(msgspec.Struct, frozen=True, kw_only=True):
+    """One flood: what it is called, its requests, on how many connections with how many on their way."""
+
+    name: str
+    requests: Path
+    connections: int
+    depth: int = 1
 
 
 async def run(bench: Bench) -> tuple[Figure, ...]:
-    """Percentiles at 1,000 checks a second, quiet and under siege in turn, by a worker that allows an operator OPERATOR calls a second."""
+    """Percentiles at 1,000 checks a second, quiet and under each flood in turn."""
     people = await bench.log_in(NAME, min(SESSIONS, bench.settings.sessions))
     service = await _bounded(bench)
     try:
@@ -41,11 +57,28 @@ async def run(bench: Bench) -> tuple[Figure, ...]:
 
 
 async def _bounded(bench: Bench) -> Service:
+    """A worker with no bounds but those that it has by itself."""
     environment = await bench.environment()
     config = bench.folder / "siege.toml"
-    config.write_text(f"{PATIENT}\n[limits]\noperator_calls_per_s = {OPERATOR}\n", encoding="utf-8")
+    config.write_text(PATIENT, encoding="utf-8")
     environment["ACCESSGUARD_CONFIG"] = str(config)
     return await start_service(bench.processes, NAME, environment, core=bench.cores.server)
+
+
+def _floods(bench: Bench, people: Sequence[Person]) -> tuple[Flood, ...]:
+    token = bench.secrets.token
+    checks = [check_record(each, caller(token("platform", name="flood"))) for each in people]
+    lists = [_asked(path, token("supervisor", name="flood")) for path in ("/v1/members?limit=200", "/v1/violations")]
+    forged = [_asked("/v1/members", FORGED), check_record(people[0], caller(FORGED))]
+    return (
+        Flood(name="checks", requests=bench.requests("flood-checks", checks), connections=128, depth=8),
+        Flood(name="operator calls", requests=bench.requests("flood-lists", lists), connections=512),
+        Flood(name="forged tokens", requests=bench.requests("flood-forged", forged), connections=256),
+    )
+
+
+def _asked(path: str, token: str) -> Record:
+    return Record(data=request("GET", path, headers=caller(token)))
 
 
 async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> tuple[Figure, ...]:
@@ -56,12 +89,17 @@ async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> t
     watch = (service.process.pid,)
     load = Load(address=service.address, requests=requests, expects=(f"200:{ALLOWED}",), watch=watch, rate=RATE)
     target = Target(name=NAME, load=load)
-    quiet, besieged = list[Measure](), list[Measure]()
+    floods = _floods(bench, people)
+    quiet = list[Measure]()
+    besieged: dict[str, list[Measure]] = {each.name: [] for each in floods}
+    asked: dict[str, list[float]] = {each.name: [] for each in floods}
     for _ in range(min(ROUNDS, bench.settings.rounds)):
         quiet.append(await _measured(bench, target))
-        async with besieging(service, bench.secrets.token("supervisor")):
-            besieged.append(await _measured(bench, target))
-    return _figures(quiet, besieged)
+        for each in floods:
+            async with besieging(bench, service, each) as statuses:
+                besieged[each.name].append(await _measured(bench, target))
+            asked[each.name].append(sum(statuses.values()))
+    return (*_figures(quiet, besieged), *_answers(asked))
 
 
 async def _measured(bench: Bench, target: Target) -> Measure:
@@ -69,62 +107,60 @@ async def _measured(bench: Bench, target: Target) -> Measure:
 
 
 @contextlib.asynccontextmanager
-async def besieging(service: Service, token: str) -> AsyncIterator[None]:
-    """The slow clients and the flood, until the end. Raises BenchError when the flood was not held back."""
-    slow = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(SLOW)]
-    statuses: dict[int, int] = {}
-    tasks = [asyncio.create_task(_drip(writer)) for _, writer in slow]
-    tasks += [asyncio.create_task(_flood(service, token, statuses)) for _ in range(FLOOD)]
-    await asyncio.sleep(QUIET_S)  # what it may ask at once is asked
+async def besieging(bench: Bench, service: Service, flood: Flood) -> AsyncIterator[dict[str, float]]:
+    """The slow clients and the flood, until the end; then how many answers of each status it had a second."""
+    ways = ("--connections", str(flood.connections), "--depth", str(flood.depth), "--slow", str(SLOW))
+    name, statuses = flood.requests.stem, dict[str, float]()
+    command = python("benchmarks.flood", str(service.port), str(flood.requests), *ways)
+    log = bench.folder / f"{name}.log"
+    log.unlink(missing_ok=True)
+    process = await bench.processes.start(name, *command, core=bench.cores.generator)
     try:
-        yield
+        await _there(log, flood)
+        yield statuses
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for _, writer in slow:
-            writer.close()
-    if not statuses.get(429):
-        raise BenchError(f"siege: the flood was never held back: {statuses}")
+        await bench.processes.stop(process)
+    statuses.update(msgspec.json.decode(log.read_bytes().splitlines()[-1], type=dict[str, float]))
 
 
-async def _drip(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"POST /v1/check HTTP/1.1\r\nX: ")
-    while not writer.is_closing():
-        with contextlib.suppress(ConnectionError):
-            writer.write(b"x")
-        await asyncio.sleep(DRIP_S)
+async def _there(log: Path, flood: Flood) -> None:
+    """Wait until everybody has come, and a little longer. Raises BenchError when they do not."""
+    for _ in range(int(COME_S / QUIET_S)):
+        await asyncio.sleep(QUIET_S)
+        if THERE.encode() in log.read_bytes():  # noqa: ASYNC240 - a few bytes
+            await asyncio.sleep(QUIET_S)
+            return
+    raise BenchError(f"siege: the flood of {flood.name} did not come within {COME_S} s")
 
 
-async def _flood(service: Service, token: str, statuses: dict[int, int]) -> None:
-    asked = request("GET", "/v1/members", headers={"Authorization": f"Bearer {token}"})
-    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-    try:
-        while True:
-            writer.write(asked)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.partition(b":")[2]))
-            status = int(head.split(b" ")[1])
-            statuses[status] = statuses.get(status, 0) + 1
-    finally:
-        writer.close()
+def _figures(quiet: list[Measure], besieged: Mapping[str, list[Measure]]) -> tuple[Figure, ...]:
+    calm = [measure.p99_us for measure in quiet]
+    found = [_p99("99th percentile, quiet", calm)]
+    for name, measures in besieged.items():
+        under = [measure.p99_us for measure in measures]
+        found.append(
+            Figure(
+                scenario=NAME,
+                what=f"99th percentile beside {name} / quiet",
+                unit="x",
+                value=ratios(under, calm),
+                floor=2,
+                moonshot=1.2,
+                lower_is_better=True,
+            )
+        )
+        found.append(_p99(f"99th percentile beside {name}", under))
+    return tuple(found)
 
 
-def _figures(quiet: list[Measure], besieged: list[Measure]) -> tuple[Figure, ...]:
-    calm, under = ([measure.p99_us for measure in each] for each in (quiet, besieged))
-    return (
+def _p99(what: str, values: Sequence[float]) -> Figure:
+    return Figure(scenario=NAME, what=what, unit="us", value=spread(values), lower_is_better=True)
+
+
+def _answers(asked: Mapping[str, Sequence[float]]) -> Sequence[Figure]:
+    return [
         Figure(
-            scenario=NAME,
-            what="99th percentile under siege / quiet",
-            unit="x",
-            value=ratios(under, calm),
-            floor=2,
-            moonshot=1.2,
-            lower_is_better=True,
-        ),
-        Figure(scenario=NAME, what="99th percentile, quiet", unit="us", value=spread(calm), lower_is_better=True),
-        Figure(
-            scenario=NAME, what="99th percentile, under siege", unit="us", value=spread(under), lower_is_better=True
-        ),
-    )
+            scenario=NAME, what=f"answers to the flood of {name}", unit="/s", value=spread(values), lower_is_better=True
+        )
+        for name, values in asked.items()
+    ]

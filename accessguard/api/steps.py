@@ -1,0 +1,81 @@
+"""Handlers go on one step at a time: between two steps every socket is looked at, and no caller has two before another has one.
+
+A call of an operator is some milliseconds of work, in a dozen steps between
+the answers of the stores. Where many are under way, their steps would fall
+into one turn of the loop, in which no check is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+Answer = TypeVar("Answer")
+
+
+class Steps:
+    """One in each worker: who goes on next."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def turn(self, key: str) -> asyncio.Future[None]:
+        """What is done when the next step of that caller may be made."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.setdefault(key, deque()).append(future)
+        if self._loop is None:
+            self._loop = loop
+            loop.call_soon(self._next, loop)
+        return future
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let one go on, whose caller is then last."""
+        while self._waiting:
+            key = next(iter(self._waiting))
+            line = self._waiting.pop(key)
+            future = line.popleft()
+            if line:
+                self._waiting[key] = line
+            if not future.done():
+                future.set_result(None)
+                loop.call_soon(self._next, loop)
+                return
+        self._loop = None
+
+
+class Stepwise(Generic[Answer]):
+    """A coroutine that waits for `turn` before each of its steps; to be awaited once."""
+
+    def __init__(self, steps: Coroutine[Any, Any, Answer], turn: Callable[[], Awaitable[None]]) -> None:
+        self._steps = steps
+        self._turn = turn
+
+    def __await__(self) -> Generator[Any, None, Answer]:
+        """Hand on what it waits for, and whatever is thrown at it."""
+        thrown: BaseException | None = None
+        while True:
+            try:
+                if thrown is None:
+                    yield from self._turn().__await__()
+            except GeneratorExit:
+                self._steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - its own to deal with
+                thrown = error
+            try:
+                asked = self._steps.send(None) if thrown is None else self._steps.throw(thrown)
+            except StopIteration as done:
+                answer: Answer = done.value
+                return answer
+            thrown = None
+            try:
+                yield asked
+            except GeneratorExit:
+                self._steps.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 - as above
+                thrown = error
