@@ -29,7 +29,7 @@ from accessguard.api.gates import Pass
 from accessguard.api.head import MOST_HEAD, Call, Head, Shape, accept_language, shape, traceparent
 from accessguard.api.keys import Caller
 from accessguard.api.lane import NUL, Lane
-from accessguard.api.passage import MOST_PIECES, Passage, peer_of, refusal
+from accessguard.api.passage import MOST_PIECES, MOST_TURNS, Passage, peer_of, refusal
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held, Known
@@ -280,7 +280,8 @@ class FastLane(Passage):
         if head is None:
             return self._incomplete(data) if end < 0 else self._surrender(data)
         length = end + 4 + head.length
-        if not head.fast or head.length > self._lane.body_limit_bytes:
+        gate = head.length == 0 and data.startswith(GATES)
+        if not (head.fast or gate) or head.length > self._lane.body_limit_bytes:
             return self._pass(data, length)
         if not self._idle():
             return 0 if self._soon() else self._pass(data, length)
@@ -289,14 +290,21 @@ class FastLane(Passage):
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             return 0 if self._pieces <= MOST_PIECES else self._pass(data, length)
         self._pieces = 0
+        if gate:  # unless it has been tried in `_swift`, before it had to wait for aiohttp
+            passes = self._turns < MOST_TURNS and self._passes(data[:length], self._now_ms())
+            return length if passes else self._pass(data, length)
         return length if self._answered(head, data[:length], data[end + 4 : length]) else self._pass(data, length)
+
+    def _now_ms(self) -> int:
+        """The time of this turn of the loop."""
+        lane = self._lane
+        if not lane.begun:
+            lane.turn()
+        return lane.now_ms
 
     def _answered(self, head: Head, request: bytes, body: bytes) -> bool:
         """Answer one request here if that can be done."""
-        lane, tenant = self._lane, head.tenant
-        if not lane.begun:
-            lane.turn()
-        now_ms = lane.now_ms
+        lane, tenant, now_ms = self._lane, head.tenant, self._now_ms()
         if now_ms >= head.until_ms or lane.policy(tenant) is None:
             return False
         if (
