@@ -481,13 +481,15 @@ async def test_a_caller_that_asks_again_at_once_is_back_on_the_fast_lane(both, k
     writer.close()
 
 
-async def test_the_first_check_of_a_connection_is_on_the_fast_lane(both, known, monkeypatch):
+@pytest.mark.parametrize(("by_proxy", "status"), [(False, 200), (True, 204)])
+async def test_the_first_question_of_a_connection_is_on_the_fast_lane(both, known, monkeypatch, by_proxy, status):
     """Also when it is there before aiohttp's task has begun."""
-    made = FastLane.connection_made
+    made, asked = FastLane.connection_made, gate(both, known) if by_proxy else known.check()
+    await both.talk(both.plain, known.check(ip="127.0.0.1") if by_proxy else asked, LAST)
 
     def full(self, transport):
         made(self, transport)
-        self.data_received(known.check())
+        self.data_received(asked)
 
     monkeypatch.setattr(FastLane, "connection_made", full)
     before = fast(both)
@@ -495,7 +497,7 @@ async def test_the_first_check_of_a_connection_is_on_the_fast_lane(both, known, 
 
     answer = await one(reader)
 
-    assert (answer.status, fast(both) - before) == (200, 1)
+    assert (answer.status, fast(both) - before) == (status, 1)
     writer.close()
 
 
