@@ -47,12 +47,24 @@ class Ids:
         return found[1] if found else None
 
 
+class Level:
+    """Which lines are written: asked before one that costs more than the question. All, until it is said."""
+
+    __slots__ = ("debug",)
+
+    def __init__(self) -> None:
+        self.debug = True
+
+
+LEVEL: Final = Level()
+
 ASKED: Final[ContextVar[Ids | None]] = ContextVar("asked", default=None)
 """The request that is being answered."""
 
 
 def set_up_logs(level: str) -> None:
     """Write our own lines from `level` on (debug, info, warning, error), and those of libraries from warning on."""
+    LEVEL.debug = level == "debug"
     structlog.configure(
         processors=[
             _which,

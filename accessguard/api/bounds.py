@@ -203,18 +203,10 @@ def still_counting(held: dict[K, float], now: float) -> dict[K, float]:
     return left if len(left) < MOST_HELD else {}
 
 
-@asynccontextmanager
-async def in_time(within_s: float) -> AsyncIterator[asyncio.Timeout]:
-    """What is done in here ends within these seconds; whoever takes longer for good reason reschedules the timer. Raises GuardError(UNAVAILABLE)."""
-    timer = asyncio.timeout(within_s)
-    try:
-        async with timer:
-            yield timer
-    except TimeoutError:
-        if not timer.expired():
-            raise
-        LATE.inc()
-        raise GuardError(ErrorCode.UNAVAILABLE, f"No answer within {within_s:g} s; try again shortly.") from None
+def late(within_s: float) -> GuardError:
+    """The refusal of a call that could not be answered in that time."""
+    LATE.inc()
+    return GuardError(ErrorCode.UNAVAILABLE, f"No answer within {within_s:g} s; try again shortly.")
 
 
 def throttled(kind: Kind, rate: int, wait_s: float) -> GuardError:

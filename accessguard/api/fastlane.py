@@ -28,7 +28,7 @@ from accessguard.api.gates import Pass
 from accessguard.api.head import MOST_HEAD, Call, Head, Shape, accept_language, shape, traceparent
 from accessguard.api.keys import Caller
 from accessguard.api.lane import NUL, Lane
-from accessguard.api.passage import MOST_A_TURN, MOST_PIECES, Passage, peer_of, refusal
+from accessguard.api.passage import MOST_A_TURN, MOST_PIECES, MOST_TURNS, Passage, peer_of, refusal
 from accessguard.api.wire import ChecksRequest
 from accessguard.errors import GuardError
 from accessguard.guard.memory import BEATEN, DEAD, Held, Known
@@ -284,7 +284,8 @@ class FastLane(Passage):
         if head is None:
             return self._incomplete(data[at:]) if end < 4 else self._surrender(data[at:])
         length = end - at + head.length
-        if not head.fast or head.length > self._lane.body_limit_bytes:
+        gate = head.length == 0 and data.startswith(GATES, at)
+        if not (head.fast or gate) or head.length > self._lane.body_limit_bytes:
             return self._pass(data, at, length)
         if not self._idle():
             return 0 if self._soon() else self._pass(data, at, length)
@@ -293,16 +294,23 @@ class FastLane(Passage):
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
             return 0 if self._pieces <= MOST_PIECES else self._pass(data, at, length)
         self._pieces = 0
-        self.caller = head.caller
         whole = data[at : at + length]
+        if gate:  # unless it has been tried in `_swift`, before it had to wait for aiohttp
+            passes = self._turns < MOST_TURNS and self._passes(whole, self._now_ms())
+            return length if passes else self._pass(data, at, length)
+        self.caller = head.caller
         return length if self._answered(head, whole, data[end : at + length]) else self._pass(data, at, length)
+
+    def _now_ms(self) -> int:
+        """The time of this turn of the loop."""
+        lane = self._lane
+        if not lane.begun:
+            lane.turn()
+        return lane.now_ms
 
     def _answered(self, head: Head, request: bytes, body: bytes) -> bool:
         """Answer one request here if that can be done."""
-        lane, tenant = self._lane, head.tenant
-        if not lane.begun:
-            lane.turn()
-        now_ms = lane.now_ms
+        lane, tenant, now_ms = self._lane, head.tenant, self._now_ms()
         if now_ms >= head.until_ms or lane.policy(tenant) is None:
             return False
         if (

@@ -102,21 +102,27 @@ class Heads:
         self._seen: set[int] = set()
         self._lines: dict[bytes, tuple[int, bytes]] = {}
         self._callers: dict[tuple[bytes, bytes | None], tuple[str, int, Caller | None]] = {}
+        self._last: tuple[bytes, Head | None] = (b"", None)
         self.known = self._heads.get
 
     def forget(self) -> None:
         """Read every head, and every caller, anew."""
         self._heads.clear()
         self._callers.clear()
+        self._last = (b"", None)
 
     def read(self, head: bytes) -> Head | None:
         """What a head (with its empty line) says; None when it is not plain."""
         known = self._heads.get(head)
         if known is not None:
             return known
+        if head == self._last[0]:
+            return self._last[1]
         found = self._parse(head)
         if found is not None and found.fast:
             self._keep(head, found)
+        else:  # what is not taken at the first look is looked at again
+            self._last = (head, found)
         return found
 
     def _keep(self, head: bytes, found: Head) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, cast
 
 from aiohttp import web
 
-from accessguard.api.bounds import in_time
+from accessguard.api.bounds import late
 from accessguard.api.context import CONTEXT, TIMER, unhurried
 from accessguard.api.steps import Stepwise
 
@@ -32,13 +33,18 @@ async def stepwise(
 async def timely(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Give the handler's answer, begun in time. Raises GuardError(UNAVAILABLE)."""
-    async with in_time(request.app[CONTEXT].bounds.rates.answer_s) as timer:
-        request[TIMER] = timer
-        try:
+    """Give the handler's answer, begun in time; whoever takes longer for good reason reschedules the timer. Raises GuardError(UNAVAILABLE)."""
+    within_s = request.app[CONTEXT].bounds.rates.answer_s
+    timer = request[TIMER] = asyncio.timeout(within_s)
+    try:
+        async with timer:
             return await handler(request)
-        finally:
-            del request[TIMER]
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise late(within_s) from None
+    finally:
+        del request[TIMER]
 
 
 async def begun(request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from accessguard.api.context import CONTEXT
 from accessguard.api.keys import Role
 from accessguard.api.routes import ROUTES, Route
-from accessguard.logs import ASKED, REQUEST_ID, Ids
+from accessguard.logs import ASKED, LEVEL, REQUEST_ID, Ids
 from accessguard.tracing import TRACING
 
 LOG: Final = structlog.get_logger("accessguard.api")
@@ -70,7 +70,9 @@ async def watched(
     finally:
         seconds = time.perf_counter() - began
         tally.end(entry, status, seconds)
-        LOG.debug("answered", entry=entry, method=request.method, route=path, status=status, ms=round(seconds * 1e3, 3))
+        if LEVEL.debug:
+            ms = round(seconds * 1e3, 3)
+            LOG.debug("answered", entry=entry, method=request.method, route=path, status=status, ms=ms)
 
 
 def _identify(response: web.StreamResponse, ids: Ids, entry: str) -> None:

@@ -170,7 +170,7 @@ async def one(reader: asyncio.StreamReader) -> Reply:
     """The next answer."""
     head = await reader.readuntil(b"\r\n\r\n")
     start, headers = fields(head[:-4])
-    return Reply(int(start.split(" ")[1]), headers, await reader.readexactly(int(headers["Content-Length"])))
+    return Reply(int(start.split(" ")[1]), headers, await reader.readexactly(int(headers.get("Content-Length", "0"))))
 
 
 @contextlib.asynccontextmanager

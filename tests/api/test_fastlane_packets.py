@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from accessguard.api.fastlane import FastLane
-from tests.api.lanes import LAST, LIMIT, fast, head, lanes, one, question, request, same
+from tests.api.asking import Known
+from tests.api.lanes import LAST, LIMIT, Lanes, fast, head, lanes, one, question, request, same
 from tests.service import LAPTOP
 
 
@@ -107,13 +108,21 @@ async def test_a_connection_stays_on_the_fast_lane_whatever_else_is_asked_on_it(
     writer.close()
 
 
-async def test_a_caller_that_asks_again_at_once_is_back_on_the_fast_lane(both, known, monkeypatch):
-    """A check that is there before aiohttp's task has put its last answer away waits for it, and does not follow it."""
-    finish = FastLane.finish_response
+def gate(both: Lanes, known: Known) -> bytes:
+    """A proxy's question about a request of the session, from where the connection comes."""
+    cookie = both.context.session_tokens.issue(known.tenant.name, known.id)
+    return head("GET /auth/nginx HTTP/1.1", [("Host", "h"), known.bearer, ("Cookie", f"__Host-ag_session={cookie}")])
+
+
+@pytest.mark.parametrize(("by_proxy", "status"), [(False, 200), (True, 204)])
+async def test_a_caller_that_asks_again_at_once_is_back_on_the_fast_lane(both, known, monkeypatch, by_proxy, status):
+    """What is there before aiohttp's task has put its last answer away waits for it, and does not follow it."""
+    finish, asked = FastLane.finish_response, gate(both, known) if by_proxy else known.check()
+    await both.talk(both.plain, known.check(ip="127.0.0.1") if by_proxy else asked, LAST)
 
     async def quick(self, *answer):
         done = await finish(self, *answer)
-        self._loop.call_soon(self.data_received, known.check())
+        self._loop.call_soon(self.data_received, asked)
         return done
 
     monkeypatch.setattr(FastLane, "finish_response", quick)
@@ -123,17 +132,19 @@ async def test_a_caller_that_asks_again_at_once_is_back_on_the_fast_lane(both, k
 
     first, second = await one(reader), await one(reader)
 
-    assert (first.status, second.status, fast(both) - before) == (404, 200, 1)
+    assert (first.status, second.status, fast(both) - before) == (404, status, 1)
     writer.close()
 
 
-async def test_the_first_check_of_a_connection_is_on_the_fast_lane(both, known, monkeypatch):
+@pytest.mark.parametrize(("by_proxy", "status"), [(False, 200), (True, 204)])
+async def test_the_first_question_of_a_connection_is_on_the_fast_lane(both, known, monkeypatch, by_proxy, status):
     """Also when it is there before aiohttp's task has begun."""
-    made = FastLane.connection_made
+    made, asked = FastLane.connection_made, gate(both, known) if by_proxy else known.check()
+    await both.talk(both.plain, known.check(ip="127.0.0.1") if by_proxy else asked, LAST)
 
     def full(self, transport):
         made(self, transport)
-        self.data_received(known.check())
+        self.data_received(asked)
 
     monkeypatch.setattr(FastLane, "connection_made", full)
     before = fast(both)
@@ -141,7 +152,7 @@ async def test_the_first_check_of_a_connection_is_on_the_fast_lane(both, known, 
 
     answer = await one(reader)
 
-    assert (answer.status, fast(both) - before) == (200, 1)
+    assert (answer.status, fast(both) - before) == (status, 1)
     writer.close()
 
 
