@@ -16,10 +16,10 @@ from typing import Final, Protocol
 
 from accessguard.api.keys import Caller
 
-CROWD: Final = 48
+CROWD: Final = 40
 """Answers in one turn from which on it is looked at whose they are: more than a generator with 32 connections makes."""
-SHARE: Final = 32
-"""Answers of one caller in one such turn: some 0.4 ms of work."""
+SHARE: Final = 8
+"""Answers of one caller in one such turn: some 0.1 ms of work; more come to it from turn to turn, until it is crowded again."""
 
 
 class Asking(Protocol):
