@@ -23,7 +23,7 @@ from accessguard.members.filing import Filing
 from accessguard.members.latest import OWN as LATEST
 from accessguard.members.latest import RESTS
 from accessguard.members.model import Member, MemberFilter, MemberSort
-from accessguard.members.search import wanted
+from accessguard.members.search import likes, wanted
 from accessguard.members.sheets import COUNTING_S, MOVED
 from accessguard.members.store import COLUMNS, member_of
 
@@ -40,6 +40,8 @@ WALK: Final = 5_000
 """How many members are looked at along an order at first: some 20 ms."""
 FURTHER: Final = 40_000
 """How many of them at most, where the first ones promise a page by then, or more than `MANY` fit: some 400 ms."""
+SHOWN: Final = 200
+"""So many are read and written down at once, some 2 ms of a worker's time."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -48,7 +50,7 @@ ASKED: Final = """
     WITH asked AS (
         SELECT $1::text AS tenant, $2::text AS reader, $3::timestamptz AS now, $4::text AS after_key, $5::text AS after_id,
                $6::bigint AS most, $7::text[] AS pieces, $8::text AS exact, $9::text AS tag, $10::text AS product,
-               $11::text AS sheet
+               $11::text AS sheet, $12::text[] AS one_way, $13::text[] AS other_way, $14::text[] AS third_way
     )
 """
 
@@ -56,12 +58,9 @@ RESTRICTED: Final = "v.effect IN ('denied', 'evicted')"
 
 # Whether a member `m` fits, told from that member alone.
 FITS: Final = {
-    "q": """ AND (m.id = $8 OR EXISTS (
-        SELECT FROM member_search s
-         WHERE s.member_id = m.id AND s.tenant = $1
-           AND EXISTS (SELECT FROM unnest($7::text[]) AS way
-                        WHERE NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece
-                                           WHERE strpos(s.words, piece) = 0))))""",
+    "q": """ AND (m.id = $8 OR (
+        SELECT s.words LIKE ALL($12) OR s.words LIKE ALL($13) OR s.words LIKE ALL($14) FROM member_search s
+         WHERE s.member_id = m.id AND s.tenant = $1))""",
     "product": " AND EXISTS (SELECT FROM enrolment p WHERE p.tenant = $1 AND p.member_id = m.id AND p.product_id = $10)",
     "tag": " AND $9 = ANY(m.tags)",
     "restricted": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <restricted>)",
@@ -83,10 +82,11 @@ OWN: Final = {
     "q": """
         SELECT $8::text AS id
          UNION
-        (SELECT s.member_id FROM unnest($7::text[]) AS way, LATERAL (
+        (SELECT s.member_id FROM unnest($7::text[]) WITH ORDINALITY AS way(pieces, number), LATERAL (
                 SELECT member_id FROM member_search k
-                 WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way, '{}')
-                   AND NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece WHERE strpos(k.words, piece) = 0)) s
+                 WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way.pieces, '{}')
+                   AND CASE way.number WHEN 1 THEN k.words LIKE ALL($12) WHEN 2 THEN k.words LIKE ALL($13)
+                                       ELSE k.words LIKE ALL($14) END) s
          LIMIT $6)""",
     "product": "SELECT member_id AS id FROM enrolment WHERE tenant = $1 AND product_id = $10",
     "tag": """
@@ -192,6 +192,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     descending: bool
     after: Place | None
     limit: int
+    likes: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ())
+    """For each way to read what is searched for, what a member's words must all be like."""
     sheet: str | None = None
     """Whose unread cases they are told by; None where nobody asks for that."""
 
@@ -214,6 +216,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             self.tag,
             self.product_id,
             self.sheet,
+            *(each or None for each in self.likes),
         )
 
 
@@ -242,12 +245,14 @@ class Directory:
 
         `country` is what telephone numbers without a country code belong to.
         """
+        pieces = wanted(found.q, country) if found.q else ()
         asked = Asked(
             tenant=tenant,
             reader=reader,
             now=now,
             filters=_filters(found),
-            pieces=wanted(found.q, country) if found.q else (),
+            pieces=pieces,
+            likes=likes(pieces),
             exact=found.q,
             tag=found.tag,
             product_id=found.product_id,
@@ -369,11 +374,15 @@ class Directory:
         return self._lists if asked.sheet is None else self._db
 
     async def _shown(self, asked: Asked, places: Sequence[Place]) -> Sequence[tuple[Member, Place]]:
-        """What the page shows of each; one that has gone meanwhile is left out."""
-        ids = [member_id for _, member_id in places]
-        rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids) if ids else []
-        by_id: dict[str, Row] = {row["id"]: row for row in rows}
-        return [(member_of(by_id[place[1]]), place) for place in places if place[1] in by_id]
+        """What the page shows of each; one that has gone meanwhile is left out. Of many some are read at a time."""
+        shown: list[tuple[Member, Place]] = []
+        for begin in range(0, len(places), SHOWN):
+            some = places[begin : begin + SHOWN]
+            ids = sorted(member_id for _, member_id in some)
+            rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids)
+            by_id: dict[str, Row] = {row["id"]: row for row in rows}
+            shown += [(member_of(by_id[place[1]]), place) for place in some if place[1] in by_id]
+        return shown
 
 
 def _filters(found: MemberFilter) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from accessguard.members.phone import e164
@@ -69,6 +69,17 @@ def wanted(q: str, country: str | None) -> tuple[str, ...]:
         ways += [_digits(plain).lstrip("0"), _digits(e164(plain, country) or "")]
         ways[1:] = [each for each in ways[1:] if len(each) >= FEWEST_DIGITS]
     return tuple(dict.fromkeys(each for each in ways if each))
+
+
+def likes(ways: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """For each of at most three ways of `wanted` the patterns that a member's words must all be like (SQL's LIKE); none where there are fewer."""
+    one, other, third = [*([f"%{_literal(each)}%" for each in way.split("\n")] for way in ways), (), (), ()][:3]
+    return one, other, third
+
+
+def _literal(text: str) -> str:
+    """The text as LIKE finds it and nothing else."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _anywhere(word: str) -> bool:
