@@ -25,7 +25,7 @@ from accessguard.members.latest import RESTS
 from accessguard.members.model import Member, MemberFilter, MemberSort
 from accessguard.members.search import likes, wanted
 from accessguard.members.sheets import COUNTING_S, MOVED
-from accessguard.members.store import COLUMNS, member_of
+from accessguard.members.store import OF_PAGE, member_of
 
 Place = tuple[str, str]
 """The sort key of a member, written out, and its id."""
@@ -159,7 +159,6 @@ CAUGHT_UP: Final = "SELECT unread_catch_up($1, $2, $3)"
 """Bring what a reader has not read up to date; the name that it is found by."""
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
-OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
 TELLS: Final = "SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1"
 
 

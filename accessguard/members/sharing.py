@@ -126,18 +126,18 @@ CASES: Final = """
 
 
 def _scored() -> str:
-    """Everybody with evidence, added up."""
+    """Everybody with evidence, added up: by day and by case, each for itself, then joined."""
     sums = ", ".join(f"sum({c})::int AS {c}" for c in BY_DAY)
-    counts = ", ".join(f"count(*) FILTER (WHERE {w})::int" for w in BY_CASE.values())
-    names = ", ".join((*BY_DAY, *BY_CASE))
-    totals = ", ".join(f"sum({c})::int AS {c}" for c in (*BY_DAY, *BY_CASE))
+    counts = ", ".join(f"count(*) FILTER (WHERE {w})::int AS {c}" for c, w in BY_CASE.items())
+    both = ", ".join(f"coalesce({c}, 0) AS {c}" for c in (*BY_DAY, *BY_CASE))
     return f"""
-        WITH parts (member_id, {names}, last_at) AS (
-            SELECT member_id, {sums}, {", ".join("0" for _ in BY_CASE)}, max(last_at) {DAYS} GROUP BY member_id
-            UNION ALL
-            SELECT member_id, {", ".join("0" for _ in BY_DAY)}, {counts}, max(last_at) {CASES} GROUP BY member_id
+        WITH days AS MATERIALIZED (
+            SELECT member_id, {sums}, max(last_at) AS at {DAYS} GROUP BY member_id
+        ), cases AS MATERIALIZED (
+            SELECT member_id, {counts}, max(last_at) AS at {CASES} GROUP BY member_id
         ), summed AS (
-            SELECT member_id, {totals}, max(last_at) AS last_at FROM parts GROUP BY member_id
+            SELECT coalesce(d.member_id, c.member_id) AS member_id, {both}, greatest(d.at, c.at) AS last_at
+              FROM days d FULL JOIN cases c ON c.member_id = d.member_id
         ), scored AS (
             SELECT *, {_score()} AS score FROM summed
         )"""  # noqa: S608 - all parts are constants

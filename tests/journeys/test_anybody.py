@@ -44,7 +44,7 @@ IDS = (
     "🦊" * 128,
     "a/b/../c//d",
     "50%25-off%2F%",
-    "..",
+    "../..",
     "school\\élève'\"",
     "ana+x@example.com",
     "a b?c#d&e=f;g,h",
@@ -134,13 +134,13 @@ async def test_anybody_has_a_card_and_a_page_and_their_own_clock(world: Tenant):
         found = await browser.get(f"/console/contacts?q={quote(person['email'], safe='')}")
         page = await browser.get(there)
 
+        assert (card.status, found.status, page.status) == (200, 200, 200), person["member_id"]
         assert {name: card[name] for name in ("name", "email", "phone", "tags")} == {
             name: person[name] for name in ("name", "email", "phone", "tags")
         }
         local = datetime.fromisoformat(card["local_time"]["at"])
         assert card["local_time"]["time_zone"] == person["time_zone"]
         assert local.utcoffset() == local.astimezone(ZoneInfo(person["time_zone"])).utcoffset()
-        assert (found.status, page.status) == (200, 200)
         assert f'href="{there}"' in found.text
         assert f"<bdi>{person['name']}</bdi>" in unescape(page.text)
         assert person["phone"] in unescape(page.text)
