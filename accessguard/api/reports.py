@@ -42,11 +42,13 @@ async def sharing(request: web.Request) -> web.StreamResponse:
     asked = query(request, SharingQuery)
     ctx, tenant = context(request), asking(request).tenant
     await ctx.folds.flush()
-    within = period(asked, from_ms(ctx.now_ms()))
+    within, lately = period(asked, from_ms(ctx.now_ms())), asked.since is None and asked.until is None
 
     async def fetch(after: Any, limit: int) -> Sequence[tuple[Suspicion, Any]]:
         descending = asked.order == "desc"
-        rows = await ctx.sharing.ranked(tenant, within, key=asked.sort, descending=descending, after=after, limit=limit)
+        rows = await ctx.sharing.ranked(
+            tenant, within, key=asked.sort, descending=descending, after=after, limit=limit, lately=lately
+        )
         return [(row, (getattr(row, asked.sort), row.member_id)) for row in rows]
 
     return await page(request, asked, Suspicion, PLACES[asked.sort], fetch, at_once=RANKED)

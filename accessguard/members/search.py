@@ -28,6 +28,8 @@ DIALLED: Final = re.compile(r"[\d\s+()./\u2010-\u2015-]+")
 IDEOGRAPHS: Final = "\u2e80"
 """From here on (CJK radicals, ideographs, kana; emoji) a character is a word, or nearly."""
 FEWEST_DIGITS: Final = 3
+TELLING: Final = 6
+"""Characters before the @ of an address that lead to few members."""
 
 
 def folded(text: str) -> str:
@@ -75,6 +77,16 @@ def likes(ways: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[s
     """For each of at most three ways of `wanted` the patterns that a member's words must all be like (SQL's LIKE); none where there are fewer."""
     one, other, third = [*([f"%{_literal(each)}%" for each in way.split("\n")] for way in ways), (), (), ()][:3]
     return one, other, third
+
+
+def telling(way: str) -> str:
+    """What of a way of `wanted` the index is asked for: of an e-mail address not what follows the @, which thousands of members share."""
+    return "\n".join(_own_part(each) for each in way.split("\n"))
+
+
+def _own_part(piece: str) -> str:
+    own, at, _ = piece.partition("@")
+    return own + at if len(own) >= TELLING else piece
 
 
 def _literal(text: str) -> str:
