@@ -40,6 +40,8 @@ WALK: Final = 5_000
 """How many members are looked at along an order at first, some 20 ms; twice as many by a search, which has looked at GLANCE before."""
 FURTHER: Final = 40_000
 """How many of them at most, where the first ones promise a page by then, or more than `MANY` fit: some 400 ms."""
+LIKELY: Final = 1.3
+"""So many times as far as chance would have it is far enough, for 97 pages of a hundred (of 50 members, a Poisson distribution)."""
 SHOWN: Final = 200
 """So many are read and written down at once, some 2 ms of a worker's time."""
 UNFILED: Final = 500
@@ -305,7 +307,7 @@ class Directory:
             rows = await self._read(_along(asked.way, GLANCE), asked)
             if len(rows) == asked.limit:
                 return rows
-            promising = WALK * len(rows) >= GLANCE * asked.limit
+            promising = 2 * WALK * len(rows) >= GLANCE * asked.limit
             if not promising and (few := await self._named(asked, FEW)):
                 return await self._read(_sorted(few.way), few)
         walked = await self._walked(asked)
@@ -402,12 +404,12 @@ def _filters(found: MemberFilter) -> tuple[str, ...]:
 def _further(walk: int, found: int, wanted: int) -> int:
     """How far to go along the order where `found` of `wanted` fitted in `walk` members; 0 where that is no way.
 
-    Twice as far as chance would have it, and one of few lengths, as each is a
+    Farther than chance would have it, and one of few lengths, as each is a
     statement of its own.
     """
     if found == wanted:
         return 0
-    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= 2 * walk * wanted), 0)
+    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= LIKELY * walk * wanted), 0)
 
 
 # Put together from constants alone, once for each set of filters and order.
