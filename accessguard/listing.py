@@ -21,7 +21,7 @@ Place = TypeVar("Place")
 class Short(list[Item]):
     """Rows of a page that ends before it is full, as filling it would take too long; `further` is the place it goes on after."""
 
-    def __init__(self, rows: Iterable[Item], *, further: tuple[str, str]) -> None:
+    def __init__(self, rows: Iterable[Item], *, further: tuple[Any, ...]) -> None:
         super().__init__(rows)
         self.further = further
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +22,7 @@ CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
 SCALARS: Final = frozenset({str, int, bool, float})
 RETRY_AFTER_S: Final = "1"
+WHOLE_TIME: Final = len('"2026-11-21T18:55:00.123456Z"')
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "AccessGuard"}
@@ -101,6 +102,9 @@ def plain(value: msgspec.Struct) -> bytes:
 def time_text(at: datetime) -> str:
     """RFC 3339 in UTC with milliseconds."""
     there = at if at.tzinfo is UTC else at.astimezone(UTC)
+    written = msgspec.json.encode(there)  # a tenth of the time of `isoformat`; with microseconds, if there are any
+    if len(written) == WHOLE_TIME:
+        return f"{written[1:24].decode()}Z"
     return f"{there.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
@@ -155,19 +159,34 @@ def csv_header(columns: Iterable[str]) -> bytes:
 
 
 def _cell(value: Any) -> str:
+    write = CELLS.get(type(value))
+    return _other(value) if write is None else write(value)
+
+
+def _text(value: str) -> str:
+    return f"'{value}" if value.startswith(FORMULA) else str(value)
+
+
+def _other(value: Any) -> str:
     match value:
-        case None:
-            return ""
         case str():
-            return f"'{value}" if value.startswith(FORMULA) else str(value)
+            return _text(value)
         case datetime():
             return time_text(value)
-        case bool():
-            return "true" if value else "false"
         case int() | float() | UUID() | date():
             return str(value)
         case _:
             return encode(value).decode()
+
+
+# By the type itself, which is most of what is looked at for a cell; what is none of these is told by `_other`.
+CELLS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: _text,
+    type(None): lambda _: "",
+    datetime: time_text,
+    bool: lambda value: "true" if value else "false",
+    **dict.fromkeys((int, float, UUID, date), str),
+}
 
 
 def _written(value: Any) -> Any:

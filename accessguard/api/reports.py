@@ -22,6 +22,8 @@ from accessguard.members.sharing import KEPT, Period, Suspicion
 from accessguard.tallies.model import Tally, TallyKind
 
 USUAL: Final = timedelta(days=30)
+RANKED: Final = 1_000
+"""Of a ranking, which is made anew for each portion of a file, more are read at once."""
 Place: TypeAlias = tuple[Any, ...]
 Fetch: TypeAlias = Callable[[Any, int], Awaitable[Sequence[tuple[Any, Place]]]]
 EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -40,14 +42,16 @@ async def sharing(request: web.Request) -> web.StreamResponse:
     asked = query(request, SharingQuery)
     ctx, tenant = context(request), asking(request).tenant
     await ctx.folds.flush()
-    within = period(asked, from_ms(ctx.now_ms()))
+    within, lately = period(asked, from_ms(ctx.now_ms())), asked.since is None and asked.until is None
 
     async def fetch(after: Any, limit: int) -> Sequence[tuple[Suspicion, Any]]:
         descending = asked.order == "desc"
-        rows = await ctx.sharing.ranked(tenant, within, key=asked.sort, descending=descending, after=after, limit=limit)
+        rows = await ctx.sharing.ranked(
+            tenant, within, key=asked.sort, descending=descending, after=after, limit=limit, lately=lately
+        )
         return [(row, (getattr(row, asked.sort), row.member_id)) for row in rows]
 
-    return await page(request, asked, Suspicion, PLACES[asked.sort], fetch)
+    return await page(request, asked, Suspicion, PLACES[asked.sort], fetch, at_once=RANKED)
 
 
 def period(asked: SharingQuery, now: datetime) -> Period:

@@ -20,6 +20,7 @@ from accessguard.guard.refused import PATH
 
 CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
 """What is asked for every request of a platform: never refused for its number unless that is configured."""
+SEGMENT: Final = re.compile(r"\{(\w+)\}")
 PENDING: Final = "AccessGuard-Pending"
 """How many logins an answer to an operator does not know of yet, because PostgreSQL was out; absent when there are none."""
 
@@ -65,8 +66,13 @@ def _pattern(path: str) -> str:
     name = last.strip("{}")
     if name in UUIDS:
         fixed = "|".join(re.escape(word) for word in words if "{" not in word)
-        return f"{place}/{{{name}:(?!(?:{fixed})$)[^{{}}/]+}}" if fixed else path
-    return path.replace("{path}", "{path:(?s:.*)}")
+        return f"{segments(place)}/{{{name}:(?!(?:{fixed})$)[^/]+}}" if fixed else segments(path)
+    return segments(path.replace("{path}", "{path:(?s:.*)}"))
+
+
+def segments(path: str) -> str:
+    """The path with places for segments of any characters, as opaque ids are: the router's own have no curly brackets in them."""
+    return SEGMENT.sub(r"{\1:[^/]+}", path)
 
 
 def _guarded(route: Route) -> Handler:

@@ -18,6 +18,7 @@ from accessguard.api.speech import reading
 from accessguard.api.wire import MarkReply, MarkRequest, ResolutionPatch, ViolationsQuery
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
+from accessguard.listing import Short
 from accessguard.violations.model import Violation, ViolationFilter
 from accessguard.words.operator import case_text
 
@@ -46,7 +47,8 @@ async def cases(request: web.Request, found: ViolationFilter, language: str, *, 
         rows = await ctx.violations.listed(
             who.tenant, found, reader=who.caller.subject, after=after, limit=limit, descending=descending
         )
-        return [(told(row, language), (row.last_at, row.id)) for row in rows]
+        shown = [(told(row, language), (row.last_at, row.id)) for row in rows]
+        return Short(shown, further=rows.further) if isinstance(rows, Short) else shown
 
     return fetch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from accessguard.api.members import directory
+from accessguard.api.members import AT_ONCE, directory
 from accessguard.api.paging import portion
 from accessguard.api.wire import MembersQuery
 from accessguard.console.lists import asked, file, link
@@ -44,4 +44,4 @@ async def listed(request: web.Request) -> web.StreamResponse:
 async def exported(request: web.Request) -> web.StreamResponse:
     """Everybody whom the filters find, as a file."""
     wanted = asked(request, MembersQuery)
-    return await file(request, "contacts.csv", Member, await directory(request, wanted))
+    return await file(request, "contacts.csv", Member, await directory(request, wanted), at_once=AT_ONCE)

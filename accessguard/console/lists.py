@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
-from accessguard.api.paging import every_row
+from accessguard.api.paging import CSV_PAGE, every_row
 from accessguard.api.read import Paging
 from accessguard.console.forms import taken
 from accessguard.console.pen import reader_of
@@ -55,7 +55,9 @@ async def file(
     name: str,
     kind: type[Item],
     fetch: Callable[[Place | None, int], Awaitable[Sequence[tuple[Item, Place]]]],
+    *,
+    at_once: int = CSV_PAGE,
 ) -> web.StreamResponse:
     """Every row of a list, however long it is, as a CSV file that the browser keeps as `name`."""
     headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-    return await every_row(request, kind, fetch, headers=headers)
+    return await every_row(request, kind, fetch, headers=headers, at_once=at_once)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from accessguard.api.context import asking, context
 from accessguard.api.reply import STATUS
+from accessguard.api.routing import segments
 from accessguard.console import (
     activity,
     bulk,
@@ -160,9 +161,9 @@ def add_console(app: web.Application) -> None:
     for each in PAGES:
         if each.like is not None and each.like not in CALLS:
             raise ValueError(f"there is no call {each.like}")
-        app.router.add_route(each.method, each.path, _guarded(each))
+        app.router.add_route(each.method, segments(each.path), _guarded(each))
         if each.method == "GET" and each.view is not live.followed:  # which has no head until it ends
-            app.router.add_route("HEAD", each.path, _guarded(each))
+            app.router.add_route("HEAD", segments(each.path), _guarded(each))
     app.router.add_get("/console", _guarded(Page(method="GET", path="/console", view=home, like="GET /v1/members")))
     app.router.add_get("/console/static/{name}", serve)
     app.router.add_get(

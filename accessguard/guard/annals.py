@@ -16,8 +16,8 @@ from accessguard.members.comments import Comment, CommentStore
 from accessguard.members.store import MemberStore
 from accessguard.tallies.store import TallyStore
 
-AT_ONCE: Final = 2_000
-LONGEST_S: Final = 0.1
+AT_ONCE: Final = 1_000
+LONGEST_S: Final = 0.05
 """How long a report does so; upkeep leaves less than that in a usual minute, and takes the rest of a school's past by itself."""
 
 

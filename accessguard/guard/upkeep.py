@@ -46,8 +46,8 @@ MOST: Final = 1_000
 """Rows of one step: some 20 ms, during which they are locked."""
 FILED: Final = 200
 """Members taken into the directory in one step, which hold their rows for about as long."""
-NOTES: Final = 5_000
-"""Notes of what was counted; a step adds them up to some hundred rows."""
+NOTES: Final = 2_000
+"""Notes of what was counted; a step adds them up to some hundred rows in some 30 ms, for which a report may have to wait."""
 PAGES: Final = 200
 """Members whose last pages are rebuilt, or whose past is counted, in one step."""
 PAUSE_S: Final = 0.05
@@ -93,6 +93,7 @@ class Job(StrEnum):
     VIOLATIONS = "violations"
     ADDRESSES = "addresses"
     ERASURES = "erasures"
+    SAMPLES = "samples"
     SHEETS = "sheets"
     TENANTS = "tenants"
     DEVICES = "devices"
@@ -226,6 +227,7 @@ class Upkeep:
             Chore(job=Job.VIOLATIONS, every=daily, step=_violations, most=1),
             Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
             Chore(job=Job.ERASURES, every=hourly, step=_erasures),
+            Chore(job=Job.SAMPLES, every=hourly, step=self._samples, most=1),
             Chore(job=Job.SHEETS, every=hourly, step=self._sheets),
             Chore(job=Job.AUDIT_HEADS, every=daily, step=_audit_heads),
         )
@@ -233,6 +235,10 @@ class Upkeep:
     async def _partitions(self, _: Database, __: datetime) -> int:
         await self.once()
         return 0
+
+    async def _samples(self, _: Database, __: datetime) -> int:
+        """Have one table's samples drawn anew, beside the transaction: where a table is big, that has no time for it."""
+        return int(await ErasureStore(self._db).sample_anew())
 
     async def _sheets(self, tx: Database, now: datetime) -> int:
         """Keep one up, beside the transaction: where all cases of a school are counted, that has no time for it."""

@@ -23,23 +23,27 @@ from accessguard.members.filing import Filing
 from accessguard.members.latest import OWN as LATEST
 from accessguard.members.latest import RESTS
 from accessguard.members.model import Member, MemberFilter, MemberSort
-from accessguard.members.search import wanted
+from accessguard.members.search import likes, telling, wanted
 from accessguard.members.sheets import COUNTING_S, MOVED
-from accessguard.members.store import COLUMNS, member_of
+from accessguard.members.store import OF_PAGE, member_of
 
 Place = tuple[str, str]
 """The sort key of a member, written out, and its id."""
 
 GLANCE: Final = 1_000
 """Members of the order that a search looks at before anything else, some 10 ms: a letter or a common name needs no more."""
-FEW: Final = 3_000
+FEW: Final = 6_000
 """So many found by a search are sorted; with more of them, the way along the order is likely to be the shorter one."""
 MANY: Final = 20_000
 """So many are sorted where the way along the order was none: some 300 ms."""
 WALK: Final = 5_000
-"""How many members are looked at along an order at first: some 20 ms."""
+"""How many members are looked at along an order at first, some 20 ms; twice as many by a search, which has looked at GLANCE before."""
 FURTHER: Final = 40_000
 """How many of them at most, where the first ones promise a page by then, or more than `MANY` fit: some 400 ms."""
+LIKELY: Final = 1.3
+"""So many times as far as chance would have it is far enough, for 97 pages of a hundred (of 50 members, a Poisson distribution)."""
+SHOWN: Final = 200
+"""So many are read and written down at once, some 2 ms of a worker's time."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -48,7 +52,7 @@ ASKED: Final = """
     WITH asked AS (
         SELECT $1::text AS tenant, $2::text AS reader, $3::timestamptz AS now, $4::text AS after_key, $5::text AS after_id,
                $6::bigint AS most, $7::text[] AS pieces, $8::text AS exact, $9::text AS tag, $10::text AS product,
-               $11::text AS sheet
+               $11::text AS sheet, $12::text[] AS one_way, $13::text[] AS other_way, $14::text[] AS third_way
     )
 """
 
@@ -56,12 +60,9 @@ RESTRICTED: Final = "v.effect IN ('denied', 'evicted')"
 
 # Whether a member `m` fits, told from that member alone.
 FITS: Final = {
-    "q": """ AND (m.id = $8 OR EXISTS (
-        SELECT FROM member_search s
-         WHERE s.member_id = m.id AND s.tenant = $1
-           AND EXISTS (SELECT FROM unnest($7::text[]) AS way
-                        WHERE NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece
-                                           WHERE strpos(s.words, piece) = 0))))""",
+    "q": """ AND (m.id = $8 OR (
+        SELECT s.words LIKE ALL($12) OR s.words LIKE ALL($13) OR s.words LIKE ALL($14) FROM member_search s
+         WHERE s.member_id = m.id AND s.tenant = $1))""",
     "product": " AND EXISTS (SELECT FROM enrolment p WHERE p.tenant = $1 AND p.member_id = m.id AND p.product_id = $10)",
     "tag": " AND $9 = ANY(m.tags)",
     "restricted": " AND EXISTS (SELECT FROM violation v WHERE v.tenant = $1 AND v.member_id = m.id AND <restricted>)",
@@ -83,10 +84,11 @@ OWN: Final = {
     "q": """
         SELECT $8::text AS id
          UNION
-        (SELECT s.member_id FROM unnest($7::text[]) AS way, LATERAL (
+        (SELECT s.member_id FROM unnest($7::text[]) WITH ORDINALITY AS way(pieces, number), LATERAL (
                 SELECT member_id FROM member_search k
-                 WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way, '{}')
-                   AND NOT EXISTS (SELECT FROM unnest(string_to_array(way, E'\n')) AS piece WHERE strpos(k.words, piece) = 0)) s
+                 WHERE k.tenant = $1 AND member_grams(k.tenant, k.words, k.tags) @> member_grams($1, way.pieces, '{}')
+                   AND CASE way.number WHEN 1 THEN k.words LIKE ALL($12) WHEN 2 THEN k.words LIKE ALL($13)
+                                       ELSE k.words LIKE ALL($14) END) s
          LIMIT $6)""",
     "product": "SELECT member_id AS id FROM enrolment WHERE tenant = $1 AND product_id = $10",
     "tag": """
@@ -159,7 +161,6 @@ CAUGHT_UP: Final = "SELECT unread_catch_up($1, $2, $3)"
 """Bring what a reader has not read up to date; the name that it is found by."""
 
 FEW_OF: Final = ", found AS (<own>) SELECT id FROM found LIMIT $6"
-OF_PAGE: Final = COLUMNS + " AND m.id = ANY($4::text[])"
 TELLS: Final = "SELECT 1 FROM enrolment WHERE tenant = $1 ORDER BY member_id, product_id LIMIT 1"
 
 
@@ -192,6 +193,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     descending: bool
     after: Place | None
     limit: int
+    likes: tuple[Sequence[str], Sequence[str], Sequence[str]] = ((), (), ())
+    """For each way to read what is searched for, what a member's words must all be like."""
     sheet: str | None = None
     """Whose unread cases they are told by; None where nobody asks for that."""
 
@@ -214,6 +217,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             self.tag,
             self.product_id,
             self.sheet,
+            *(each or None for each in self.likes),
         )
 
 
@@ -242,12 +246,14 @@ class Directory:
 
         `country` is what telephone numbers without a country code belong to.
         """
+        ways = wanted(found.q, country) if found.q else ()
         asked = Asked(
             tenant=tenant,
             reader=reader,
             now=now,
             filters=_filters(found),
-            pieces=wanted(found.q, country) if found.q else (),
+            pieces=tuple(telling(each) for each in ways),
+            likes=likes(ways),
             exact=found.q,
             tag=found.tag,
             product_id=found.product_id,
@@ -301,7 +307,8 @@ class Directory:
             rows = await self._read(_along(asked.way, GLANCE), asked)
             if len(rows) == asked.limit:
                 return rows
-            if few := await self._named(asked, FEW):
+            promising = 2 * WALK * len(rows) >= GLANCE * asked.limit
+            if not promising and (few := await self._named(asked, FEW)):
                 return await self._read(_sorted(few.way), few)
         walked = await self._walked(asked)
         if len(walked) == asked.limit:
@@ -311,7 +318,7 @@ class Directory:
 
     async def _walked(self, asked: Asked) -> Sequence[Place]:
         """Whoever fits of the first members of the order, and of further ones where that promises a page."""
-        walk = max(WALK, 20 * asked.limit)
+        walk = max(2 * WALK if asked.filters[0] == "q" else WALK, 20 * asked.limit)
         rows = await self._read(_along(asked.way, walk), asked)
         if further := _further(walk, len(rows), asked.limit):
             rows = await self._read(_along(asked.way, further), asked)
@@ -369,11 +376,15 @@ class Directory:
         return self._lists if asked.sheet is None else self._db
 
     async def _shown(self, asked: Asked, places: Sequence[Place]) -> Sequence[tuple[Member, Place]]:
-        """What the page shows of each; one that has gone meanwhile is left out."""
-        ids = [member_id for _, member_id in places]
-        rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids) if ids else []
-        by_id: dict[str, Row] = {row["id"]: row for row in rows}
-        return [(member_of(by_id[place[1]]), place) for place in places if place[1] in by_id]
+        """What the page shows of each; one that has gone meanwhile is left out. Of many some are read at a time."""
+        shown: list[tuple[Member, Place]] = []
+        for begin in range(0, len(places), SHOWN):
+            some = places[begin : begin + SHOWN]
+            ids = sorted(member_id for _, member_id in some)
+            rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids)
+            by_id: dict[str, Row] = {row["id"]: row for row in rows}
+            shown += [(member_of(by_id[place[1]]), place) for place in some if place[1] in by_id]
+        return shown
 
 
 def _filters(found: MemberFilter) -> tuple[str, ...]:
@@ -393,12 +404,12 @@ def _filters(found: MemberFilter) -> tuple[str, ...]:
 def _further(walk: int, found: int, wanted: int) -> int:
     """How far to go along the order where `found` of `wanted` fitted in `walk` members; 0 where that is no way.
 
-    Twice as far as chance would have it, and one of few lengths, as each is a
+    Farther than chance would have it, and one of few lengths, as each is a
     statement of its own.
     """
     if found == wanted:
         return 0
-    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= 2 * walk * wanted), 0)
+    return next((each for each in (2 * walk, 4 * walk, FURTHER) if each * found >= LIKELY * walk * wanted), 0)
 
 
 # Put together from constants alone, once for each set of filters and order.

@@ -123,6 +123,9 @@ EXPIRE: Final = """
     SELECT count(*) FROM gone
 """
 KEPT_NOTES: Final = timedelta(days=1)
+SAMPLE_ANEW: Final = "SELECT sample_anew()"
+SAMPLING_S: Final = 60.0
+"""How long one table may take: 30,000 of its rows are read, wherever they lie (PostgreSQL, `default_statistics_target` 100)."""
 OPEN: Final = "SELECT id FROM session WHERE tenant = $1 AND member_id = $2 AND ended_at IS NULL LIMIT 10000"
 TRACES: Final = """
     SELECT EXISTS (SELECT FROM login_attempt WHERE tenant = $1 AND member_id = $2)
@@ -339,6 +342,10 @@ class ErasureStore:
     async def expire(self, now: datetime, most: int) -> int:
         """Delete at most so many notes that every worker has long read; how many."""
         return int(await self._db.value(EXPIRE, now - KEPT_NOTES, most))
+
+    async def sample_anew(self) -> bool:
+        """Have one table that holds samples of values from before the newest erasure draw them anew; False when there is none."""
+        return await self._db.value(SAMPLE_ANEW, timeout_s=SAMPLING_S) is not None
 
 
 def _redacted(row: Any, names: Names, as_: str) -> tuple[str, Any, Any, str | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from accessguard.members.phone import e164
@@ -28,6 +28,8 @@ DIALLED: Final = re.compile(r"[\d\s+()./\u2010-\u2015-]+")
 IDEOGRAPHS: Final = "\u2e80"
 """From here on (CJK radicals, ideographs, kana; emoji) a character is a word, or nearly."""
 FEWEST_DIGITS: Final = 3
+TELLING: Final = 6
+"""Characters before the @ of an address that lead to few members."""
 
 
 def folded(text: str) -> str:
@@ -69,6 +71,27 @@ def wanted(q: str, country: str | None) -> tuple[str, ...]:
         ways += [_digits(plain).lstrip("0"), _digits(e164(plain, country) or "")]
         ways[1:] = [each for each in ways[1:] if len(each) >= FEWEST_DIGITS]
     return tuple(dict.fromkeys(each for each in ways if each))
+
+
+def likes(ways: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """For each of at most three ways of `wanted` the patterns that a member's words must all be like (SQL's LIKE); none where there are fewer."""
+    one, other, third = [*([f"%{_literal(each)}%" for each in way.split("\n")] for way in ways), (), (), ()][:3]
+    return one, other, third
+
+
+def telling(way: str) -> str:
+    """What of a way of `wanted` the index is asked for: of an e-mail address not what follows the @, which thousands of members share."""
+    return "\n".join(_own_part(each) for each in way.split("\n"))
+
+
+def _own_part(piece: str) -> str:
+    own, at, _ = piece.partition("@")
+    return own + at if len(own) >= TELLING else piece
+
+
+def _literal(text: str) -> str:
+    """The text as LIKE finds it and nothing else."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _anywhere(word: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
@@ -10,8 +10,11 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from accessguard.database import Database, Row, both_ways
+from accessguard.members.ranking import Rankings
 
 Key: TypeAlias = Literal["score", "last_at"]
+Asked: TypeAlias = tuple[Key, str, bool]
+"""A ranking: by what, of which tenant, whether from the top down."""
 
 KEPT: Final = timedelta(days=93)
 """How long a day's evidence is kept, and the longest period of a report."""
@@ -126,18 +129,18 @@ CASES: Final = """
 
 
 def _scored() -> str:
-    """Everybody with evidence, added up."""
+    """Everybody with evidence, added up: by day and by case, each for itself, then joined."""
     sums = ", ".join(f"sum({c})::int AS {c}" for c in BY_DAY)
-    counts = ", ".join(f"count(*) FILTER (WHERE {w})::int" for w in BY_CASE.values())
-    names = ", ".join((*BY_DAY, *BY_CASE))
-    totals = ", ".join(f"sum({c})::int AS {c}" for c in (*BY_DAY, *BY_CASE))
+    counts = ", ".join(f"count(*) FILTER (WHERE {w})::int AS {c}" for c, w in BY_CASE.items())
+    both = ", ".join(f"coalesce({c}, 0) AS {c}" for c in (*BY_DAY, *BY_CASE))
     return f"""
-        WITH parts (member_id, {names}, last_at) AS (
-            SELECT member_id, {sums}, {", ".join("0" for _ in BY_CASE)}, max(last_at) {DAYS} GROUP BY member_id
-            UNION ALL
-            SELECT member_id, {", ".join("0" for _ in BY_DAY)}, {counts}, max(last_at) {CASES} GROUP BY member_id
+        WITH days AS MATERIALIZED (
+            SELECT member_id, {sums}, max(last_at) AS at {DAYS} GROUP BY member_id
+        ), cases AS MATERIALIZED (
+            SELECT member_id, {counts}, max(last_at) AS at {CASES} GROUP BY member_id
         ), summed AS (
-            SELECT member_id, {totals}, max(last_at) AS last_at FROM parts GROUP BY member_id
+            SELECT coalesce(d.member_id, c.member_id) AS member_id, {both}, greatest(d.at, c.at) AS last_at
+              FROM days d FULL JOIN cases c ON c.member_id = d.member_id
         ), scored AS (
             SELECT *, {_score()} AS score FROM summed
         )"""  # noqa: S608 - all parts are constants
@@ -164,7 +167,7 @@ def _ranking(key: Key) -> str:
              WHERE score > 0 AND ($4::{kind} IS NULL OR ({key}, member_id) <after> ($4, $5))
              ORDER BY {key} <order>, member_id <order> LIMIT $6
         )
-        SELECT r.*, d.*, c.*, (SELECT name FROM member WHERE tenant = $1 AND id = r.member_id) AS name,
+        SELECT r.*, d.*, c.*, (SELECT count(*) FROM summed) AS everybody, (SELECT name FROM member WHERE tenant = $1 AND id = r.member_id) AS name,
                (SELECT at FROM sharing_mark WHERE tenant = $1) AS as_of
           FROM ranked r, LATERAL (SELECT {days} {DAYS} AND member_id = r.member_id) d,
                LATERAL (SELECT {cases} {CASES} AND member_id = r.member_id) c
@@ -180,11 +183,16 @@ RANKING_S: Final = 30.0
 """How long everybody may be ranked: half a second where there are a million members."""
 
 
+MANY: Final = 5_000
+"""Of so many members with evidence the first are held for a while (`Rankings`): to rank them takes some 100 ms."""
+
+
 class SharingStore:
     """Every call raises GuardError(UNAVAILABLE) when Postgres is out of reach."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._rankings: Rankings[Suspicion] = Rankings(_place)
 
     async def ranked(
         self,
@@ -195,8 +203,32 @@ class SharingStore:
         descending: bool,
         after: tuple[int | datetime, str] | None,
         limit: int,
+        lately: bool = False,
     ) -> Sequence[Suspicion]:
-        """One page of members with evidence in the period."""
+        """One page of members with evidence in the period; `lately`: in that up to now, which may be some minutes ago where they are many."""
+        asked: Asked = (key, tenant, descending)
+
+        async def first(most: int) -> Sequence[Suspicion]:
+            return (await self._ranked(tenant, period, key=key, descending=descending, after=None, limit=most))[0]
+
+        if lately and (held := self._rankings.page(asked, after, limit, first)) is not None:
+            return held
+        found, everybody = await self._ranked(tenant, period, key=key, descending=descending, after=after, limit=limit)
+        if lately and everybody >= MANY:
+            self._rankings.hold(asked, first)
+        return found
+
+    async def _ranked(
+        self,
+        tenant: str,
+        period: Period,
+        *,
+        key: Key,
+        descending: bool,
+        after: tuple[int | datetime, str] | None,
+        limit: int,
+    ) -> tuple[Sequence[Suspicion], int]:
+        """One page, and how many there are with evidence for or against them."""
         rows = await self._db.fetch(
             RANKED[key][descending],
             tenant,
@@ -206,11 +238,17 @@ class SharingStore:
             limit,
             timeout_s=RANKING_S,
         )
-        return [_suspicion(row) for row in rows]
+        return [_suspicion(row) for row in rows], rows[0]["everybody"] if rows else 0
 
     async def count(self, tenant: str, period: Period) -> int:
         """How many members have evidence in the period."""
         return int(await self._db.value(FOUND, tenant, period.since, period.until, timeout_s=RANKING_S))
+
+
+def _place(asked: Hashable, item: Suspicion) -> tuple[int | datetime, str]:
+    """Where somebody stands in a ranking: by the key that was asked for, then by id."""
+    score = isinstance(asked, tuple) and asked[0] == "score"
+    return (item.score if score else item.last_at, item.member_id)
 
 
 def _suspicion(row: Row) -> Suspicion:

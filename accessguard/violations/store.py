@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from accessguard.database import Database, Row
-from accessguard.listing import Listing
+from accessguard.listing import Listing, Short
 from accessguard.violations import marks
 from accessguard.violations.model import (
     QUIET,
@@ -54,21 +54,41 @@ MARKED: Final = """
     coalesce((SELECT r.hits >= v.hits FROM read_mark r WHERE r.tenant = $1 AND r.violation_id = v.id AND r.reader = $2), false)
 """
 
+FILTERS: Final = (
+    ("member_id", "v.member_id = ?"),
+    ("rule_id", "v.rule_id = ?"),
+    ("code", "v.code = ?"),
+    ("resolution", "v.resolution = ?"),
+    ("since", "v.last_at >= ?::timestamptz"),
+    ("until", "v.last_at < ?::timestamptz"),
+)
+PLACE: Final = "(v.last_at, v.id) <after> (?::timestamptz, ?::uuid)"
+ORDER: Final = "v.last_at <order>, v.id <order>"
 LISTED: Final = Listing(
     select=COLUMNS,
     fixed=2,
     filters=(
-        ("member_id", "v.member_id = ?"),
-        ("rule_id", "v.rule_id = ?"),
-        ("code", "v.code = ?"),
-        ("resolution", "v.resolution = ?"),
-        ("since", "v.last_at >= ?::timestamptz"),
-        ("until", "v.last_at < ?::timestamptz"),
+        *FILTERS,
         ("read", f"{MARKED} = ?"),
+        ("down_to", "v.last_at >= ?::timestamptz"),
+        ("up_to", "v.last_at <= ?::timestamptz"),
     ),
-    place="(v.last_at, v.id) <after> (?::timestamptz, ?::uuid)",
-    order="v.last_at <order>, v.id <order>",
+    place=PLACE,
+    order=ORDER,
 )
+
+LOOKED_AT: Final = 10_000
+"""Cases whose marks are looked at for one page, some 100 ms: where a reader has read all of them, it ends early and leads on."""
+# The last one of them, from the index that the filters go by.
+AS_FAR: Final = Listing(
+    select="SELECT v.last_at FROM violation v WHERE v.tenant = $1",
+    fixed=1,
+    filters=FILTERS,
+    place=PLACE,
+    order=f"{ORDER} OFFSET {LOOKED_AT - 1}",
+)
+ENDS: Final = {True: UUID(int=0), False: UUID(int=2**128 - 1)}
+"""The id before which no case of one moment comes, by the direction of a list."""
 
 ONE: Final = COLUMNS + " AND v.id = $3"
 
@@ -114,17 +134,27 @@ class ViolationStore:
         limit: int,
         descending: bool = True,
     ) -> Sequence[Violation]:
-        """One page of cases as `reader` sees them, by their last hit."""
+        """One page of cases as `reader` sees them, by their last hit; `Short` where it would take too long to find a full one."""
+        filters = msgspec.structs.asdict(asked)
+        end = None if asked.read is None else await self._end(tenant, filters, after, descending=descending)
         statement, values = LISTED.page(
             tenant,
             reader,
-            filters=msgspec.structs.asdict(asked),
+            filters=filters | {"down_to" if descending else "up_to": end},
             after=after,
             descending=descending,
             limit=limit,
         )
-        rows = await self._lists.fetch(statement, *values)
-        return [_violation(row) for row in rows]
+        found = [_violation(row) for row in await self._lists.fetch(statement, *values)]
+        return found if end is None or len(found) == limit else Short(found, further=(end, ENDS[descending]))
+
+    async def _end(
+        self, tenant: str, filters: Mapping[str, object], after: tuple[datetime, UUID] | None, *, descending: bool
+    ) -> datetime | None:
+        """The last hit of the last case that is looked at for one page; None where all of them are."""
+        statement, values = AS_FAR.page(tenant, filters=filters, after=after, descending=descending, limit=1)
+        row = await self._lists.row(statement, *values)
+        return None if row is None else row["last_at"]
 
     async def one(self, tenant: str, violation_id: UUID, *, reader: str) -> Violation | None:
         """One case as `reader` sees it; None when unknown."""

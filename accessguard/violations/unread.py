@@ -14,6 +14,8 @@ COUNTING_S: Final = 60.0
 SOON_S: Final = 0.1
 """How long a page waits for it; the page after it shows what was still being counted."""
 GOOD_FOR_S: Final = 5.0
+SHOWN_FOR_S: Final = 60.0
+"""How long it is shown at most, while it is counted anew: whoever opens one page after the other does not wait."""
 MOST_HELD: Final = 10_000
 
 SHEET: Final = "SELECT unread_catch_up($1, $2, $3)"
@@ -31,15 +33,18 @@ class Unread:
         self._counting: dict[Key, asyncio.Task[None]] = {}
 
     async def soon(self, tenant: str, reader: str) -> int | None:
-        """The number as it is, or as it was when the last page was shown; None where nobody knows it yet.
+        """The number as it is, or as it was within a minute; None where nobody knows it yet. Who has marked something waits.
 
         Raises GuardError(UNAVAILABLE) when Postgres is out of reach.
         """
         key = (tenant, reader)
-        number, at = self._held.get(key, (None, 0.0))
-        if number is not None and asyncio.get_running_loop().time() - at < GOOD_FOR_S:
+        number, at = self._held.get(key, (None, float("-inf")))
+        age_s = asyncio.get_running_loop().time() - at
+        if number is not None and age_s < GOOD_FOR_S:
             return number
         counting = self._started(key)
+        if number is not None and age_s < SHOWN_FOR_S:
+            return number
         await asyncio.wait({counting}, timeout=SOON_S)
         if counting.done():
             counting.result()

@@ -14,6 +14,7 @@ import aiohttp
 import asyncpg
 import msgspec
 
+from accessguard.api.keys import Role
 from accessguard.embedded import Embedded
 from benchmarks.bench import Bench
 from benchmarks.ledger import Population
@@ -21,6 +22,7 @@ from benchmarks.model import BenchError, Figure, spread
 from benchmarks.operations import Ask, asks
 from benchmarks.service import TENANT, Service, migrate, start_service
 from benchmarks.settling import now_ms, settle
+from benchmarks.streaming import Streamed, of_files, stream
 from benchmarks.subjects import draw
 
 NAME = "operators"
@@ -39,18 +41,20 @@ Timings = Mapping[str, Sequence[float]]
 async def run(bench: Bench) -> tuple[Figure, ...]:
     """Make each population in a database of its own, ask a fresh worker, and compare."""
     seen: dict[int, Timings] = {}
+    files: dict[int, Streamed] = {}
     for members in bench.settings.populations:
-        seen[members] = await _measured(bench, members)
-    return tuple(_figures(seen))
+        seen[members], files[members] = await _measured(bench, members)
+    return (*_figures(seen), *of_files(NAME, files))
 
 
-async def _measured(bench: Bench, members: int) -> Timings:
+async def _measured(bench: Bench, members: int) -> tuple[Timings, Streamed]:
     environment = await _populated(bench, members)
     service = await start_service(bench.processes, f"operators-{members}", environment, core=bench.cores.server)
     try:
-        return await _timed(
-            bench, service, await draw(environment["ACCESSGUARD_DATABASE_URL"], TENANT, bench.settings.asked)
-        )
+        subjects = await draw(environment["ACCESSGUARD_DATABASE_URL"], TENANT, bench.settings.asked)
+        timings = await _timed(bench, service, subjects)
+        async with aiohttp.ClientSession(service.url) as client:
+            return timings, await stream(client, service.process.pid, bench.secrets.token(Role.SUPERVISOR))
     finally:
         await bench.processes.stop(service.process)
 

@@ -39,12 +39,14 @@ REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON audit_chain FROM accessguard_app;
 ALTER FUNCTION chain_audit() SECURITY DEFINER SET search_path = public, pg_temp;
 
 -- What wants the owner's rights is done by functions that do nothing else: partitions by the month, retention by dropping
--- them, and erasing: of append-only tables only what is a member's own, or a deleted tenant's.
+-- them, erasing (of append-only tables only what is a member's own, or a deleted tenant's), and the planner's samples.
 ALTER FUNCTION ensure_partition(text, date) SECURITY DEFINER SET search_path = public, pg_temp;
 ALTER FUNCTION drop_partition(text, text) SECURITY DEFINER SET search_path = public, pg_temp;
 ALTER FUNCTION erase_rows(text, text, text, integer) SECURITY DEFINER SET search_path = public, pg_temp;
-REVOKE EXECUTE ON FUNCTION ensure_partition(text, date), drop_partition(text, text), erase_rows(text, text, text, integer) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ensure_partition(text, date), drop_partition(text, text), erase_rows(text, text, text, integer)
-   TO accessguard_app;
+ALTER FUNCTION sample_anew() SECURITY DEFINER SET search_path = public, pg_temp;
+REVOKE EXECUTE ON FUNCTION ensure_partition(text, date), drop_partition(text, text), erase_rows(text, text, text, integer),
+       sample_anew() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ensure_partition(text, date), drop_partition(text, text), erase_rows(text, text, text, integer),
+      sample_anew() TO accessguard_app;
 
 COMMIT;

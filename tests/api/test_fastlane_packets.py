@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from accessguard.api.fastlane import FastLane
-from tests.api.asking import Known
-from tests.api.lanes import LAST, LIMIT, Lanes, fast, head, lanes, one, question, request, same
+from tests.api.lanes import LAST, LIMIT, Known, Lanes, fast, head, lanes, one, question, request, same
 from tests.service import LAPTOP
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from accessguard.database import Database, Row
 from accessguard.listing import Short, onward
-from accessguard.members.directory import OF_PAGE, Directory, _as_far
+from accessguard.members.directory import Directory, _as_far
 from accessguard.members.filing import Filing
 from accessguard.members.model import MemberFilter, MemberSort
+from accessguard.members.store import OF_PAGE
 from tests.service import Service, Tenant
 
 NOW = datetime.now(UTC)

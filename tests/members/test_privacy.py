@@ -8,9 +8,10 @@ import io
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
+from uuid import UUID, uuid4
 from zipfile import ZipFile
 
 import msgspec
@@ -23,6 +24,7 @@ from accessguard.guard.facts import from_ms
 from accessguard.guard.model import Login, LoginOutcome
 from accessguard.jobs.model import JobKind, Portion
 from accessguard.jobs.portions import PortionStore
+from accessguard.members.erasure import ErasureStore
 from accessguard.members.redaction import Names
 from accessguard.sessions.bars import BarStore, lines_of, mark_of
 from accessguard.sessions.spool import DEAD
@@ -87,6 +89,32 @@ async def in_valkey(client: Any, *marks: str) -> list[str]:
         if any(mark in held for mark in marks):
             found.append(key.decode())
     return found
+
+
+SAMPLES = """
+    SELECT array_agg(DISTINCT tablename || '.' || attname) FROM pg_stats
+     WHERE schemaname = current_schema()
+       AND position($1 IN concat_ws(' ', most_common_vals::text, histogram_bounds::text, most_common_elems::text)) > 0
+"""
+
+
+def in_files(folder: Path, *marks: bytes) -> set[str]:
+    """Every file of both stores that holds one of the marks, their logs included; the write-ahead log, which is used again in its time, left out."""
+    files = (each for each in folder.rglob("*") if each.is_file() and "pg_wal" not in each.parts)
+    return {str(each.relative_to(folder)) for each in files if any(mark in each.read_bytes() for mark in marks)}
+
+
+async def rewritten(db: Database, valkey: Any) -> None:
+    """What docs/privacy.md says to do where no byte is to be left on the disk."""
+    for (name,) in await db.fetch(TABLES):
+        await db.row(f"VACUUM (FULL) {name}", timeout_s=60)
+    await db.row("VACUUM FULL pg_statistic", timeout_s=60)
+    await db.row("CHECKPOINT", timeout_s=60)
+    await valkey.bgrewriteaof()
+    told = {"aof_rewrite_in_progress": 1}
+    while told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]:
+        await asyncio.sleep(0.01)
+        told = await valkey.info("persistence")
 
 
 async def filled(tenant: Tenant, valkey: Any, *, wholly: bool = False) -> dict[str, Any]:
@@ -175,13 +203,20 @@ async def waiting(tenant: Tenant) -> None:
 async def test_of_an_erased_member_nothing_is_left_anywhere(
     tenant: Tenant, db: Database, valkey: Any, stores: Embedded, capfd: pytest.CaptureFixture[str]
 ):
-    """Every column of every table, every key of Valkey (the spool among them) and all logs are searched for what only this member had."""
+    """Every column of every table, every key of Valkey (the spool among them) and all logs are searched for what only this member had.
+
+    So are the planner's samples, once upkeep has been there, and all files of both stores, once they are rewritten.
+    """
     made = await filled(tenant, valkey, wholly=True)
     marks = (MARK, "66982000", IP, made["session"]["session"]["id"], made["session"]["device"]["id"], made["case"])
     held = await in_tables(db, "", *marks)
     bars = BarStore(tenant.service.context.erasure._live)
     lines = lines_of(tenant.name, [f"session:{MARK}-session", f"device:{made['session']['device']['id']}"])
     await bars.keep(dict.fromkeys(lines, mark_of(1, stands=True)))
+    await db.row("ANALYZE", timeout_s=60)
+    sampled = await db.value(SAMPLES, MARK)
+    await db.row("CHECKPOINT", timeout_s=60)
+    there = in_files(stores.folder, MARK.encode())
 
     erased = await tenant.call("DELETE", f"{PATH}?mode=erase&reason=asked+by+{MARK}@new.example", role="administrator")
 
@@ -197,6 +232,15 @@ async def test_of_an_erased_member_nothing_is_left_anywhere(
     logs = [each for each in stores.folder.rglob("*.log") if "appendonlydir" not in each.parts]
     assert {each.name for each in logs} == {"postgres.log", "valkey.log"}
     assert [each.name for each in logs if MARK in each.read_text("utf-8", "replace")] == []
+    await db.row("SELECT pg_stat_reset()")  # as if nothing had been sampled lately
+    while await ErasureStore(db).sample_anew():
+        pass
+    assert len(sampled) > 10
+    assert await db.value(SAMPLES, MARK) is None
+    await rewritten(db, valkey)
+    ids = [UUID(each).bytes for each in (made["session"]["device"]["id"], made["case"])]
+    assert len(there) > 30  # heaps and indexes
+    assert in_files(stores.folder, MARK.encode(), *ids) == set()
 
 
 async def test_after_an_erasure_sessions_are_unknown_and_a_login_is_somebody_new(tenant: Tenant, valkey: Any):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -218,3 +219,29 @@ async def test_a_round_of_several_steps_looks_back_to_where_it_began(tenant: Ten
         clock.forward(-30 * HOUR_MS)
 
     assert next((p["kind"], p["amount"]) for p in found["ana"]["points"]) == ("parallel_activity", 3)
+
+
+async def test_the_first_of_a_long_ranking_are_held_for_a_while(tenant: Tenant, monkeypatch: pytest.MonkeyPatch):
+    """Whoever asks again for the usual period is shown them, page by page to the end; a period that is named is ranked as it is."""
+    monkeypatch.setattr("accessguard.members.sharing.MANY", 4)
+    monkeypatch.setattr("accessguard.members.ranking.HELD", 3)
+    for member in ("ana", "ben", "cleo", "dan"):
+        await tenant.login(member)
+        await case(tenant, member, Code.COPIED_SESSION)
+    context = tenant.service.context
+    since = from_ms(context.now_ms()) - timedelta(days=20)
+
+    await tenant.see(f"{REPORT}?limit=2")
+    while context.sharing._rankings._ranking:
+        await asyncio.sleep(0.01)
+    for _ in range(2):
+        await case(tenant, "zoe", Code.COPIED_SESSION)
+    held = await tenant.see(f"{REPORT}?limit=2")
+    further = await tenant.see(f"{REPORT}?limit=2&cursor={held['next_cursor']}")
+    named = await tenant.see(f"{REPORT}?limit=2&from={since:%Y-%m-%dT%H:%M:%SZ}")
+
+    assert [[each["member_id"] for each in items(page)] for page in (held, further, named)] == [
+        ["dan", "cleo"],
+        ["ben", "ana"],
+        ["zoe", "dan"],
+    ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
-from accessguard.violations import marks, summaries
+from accessguard.violations import marks, store, summaries
 from tests.service import CHROME, FIREFOX, Answer, Tenant, items
 
 ONE, OTHER = "kim", "lou"
@@ -211,6 +212,33 @@ async def test_pages_of_cases_hold_each_once(denied, order):
 
     assert sorted(seen) == sorted(f"m{each}" for each in range(11))
     assert pages == 4
+
+
+@pytest.mark.parametrize(("order", "read"), [("desc", "false"), ("asc", "true"), ("desc", "true"), ("asc", "false")])
+async def test_a_page_of_what_is_read_looks_at_a_bounded_number_of_cases_and_leads_on(denied, monkeypatch, order, read):
+    """Where it would go through all that a reader has read, it ends early; pages and files hold each once, several of one instant among them."""
+    denied.service.clock.stop()
+    await refuse(denied, *(f"old{each}" for each in range(4)))
+    denied.service.clock._stopped_ms = None
+    await refuse(denied, *(f"new{each}" for each in range(7)))
+    for each in range(7):
+        await mark(denied, member_id=f"new{each}")
+    monkeypatch.setattr(store, "AS_FAR", msgspec.structs.replace(store.AS_FAR, order=f"{store.ORDER} OFFSET 2"))
+    asked = f"read={read}&order={order}"
+
+    seen, pages, cursor = list[str](), list[int](), ""
+    while cursor or not pages:
+        page = await denied.see(f"/v1/violations?limit=5&{asked}{cursor}", subject=ONE)
+        seen += [case["member_id"] for case in items(page)]
+        pages.append(len(page["items"]))
+        cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
+    file = await denied.see(f"/v1/violations?{asked}", subject=ONE, headers={"Accept": "text/csv"})
+
+    expected = [f"old{each}" for each in range(4)] if read == "false" else [f"new{each}" for each in range(7)]
+    assert sorted(seen) == expected
+    assert len(pages) > 2
+    assert min(pages[:-1]) < 5
+    assert len(file.body.splitlines()) == 1 + len(expected)
 
 
 async def test_two_operators_at_one_instant_keep_both_marks(denied):
