@@ -86,7 +86,7 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=self.timeout_s),
             ) as answer:
                 if parcel.format is WebhookFormat.CAEP and answer.status == BAD_REQUEST:
-                    return _refused(await _beginning(answer))
+                    return _refused(await _beginning(answer), parcel.secret)
                 return Outcome(status=answer.status, error=None)
         except TimeoutError:
             return Outcome(status=None, error="no answer in time")
@@ -162,13 +162,16 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
     return read
 
 
-def _refused(body: bytes) -> Outcome:
-    """What a receiver says of a token; the same as any other failure where it does not say it as the standard wants."""
+def _refused(body: bytes, secret: str) -> Outcome:
+    """What a receiver says of a token, but for the secret that came with it.
+
+    The same as any other failure where it does not say it as the standard wants, in JSON that is nested too deep included.
+    """
     try:
         said = msgspec.json.decode(body, type=Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Outcome(status=BAD_REQUEST, error=None)
-    text = ": ".join(filter(None, (said.err, said.description)))
+    text = ": ".join(filter(None, (said.err, said.description))).replace(secret, "[secret]")
     shown = "".join(each for each in text if each.isprintable())[:MOST_ERROR_CHARS]
     return Outcome(status=BAD_REQUEST, error=shown, final=said.err not in RECOVERABLE)
 

@@ -141,7 +141,7 @@ async def test_tokens_say_who_did_what_and_why(tenant: Tenant, receiver: Receive
 
 
 async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant, receiver: Receiver):
-    """Why is on record, cut and clean, and what follows of the same member is sent."""
+    """Why is on record, cut, clean and without the secret, and what follows of the same member is sent."""
     path = await hook(tenant, receiver, format="caep")
     login, receiver.mode = await tenant.login("ana"), "invalid_audience"
     await tenant.device("ana", login["device"]["id"], access="blocked")
@@ -153,10 +153,23 @@ async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant
     taken, refused = listed
 
     assert (refused["state"], refused["attempts"], refused["last_status"]) == ("failed", 1, 400)
-    assert refused["last_error"].startswith("invalid_audience: nox")
+    assert refused["last_error"].startswith("invalid_audience: no Bearer [secret] xxx")
     assert len(refused["last_error"]) == 200
     assert (taken["state"], taken["event"]) == ("delivered", "device_allowed")
     assert [each.said["current_status"] for each in receiver.once] == ["compliant"]
+
+
+async def test_an_answer_that_nobody_can_read_is_a_failure_as_any_other(tenant: Tenant, receiver: Receiver):
+    """JSON that is nested thousands of times: it is on record, and the message is tried again in its time."""
+    path = await hook(tenant, receiver, format="caep")
+    login, receiver.mode = await tenant.login("ana"), "deep"
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await sent(tenant, lambda: receiver.tried("deep", 1))
+    (missed,) = await waiting(tenant, path)
+    receiver.mode = "ok"
+    await sent(tenant, partial(receiver.has, 1, tenant.service.clock))
+
+    assert (missed["state"], missed["last_status"], missed["last_error"]) == ("pending", 400, None)
 
 
 async def test_one_member_that_cannot_be_told_of_holds_up_nobody_else(tenant: Tenant, receiver: Receiver):
