@@ -23,9 +23,11 @@ TIMEOUT_S: Final = 10.0
 MOST_CONNECTIONS: Final = 64
 AGENT: Final = "AccessGuard"
 
-# Ways to an IPv4 address through IPv6, where what is inside is not looked at: NAT64, 6to4, Teredo (RFC 6052, 3056, 4380).
+# Ways to an IPv4 address through IPv6, where what is inside is not looked at: NAT64, 6to4, Teredo, compatible and translated
+# ones (RFC 6052, 3056, 4380, 4291, 7915); and the site's own, which are given up and may still be in use (RFC 3879).
 TUNNELS: Final = tuple(
-    ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+    ipaddress.ip_network(each)
+    for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96", "fec0::/10")
 )
 
 BAD_REQUEST: Final = 400

@@ -220,7 +220,8 @@ async def test_a_receiver_that_is_gone_is_left_alone_until_somebody_asks(tenant:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fd00::1", "fe80::1%1", "0.0.0.0", "224.0.0.1"],
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fd00::1", "fe80::1%1", "0.0.0.0", "224.0.0.1",
+     "::7f00:1", "::ffff:0:a00:1", "fec0::1"],
 )  # fmt: skip
 def test_nobody_is_sent_inside_our_own_walls(host):
     """By address, in whatever form it comes; unless the network is allowed."""
@@ -250,6 +251,18 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_called(tenant: Ten
 
     assert not receiver.tries
     assert (first["last_error"], first["last_status"], first["attempts"]) == ("the address is private", None, 1)
+
+
+async def test_a_tenant_has_twenty_webhooks_however_many_are_made_at_once(tenant: Tenant):
+    """Who comes later is told so; the audit log has those that there are."""
+    asked = {"url": "https://school.example/hook", "events": ["violation"]}
+    calls = (tenant.call("POST", "/v1/webhooks", asked, role="administrator") for _ in range(30))
+    made = Counter(each.status for each in await asyncio.gather(*calls))
+    there = items(await tenant.call("GET", "/v1/webhooks", role="administrator"))
+    audited = items(await tenant.call("GET", "/v1/audit?action=webhook.create", role="administrator"))
+
+    assert made == {201: 20, 409: 10}
+    assert (len(list(there)), len(list(audited))) == (20, 20)
 
 
 async def test_the_receivers_of_one_tenant_leave_room_for_those_of_others(tenant: Tenant):
