@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -49,7 +50,7 @@ def noted(lines: Iterable[str]) -> Iterator[Head]:
     """Heads from a file: lines of `accessguard audit head`, or of the service's log, in which others may stand. Raises ConfigError."""
     for line in (each.strip() for each in lines):
         if found := LINE.fullmatch(line):
-            yield Head(tenant=found[1], seq=int(found[2]), hash=found[3])
+            yield Head(tenant=_read(found[1]), seq=int(found[2]), hash=found[3])
         elif line.startswith("{"):
             yield from _logged(line)
         elif line:
@@ -71,7 +72,7 @@ async def heads(config: Config, tenant: str | None) -> None:
 
 async def verify(config: Config, tenant: str | None, kept: Sequence[Head]) -> bool:
     """Verify every log, or one tenant's, and say what came of each; whether all are whole."""
-    console, good, many = Console(highlight=False, soft_wrap=True), True, 0
+    console, good, many = Console(highlight=False, soft_wrap=True, emoji=False), True, 0
     async with _store(config) as store:
         async for each in _asked(store, tenant, kept):
             verdict = await _verified(store, each, [head for head in kept if head.tenant == each])
@@ -80,7 +81,7 @@ async def verify(config: Config, tenant: str | None, kept: Sequence[Head]) -> bo
             good, many = good and verdict.fault is None, many + 1
         for each in sorted({head.tenant for head in kept}):
             if await Auditing(store).gone(each):
-                console.print(f"{each}: the tenant was deleted, and its log with it", markup=False)
+                console.print(f"{written(each)}: the tenant was deleted, and its log with it", markup=False)
         if not await store.on():
             console.print(OFF)
             good = False
@@ -98,7 +99,7 @@ def told(verdict: Verdict) -> Iterator[str]:
     )
     more = "".join(f", {number:,} {what}" for number, what in counts if number)
     head = f"; head {v.head.seq}:{v.head.hash}" if v.head else ""
-    yield f"{v.tenant}: {'whole' if v.fault is None else 'BROKEN after'}, {v.entries:,} entries{more}{head}"
+    yield f"{written(v.tenant)}: {'whole' if v.fault is None else 'BROKEN after'}, {v.entries:,} entries{more}{head}"
     if v.unexplained:
         yield f"  {v.unexplained:,} times words were taken out and no receipt of an erasure came after: is one unfinished?"
     if v.strayed:
@@ -135,7 +136,7 @@ async def _verified(store: ChainStore, tenant: str, kept: Sequence[Head]) -> Ver
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         # Mostly a record for each entry: where there are more of them, the bar is full a little early.
-        task = bar.add_task(tenant.replace("[", r"\["), total=2 * head.seq if head else None)
+        task = bar.add_task(written(tenant).replace("[", r"\["), total=2 * head.seq if head else None)
         return await Auditing(store).verify(tenant, kept, step=lambda records: bar.advance(task, records))
 
 
@@ -158,8 +159,21 @@ async def _store(config: Config) -> AsyncIterator[ChainStore]:
         await db.close()
 
 
+def written(tenant: str) -> str:
+    """A tenant's name as it stands in a line: in JSON where it would not be read as it is, or do something to a terminal."""
+    plain = tenant.isprintable() and tenant == tenant.strip() and not tenant.startswith('"')
+    return tenant if plain else json.dumps(tenant)
+
+
+def _read(name: str) -> str:
+    try:
+        return str(json.loads(name)) if name.startswith('"') else name
+    except ValueError:
+        return name
+
+
 def _line(head: Head) -> str:
-    return f"{head.tenant} {head.seq} {head.hash}"
+    return f"{written(head.tenant)} {head.seq} {head.hash}"
 
 
 def _logged(line: str) -> Iterator[Head]:

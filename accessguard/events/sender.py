@@ -23,9 +23,11 @@ TIMEOUT_S: Final = 10.0
 MOST_CONNECTIONS: Final = 64
 AGENT: Final = "AccessGuard"
 
-# Ways to an IPv4 address through IPv6, where what is inside is not looked at: NAT64, 6to4, Teredo (RFC 6052, 3056, 4380).
+# Ways to an IPv4 address through IPv6, where what is inside is not looked at: NAT64, 6to4, Teredo, compatible and translated
+# ones (RFC 6052, 3056, 4380, 4291, 7915); and the site's own, which are given up and may still be in use (RFC 3879).
 TUNNELS: Final = tuple(
-    ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+    ipaddress.ip_network(each)
+    for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96", "fec0::/10")
 )
 
 BAD_REQUEST: Final = 400
@@ -86,7 +88,7 @@ class Sender:
                 timeout=aiohttp.ClientTimeout(total=self.timeout_s),
             ) as answer:
                 if parcel.format is WebhookFormat.CAEP and answer.status == BAD_REQUEST:
-                    return _refused(await _beginning(answer))
+                    return _refused(await _beginning(answer), parcel.secret)
                 return Outcome(status=answer.status, error=None)
         except TimeoutError:
             return Outcome(status=None, error="no answer in time")
@@ -162,13 +164,16 @@ async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
     return read
 
 
-def _refused(body: bytes) -> Outcome:
-    """What a receiver says of a token; the same as any other failure where it does not say it as the standard wants."""
+def _refused(body: bytes, secret: str) -> Outcome:
+    """What a receiver says of a token, but for the secret that came with it.
+
+    The same as any other failure where it does not say it as the standard wants, in JSON that is nested too deep included.
+    """
     try:
         said = msgspec.json.decode(body, type=Refusal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Outcome(status=BAD_REQUEST, error=None)
-    text = ": ".join(filter(None, (said.err, said.description)))
+    text = ": ".join(filter(None, (said.err, said.description))).replace(secret, "[secret]")
     shown = "".join(each for each in text if each.isprintable())[:MOST_ERROR_CHARS]
     return Outcome(status=BAD_REQUEST, error=shown, final=said.err not in RECOVERABLE)
 

@@ -26,6 +26,7 @@ from accessguard.guard.model import Actor
 from accessguard.guard.upkeep import Chore, Job
 from accessguard.guard.wishes import Wish, check, made_of
 from accessguard.metrics import WEBHOOKS
+from accessguard.policies.store import PolicyStore
 
 LOCK: Final = "SELECT pg_try_advisory_xact_lock($1)"
 LOCK_NUMBER: Final = 0x4147_0013  # "AG" 19; any constant works, as long as every release takes the same
@@ -83,6 +84,8 @@ class Webhooks:
         hook = made_of(wish, webhook_id, now)
         secret = "whsec_" + b64encode(token_bytes(SECRET_BYTES)).decode()
         async with self._db.transaction() as tx:
+            # they are counted one after the other
+            await PolicyStore(tx).hold(tenant)
             digest_at = None
             if hook.digest is not None:
                 digest_at = boundary(now, zone_of(await DigestStore(tx).zone(tenant)), hook.digest)

@@ -24,16 +24,22 @@ WORDS: Final = "{amount} cases in which a restriction applied, on {days} days"
 LOOK_S: Final = 30.0
 """How long all cases of a week may be counted."""
 
+# Whom others were told of lately is in nobody's way.
 RESTRICTED: Final = """
     SELECT member_id, count(*)::int AS amount, count(DISTINCT last_at::date)::int AS days, max(last_at::date) AS last_day
-      FROM violation
+      FROM violation v
      WHERE tenant = $1 AND last_at >= $2 AND last_at < $3 AND effect <> 'exempt' AND resolution <> 'false_alarm'
+       AND NOT EXISTS (SELECT FROM member_risk r WHERE r.tenant = $1 AND r.member_id = v.member_id AND r.told_at > $6)
      GROUP BY member_id HAVING count(*) >= $4 ORDER BY count(*) DESC, member_id LIMIT $5
 """
 
+# Who was erased meanwhile is nobody; an erasure that is under way is waited for.
 MARK: Final = """
+    WITH there AS MATERIALIZED (
+        SELECT id FROM member WHERE tenant = $1 AND id = ANY($2::text[]) ORDER BY id FOR KEY SHARE
+    )
     INSERT INTO member_risk AS r (tenant, member_id, told_at)
-    SELECT $1, id, $3 FROM unnest($2::text[]) id ORDER BY id
+    SELECT $1, id, $3 FROM there ORDER BY id
         ON CONFLICT (tenant, member_id) DO UPDATE SET told_at = excluded.told_at WHERE r.told_at <= $4
     RETURNING member_id
 """
@@ -73,12 +79,13 @@ class RiskStore:
         self._db = db
 
     async def restricted(self, tenant: str, *, now: datetime, most: int) -> dict[str, Reason]:
-        """Members of so many cases in the last CASES_WINDOW, those with most first."""
-        rows = await self._db.fetch(RESTRICTED, tenant, now - CASES_WINDOW, now, CASES, most, timeout_s=LOOK_S)
+        """Members of so many cases in the last CASES_WINDOW of whom nobody was told for AGAIN, those with most first."""
+        begin = now - CASES_WINDOW
+        rows = await self._db.fetch(RESTRICTED, tenant, begin, now, CASES, most, now - AGAIN, timeout_s=LOOK_S)
         return {row["member_id"]: _restrictions(dict(row.items())) for row in rows}
 
     async def mark(self, tenant: str, members: Sequence[str], *, at: datetime) -> frozenset[str]:
-        """Note that others are told of these; those of them that nobody was told of for AGAIN."""
+        """Note that others are told of these; those of them that there are, and that nobody was told of for AGAIN."""
         rows = await self._db.fetch(MARK, tenant, list(members), at, at - AGAIN)
         return frozenset(row["member_id"] for row in rows)
 

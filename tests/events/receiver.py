@@ -32,7 +32,7 @@ class Message(msgspec.Struct):
 
 
 class Receiver:
-    """Somebody who is told; `mode` is how it answers: ok, hang, redirect, a status, or the `err` of a token refused."""
+    """Somebody who is told; `mode` is how it answers: ok, hang, redirect, deep, a status, or the `err` of a token refused."""
 
     def __init__(self) -> None:
         self.mode = "ok"
@@ -55,7 +55,10 @@ class Receiver:
         if mode == "redirect":
             return web.Response(status=307, headers={"Location": self.url + "/elsewhere"})
         if mode.startswith("invalid_"):
-            return web.json_response({"err": mode, "description": "no\u202e\n" + "x" * 3_000}, status=400)
+            said = f"no\u202e\n {request.headers['Authorization']} " + "x" * 3_000
+            return web.json_response({"err": mode, "description": said}, status=400)
+        if mode == "deep":
+            return web.Response(status=400, text='{"x":' + "[" * 9_000)
         if mode != "ok":
             return web.Response(status=int(mode), text="{" * 9_000)
         self.taken.append(message)

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from accessguard import migrations
-from accessguard.audit import heads, noted, told, verify
+from accessguard.audit import heads, noted, told, verify, written
 from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.events.audit import AuditStore, Entry
@@ -310,6 +310,33 @@ def test_heads_are_read_from_what_was_printed_and_from_the_log():
         ("school of art", 7, digits),
         ("t", 8, digits),
     ]
+
+
+@pytest.mark.parametrize(
+    "name", [":ant", "\u202eאב\x1b[31m\u2028", ' "a" ', "evil\nline 7 " + "0a" * 32, "{}", "[bold]%2F/🦊"]
+)
+async def test_a_tenant_of_any_name_has_its_log_told_in_one_line_that_is_read_again(
+    tenant, db, database_url, capsys, name
+):
+    """Nothing of a name acts on a terminal or passes for another line."""
+    named = '"' * name.startswith(" ") + tenant.name + name
+    await AuditStore(db).add(named, entry(1))
+    said = config(database_url, "")
+    await heads(said, named)
+    found = list(noted(_printed(capsys)))
+    whole = await verify(said, named, found)
+    told_line, *_ = _printed(capsys)
+
+    assert whole
+    assert [each.tenant for each in found] == [named]
+    assert told_line == f"{written(named)}: whole, 1 entries; head {found[0].seq}:{found[0].hash}"
+    assert told_line.isprintable()
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a command printed, without the log of the service, which tells how far logs go as well."""
+    lines = capsys.readouterr().out.splitlines()
+    return [each for each in lines if not each.startswith("[")]
 
 
 async def test_the_command_tells_by_words_and_exit_code(tenant, db, database_url, tmp_path, capsys):

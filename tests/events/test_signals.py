@@ -16,6 +16,7 @@ import pytest
 from accessguard.events.digests import boundary, zone_of
 from accessguard.events.keys import DERIVED, HookKeys, derived
 from accessguard.guard.risk import Risk
+from accessguard.members.risk import RiskStore
 from accessguard.signing import SigningKey
 from tests.events.receiver import Message, Receiver, hook, receiving, sent
 from tests.service import Tenant, items
@@ -27,6 +28,7 @@ IDENTIFIER = "i" * 40
 ROW = "SELECT to_jsonb(w)::text FROM webhook w WHERE tenant = $1 AND id = $2"
 AS_BEFORE = "UPDATE webhook SET secret = $3, sealed = NULL WHERE tenant = $1 AND id = $2"
 CASES = """
+    WITH there AS (INSERT INTO member (tenant, id, created_at) VALUES ($1, $4, $5) ON CONFLICT DO NOTHING)
     INSERT INTO violation (tenant, id, code, mode, effect, member_id, first_at, last_at, hits, resolution)
     SELECT $1, gen_random_uuid(), $2, 'enforce', $3, $4, $5, $5, 1, $6 FROM generate_series(1, $7::int)
 """
@@ -220,6 +222,21 @@ async def test_a_member_at_risk_is_a_high_risk_in_the_words_of_tokens(tenant: Te
     assert (told.kind, told.member) == ("risk-level-change", HOSTILE)
     assert (told.said["principal"], told.said["current_level"]) == ("USER", "HIGH")
     assert told.said["risk_reason"] == "parallel_activity, far_places"
+
+
+async def test_whom_others_were_told_of_keeps_no_place_and_whoever_was_erased_is_nobody(tenant: Tenant):
+    """Of more members than one look tells of, the next look has the others; a note of somebody erased meanwhile would stay."""
+    await tenant.login("ana")
+    now = datetime.fromtimestamp(tenant.service.clock() / 1000, UTC)
+    before, store = now - timedelta(minutes=1), RiskStore(db(tenant))
+    for name, cases in (("ana", 12), ("bo", 11)):
+        await db(tenant).row(CASES, tenant.name, "device_limit", "denied", name, before, "open", cases)
+    looks = []
+    for _ in range(3):
+        looks.append(list(await store.restricted(tenant.name, now=now, most=1)))
+        assert await store.mark(tenant.name, [*looks[-1], "gone"], at=now) == set(looks[-1])
+
+    assert looks == [["ana"], ["bo"], []]
 
 
 async def looked(tenant: Tenant) -> None:

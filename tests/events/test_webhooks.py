@@ -141,7 +141,7 @@ async def test_tokens_say_who_did_what_and_why(tenant: Tenant, receiver: Receive
 
 
 async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant, receiver: Receiver):
-    """Why is on record, cut and clean, and what follows of the same member is sent."""
+    """Why is on record, cut, clean and without the secret, and what follows of the same member is sent."""
     path = await hook(tenant, receiver, format="caep")
     login, receiver.mode = await tenant.login("ana"), "invalid_audience"
     await tenant.device("ana", login["device"]["id"], access="blocked")
@@ -153,10 +153,23 @@ async def test_a_token_that_is_refused_for_good_is_not_sent_again(tenant: Tenant
     taken, refused = listed
 
     assert (refused["state"], refused["attempts"], refused["last_status"]) == ("failed", 1, 400)
-    assert refused["last_error"].startswith("invalid_audience: nox")
+    assert refused["last_error"].startswith("invalid_audience: no Bearer [secret] xxx")
     assert len(refused["last_error"]) == 200
     assert (taken["state"], taken["event"]) == ("delivered", "device_allowed")
     assert [each.said["current_status"] for each in receiver.once] == ["compliant"]
+
+
+async def test_an_answer_that_nobody_can_read_is_a_failure_as_any_other(tenant: Tenant, receiver: Receiver):
+    """JSON that is nested thousands of times: it is on record, and the message is tried again in its time."""
+    path = await hook(tenant, receiver, format="caep")
+    login, receiver.mode = await tenant.login("ana"), "deep"
+    await tenant.device("ana", login["device"]["id"], access="blocked")
+    await sent(tenant, lambda: receiver.tried("deep", 1))
+    (missed,) = await waiting(tenant, path)
+    receiver.mode = "ok"
+    await sent(tenant, partial(receiver.has, 1, tenant.service.clock))
+
+    assert (missed["state"], missed["last_status"], missed["last_error"]) == ("pending", 400, None)
 
 
 async def test_one_member_that_cannot_be_told_of_holds_up_nobody_else(tenant: Tenant, receiver: Receiver):
@@ -207,7 +220,8 @@ async def test_a_receiver_that_is_gone_is_left_alone_until_somebody_asks(tenant:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fd00::1", "fe80::1%1", "0.0.0.0", "224.0.0.1"],
+    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "fd00::1", "fe80::1%1", "0.0.0.0", "224.0.0.1",
+     "::7f00:1", "::ffff:0:a00:1", "fec0::1"],
 )  # fmt: skip
 def test_nobody_is_sent_inside_our_own_walls(host):
     """By address, in whatever form it comes; unless the network is allowed."""
@@ -237,6 +251,18 @@ async def test_a_name_that_leads_inside_is_refused_when_it_is_called(tenant: Ten
 
     assert not receiver.tries
     assert (first["last_error"], first["last_status"], first["attempts"]) == ("the address is private", None, 1)
+
+
+async def test_a_tenant_has_twenty_webhooks_however_many_are_made_at_once(tenant: Tenant):
+    """Who comes later is told so; the audit log has those that there are."""
+    asked = {"url": "https://school.example/hook", "events": ["violation"]}
+    calls = (tenant.call("POST", "/v1/webhooks", asked, role="administrator") for _ in range(30))
+    made = Counter(each.status for each in await asyncio.gather(*calls))
+    there = items(await tenant.call("GET", "/v1/webhooks", role="administrator"))
+    audited = items(await tenant.call("GET", "/v1/audit?action=webhook.create", role="administrator"))
+
+    assert made == {201: 20, 409: 10}
+    assert (len(list(there)), len(list(audited))) == (20, 20)
 
 
 async def test_the_receivers_of_one_tenant_leave_room_for_those_of_others(tenant: Tenant):
