@@ -56,6 +56,12 @@ async def _held_back(request: web.Request, seconds: float) -> None:
         await request.protocol.hold_back(seconds)
 
 
+async def _stranger_held_back(request: web.Request, ctx: Context) -> None:
+    """Let whoever shows tokens that are none, from one place and many of them, wait for the next refusal."""
+    if isinstance(request.protocol, Passage):
+        await request.protocol.hold_back(ctx.bounds.stranger_s(request.protocol.peer()))
+
+
 def _pattern(path: str) -> str:
     """The path as the router reads it: an id that we make is none of the words that stand in its place elsewhere.
 
@@ -85,7 +91,7 @@ def _guarded(route: Route) -> Handler:
             response = await _bounded(ctx, route, request, asked.caller)
         except GuardError as error:
             if error.code is ErrorCode.UNAUTHENTICATED:
-                await _held_back(request, ctx.bounds.stranger_s(request.remote))
+                await _stranger_held_back(request, ctx)
             if not ctx.ready.pending or route.roles == PLATFORM:
                 raise
             response = problem(error)

@@ -20,11 +20,11 @@ QUICK: Final = ("/v1/check", "/auth/", "/access/", "/livez", "/readyz")
 async def stepwise(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Give the handler's answer, made step by step; callers are told apart by what they show, whoever they are."""
+    """Give the handler's answer, made step by step; callers are told apart by what they show, whoever they are; those who show nothing are one."""
     if request.path.startswith(QUICK):
         return await handler(request)
     steps, headers = request.app[CONTEXT].steps, request.headers
-    key = headers.get("Authorization") or headers.get("Cookie") or request.remote or ""
+    key = headers.get("Authorization") or headers.get("Cookie") or ""
     made = cast("Coroutine[Any, Any, web.StreamResponse]", handler(request))  # aiohttp awaits nothing else
     return await Stepwise(made, lambda: steps.turn(key))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import product
@@ -109,7 +110,8 @@ class Chore(msgspec.Struct, frozen=True, kw_only=True):
     `step` gets the transaction that holds the job's lock and a time by which
     what has expired can safely be told; it answers how many rows it dealt
     with. `most` or more mean that there may be more to do (0: one step is all);
-    a step has the 5 s of a transaction, a run `within`.
+    a step has the 5 s of a transaction, a run `within`. A step that works
+    `beside` its transaction needs a second connection while it has one.
     """
 
     job: Job
@@ -117,6 +119,7 @@ class Chore(msgspec.Struct, frozen=True, kw_only=True):
     step: Callable[[Database, datetime], Awaitable[int]]
     most: int = MOST
     within: timedelta = timedelta(minutes=1)
+    beside: bool = False
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +137,8 @@ class Upkeep:
         self._db = db
         self._now_ms = now_ms
         self.chores: Sequence[Chore] = self._usual() if chores is None else chores
+        # One at a time: behind PgBouncer there may be three connections, and three who wait for a fourth wait for ever.
+        self._beside = asyncio.Lock()
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
@@ -188,7 +193,7 @@ class Upkeep:
     async def _step(self, chore: Chore) -> Turn:
         """One step, in one transaction under the job's lock."""
         every_s = chore.every.total_seconds()
-        async with self._db.transaction() as tx:
+        async with self._beside if chore.beside else nullcontext(), self._db.transaction() as tx:
             if not await tx.value(LOCK, UPKEEP_LOCK, chore.job):
                 return Turn(rest_s=min(AGAIN_S, every_s), held=False)
             due = await tx.row(DUE, chore.job, chore.every, from_ms(self._now_ms()))
@@ -208,7 +213,7 @@ class Upkeep:
         """What every worker of the service keeps up."""
         hourly, daily = timedelta(hours=1), timedelta(days=1)
         return (
-            Chore(job=Job.PARTITIONS, every=timedelta(hours=6), step=self._partitions, most=0),
+            Chore(job=Job.PARTITIONS, every=timedelta(hours=6), step=self._partitions, most=0, beside=True),
             Chore(job=Job.LOGIN_KEYS, every=hourly, step=_login_keys),
             Chore(job=Job.IDEMPOTENCY_KEYS, every=hourly, step=_idempotency_keys),
             Chore(job=Job.EVENTS, every=timedelta(minutes=10), step=_events),
@@ -227,8 +232,8 @@ class Upkeep:
             Chore(job=Job.VIOLATIONS, every=daily, step=_violations, most=1),
             Chore(job=Job.ADDRESSES, every=daily, step=_addresses, most=1),
             Chore(job=Job.ERASURES, every=hourly, step=_erasures),
-            Chore(job=Job.SAMPLES, every=hourly, step=self._samples, most=1),
-            Chore(job=Job.SHEETS, every=hourly, step=self._sheets),
+            Chore(job=Job.SAMPLES, every=hourly, step=self._samples, most=1, beside=True),
+            Chore(job=Job.SHEETS, every=hourly, step=self._sheets, beside=True),
             Chore(job=Job.AUDIT_HEADS, every=daily, step=_audit_heads),
         )
 

@@ -169,7 +169,7 @@ async def test_there_is_nobody_in_a_scrape(tenant: Tenant, scrape_url: str):
     text = await scrape(tenant.service, scrape_url)
 
     personal = [
-        *("secret", "203.0.113", "Mozilla", tenant.name, "supervisor@"),
+        *("secret-", "secret@", "secret.host", "203.0.113", "Mozilla", tenant.name, "supervisor@"),
         *(login["session"]["id"], login["session"]["token"], login["device"]["id"], login["device"]["token"]),
         *(refused["violation_id"], refused["reason"]["rule_id"]),
     ]
