@@ -125,7 +125,7 @@ class Bench:
         self._service: Service | None = None
         self._broken: str | None = None
         self._people: tuple[Person, ...] | None = None
-        self._beaten: dict[str, tuple[float, float]] = {}  # when settling last moved beats, from and to, by server
+        self._beaten: dict[int, tuple[float, float]] = {}  # when settling last moved beats, from and to, by server
         self._crowd: Crowd | None = None
         self._numbered = 0
 
@@ -160,7 +160,8 @@ class Bench:
         Where a beat would fall due within the window, all of them are waited
         for first: a window of held verdicts is to have none in it.
         """
-        began, ended = self._beaten.get(target.load.address, (-math.inf, -math.inf))
+        server = target.load.watch[-1]  # a proxy's beats are those of the service behind it
+        began, ended = self._beaten.get(server, (-math.inf, -math.inf))
         window_s = self.settings.warmup_s + self.settings.window_s + SETTLING_S
         if time.monotonic() + window_s > began + BEAT_S:
             await asyncio.sleep(max(0.0, ended + BEAT_S - time.monotonic()))
@@ -168,7 +169,7 @@ class Bench:
         once = msgspec.structs.replace(target.load, once=True)
         await self.measure(msgspec.structs.replace(target, load=once), seconds=BEAT_S, warmup=0)
         if began > ended:
-            self._beaten[target.load.address] = began, time.monotonic()
+            self._beaten[server] = began, time.monotonic()
 
     async def stores(self) -> Embedded:
         """Return a real PostgreSQL and a real Valkey, with data of this run only."""
@@ -273,7 +274,7 @@ class Bench:
         await probe_checks(service.url, self.caller(), people[:20])
         began = time.monotonic()
         await self.pass_over("first", service, people)
-        self._beaten[service.address] = began, time.monotonic()
+        self._beaten[service.process.pid] = began, time.monotonic()
         return people
 
     async def crowd(self) -> Crowd:
