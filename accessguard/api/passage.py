@@ -122,7 +122,10 @@ class Passage(RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override] # asyncio takes True for "keep open"
         """Answer all that came whole before the connection closes; what was cut is dropped."""
         self._ended = True
-        return self._unfinished() or super().eof_received()
+        if not self._unfinished():
+            return super().eof_received()
+        self._loop.call_soon(self._look_again, MOST_TURNS)
+        return True
 
     def stage(self) -> tuple[Stage, float]:
         """What this connection waits for, and since when."""
@@ -272,6 +275,13 @@ class Passage(RequestHandler):
         if self._pieces <= MOST_PIECES and len(data) < MOST_HEAD and begins_well(data):
             return 0
         return self._surrender(data)
+
+    def _look_again(self, turns: int) -> None:
+        """Close behind an answer that aiohttp had given when the end came, though its task did not wait again yet: nothing else would tell."""
+        if not self._unfinished():
+            self.force_close()
+        elif turns > 1:
+            self._loop.call_soon(self._look_again, turns - 1)
 
     def _piece(self) -> None:
         """Count how often the same request was waited for."""

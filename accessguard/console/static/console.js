@@ -93,7 +93,7 @@ const keys = {
 if (back !== null) go(Number(back));
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  if (event.target.closest?.("input, select, textarea, dialog")) return;
+  if (event.target.closest?.("input, select, textarea, dialog[open]")) return;
   const act = keys[event.key];
   if (!act || (event.key !== "/" && !list && event.key !== "?")) return;
   event.preventDefault();
