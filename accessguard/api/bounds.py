@@ -44,12 +44,11 @@ Key: TypeAlias = "tuple[Kind, str, str]"
 
 
 class Kind(StrEnum):
-    """What is counted by itself: checks, the other calls of platforms, those of operators, and refusals of whoever is nobody."""
+    """What is counted by itself: checks, the other calls of platforms, those of operators."""
 
     CHECKS = "checks"
     PLATFORM = "platform"
     OPERATORS = "operators"
-    STRANGERS = "strangers"
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +73,6 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
                 return self.platform
             case Kind.OPERATORS:
                 return self.operators
-            case Kind.STRANGERS:
-                return None
 
 
 class Bounds:
@@ -86,7 +83,7 @@ class Bounds:
         self._clock = clock
         self._full_at: dict[Key, float] = {}
         self._refused: dict[Key, int] = {}
-        self._refusals: dict[Key, float] = {}
+        self._refusals: dict[Key | str | None, float] = {}  # by caller, or by the place that strangers come from
         self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
         self._places: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
@@ -120,9 +117,9 @@ class Bounds:
 
     def stranger_s(self, peer: str | None) -> float:
         """How long the refusal of a token that is none is held back. Nobody at that address waits for it who has a genuine one."""
-        return self._refusal_s((Kind.STRANGERS, "", peer or ""), STRANGERS_BURST_S)
+        return self._refusal_s(peer, STRANGERS_BURST_S)
 
-    def _refusal_s(self, key: Key, burst_s: float) -> float:
+    def _refusal_s(self, key: Key | str | None, burst_s: float) -> float:
         """The time until this one's turn, one after the other, after a burst."""
         now = self._clock()
         if len(self._refusals) >= MOST_HELD and key not in self._refusals:

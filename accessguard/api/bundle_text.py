@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from accessguard.api.reply import time_text
 from accessguard.guard.bundle import Bundle
+from accessguard.guard.facts import time_text
 
 
 def written(bundle: Bundle) -> str:

@@ -255,6 +255,7 @@ class FastLane(Passage):
 
     def forget(self) -> None:
         """Read the next head anew."""
+        super().forget()
         self._shape, self._constant = None, False
 
     def _take(self, data: bytes) -> None:

@@ -9,9 +9,10 @@ from accessguard.api.checks import Wish
 from accessguard.api.context import Context, asking, context
 from accessguard.api.idempotency import with_attempt_id
 from accessguard.api.read import body
-from accessguard.api.reply import encode, plain, time_text, written_reply
+from accessguard.api.reply import encode, plain, written_reply
 from accessguard.api.speech import ANYBODY, listening
 from accessguard.api.wire import login_reply
+from accessguard.guard.facts import time_text
 from accessguard.guard.model import Login, LoginOutcome, LoginVerdict
 
 

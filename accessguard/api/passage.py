@@ -277,10 +277,9 @@ class Passage(RequestHandler):
         return self._surrender(data)
 
     def _look_again(self, turns: int) -> None:
-        """Close behind an answer that aiohttp had given when the end came, though its task did not wait again yet: nothing else would tell."""
-        if not self._unfinished():
-            self.force_close()
-        elif turns > 1:
+        """Go on behind an answer that aiohttp had given when the end came, though its task did not wait again yet: nothing else would tell."""
+        self._go_on()
+        if turns > 1:
             self._loop.call_soon(self._look_again, turns - 1)
 
     def _piece(self) -> None:
@@ -358,11 +357,11 @@ class Passage(RequestHandler):
 
     def forget(self) -> None:
         """Know no caller any more."""
-        raise NotImplementedError
+        self.caller = None
 
     def _take(self, data: bytes) -> None:
-        """Work through bytes that begin where the last request left off."""
-        raise NotImplementedError
+        """Work through bytes that begin where the last request left off: here, all is aiohttp's."""
+        self._surrender(data)
 
 
 def peer_of(transport: asyncio.Transport) -> str | None:

@@ -9,10 +9,10 @@ from aiohttp import web
 from accessguard.api.archive import Archive
 from accessguard.api.context import asking, context
 from accessguard.api.read import body, path_text, query
-from accessguard.api.reply import SAFE_HEADERS, reply, time_text
+from accessguard.api.reply import SAFE_HEADERS, reply
 from accessguard.api.wire import EraseQuery, ExportQuery, NoticeRequest, NoticesReply
 from accessguard.errors import ErrorCode, GuardError, Problem
-from accessguard.guard.facts import from_ms
+from accessguard.guard.facts import from_ms, time_text
 from accessguard.members.model import Notice
 from accessguard.rules.networks import address
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from msgspec.structs import astuple
 from multidict import CIMultiDict
 
 from accessguard.errors import ErrorCode, GuardError, Problem
+from accessguard.guard.facts import time_text
 
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
@@ -22,7 +23,6 @@ CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
 SCALARS: Final = frozenset({str, int, bool, float})
 RETRY_AFTER_S: Final = "1"
-WHOLE_TIME: Final = len('"2026-11-21T18:55:00.123456Z"')
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
 SAFE_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "AccessGuard"}
@@ -97,15 +97,6 @@ def encode(value: Any) -> bytes:
 def plain(value: msgspec.Struct) -> bytes:
     """The value as JSON, if no time is in it."""
     return msgspec.json.encode(value)
-
-
-def time_text(at: datetime) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    there = at if at.tzinfo is UTC else at.astimezone(UTC)
-    written = msgspec.json.encode(there)  # a tenth of the time of `isoformat`; with microseconds, if there are any
-    if len(written) == WHOLE_TIME:
-        return f"{written[1:24].decode()}Z"
-    return f"{there.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def problem(error: GuardError) -> web.Response:

@@ -12,7 +12,7 @@ from accessguard.api import restricted, stream
 from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT, Context
 from accessguard.api.keys import Caller
-from accessguard.api.passage import Passage
+from accessguard.api.passage import Passage, peer_of
 from accessguard.api.reply import problem
 from accessguard.api.routes import PLATFORM, ROUTES, UUIDS, Handler, Route
 from accessguard.errors import ErrorCode, GuardError
@@ -56,12 +56,6 @@ async def _held_back(request: web.Request, seconds: float) -> None:
         await request.protocol.hold_back(seconds)
 
 
-async def _stranger_held_back(request: web.Request, ctx: Context) -> None:
-    """Let whoever shows tokens that are none, from one place and many of them, wait for the next refusal."""
-    if isinstance(request.protocol, Passage):
-        await request.protocol.hold_back(ctx.bounds.stranger_s(request.protocol.peer()))
-
-
 def _pattern(path: str) -> str:
     """The path as the router reads it: an id that we make is none of the words that stand in its place elsewhere.
 
@@ -90,8 +84,8 @@ def _guarded(route: Route) -> Handler:
             )
             response = await _bounded(ctx, route, request, asked.caller)
         except GuardError as error:
-            if error.code is ErrorCode.UNAUTHENTICATED:
-                await _stranger_held_back(request, ctx)
+            if error.code is ErrorCode.UNAUTHENTICATED and request.transport is not None:
+                await _held_back(request, ctx.bounds.stranger_s(peer_of(request.transport)))
             if not ctx.ready.pending or route.roles == PLATFORM:
                 raise
             response = problem(error)

@@ -17,11 +17,11 @@ from jinja2 import PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from accessguard.api.context import asking, context
-from accessguard.api.reply import time_text
 from accessguard.console import names
 from accessguard.console.files import address
 from accessguard.console.rights import may
 from accessguard.events.console_sessions import ConsoleSession
+from accessguard.guard.facts import time_text
 from accessguard.policies.model import Settings
 from accessguard.words.catalogues import CONSOLE, catalogue, locale
 from accessguard.words.languages import LANGUAGES, accepted, chosen

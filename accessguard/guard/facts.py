@@ -38,6 +38,7 @@ from accessguard.violations.model import Found
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
+WHOLE_TIME = len('"2026-11-21T18:55:00.123456Z"')
 
 
 def to_ms(at: datetime) -> int:
@@ -49,6 +50,15 @@ def to_ms(at: datetime) -> int:
 def from_ms(ms: int) -> datetime:
     """The aware UTC time of milliseconds since the epoch, exact. All that comes in one turn of the loop has the same."""
     return EPOCH + timedelta(milliseconds=ms)
+
+
+def time_text(at: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    there = at if at.tzinfo is UTC else at.astimezone(UTC)
+    written = msgspec.json.encode(there)  # a tenth of the time of `isoformat`; with microseconds, if there are any
+    if len(written) == WHOLE_TIME:
+        return f"{written[1:24].decode()}Z"
+    return f"{there.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def session_fact(session: Session, last_ms: int | None = None, kind: Activity | None = None) -> SessionFact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -13,7 +13,7 @@ from accessguard.database import Database
 from accessguard.errors import GuardError
 from accessguard.events.telling import TellingStore
 from accessguard.events.webhooks import WebhookEvent
-from accessguard.guard.facts import from_ms
+from accessguard.guard.facts import from_ms, time_text
 from accessguard.guard.webhooks import LOCK, LOCK_NUMBER
 from accessguard.members.risk import SCORE, WINDOW, AtRisk, Reason, RiskStore, suspected
 from accessguard.members.sharing import Period, SharingStore, Suspicion
@@ -40,9 +40,8 @@ class Risk:
         """Look at whom there is to look at, until cancelled."""
         while True:
             try:
-                more = True
-                while more:
-                    more = await self.once()
+                while await self.once():
+                    pass
                 await RiskStore(self._db).expire(from_ms(self._now_ms()), MOST_EXPIRED)
             except GuardError as error:
                 LOG.warning("risk_not_looked_at", reason=error.code)
@@ -94,8 +93,4 @@ def _of_score(found: Suspicion, restrictions: Reason | None, period: Period) -> 
 
 
 def _at_risk(score: int | None, reasons: tuple[Reason, ...], period: Period) -> AtRisk:
-    return AtRisk(score=score, since=_text(period.since), until=_text(period.until), reasons=reasons)
-
-
-def _text(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return AtRisk(score=score, since=time_text(period.since), until=time_text(period.until), reasons=reasons)

@@ -14,7 +14,7 @@ import msgspec
 from accessguard.database import Database
 from accessguard.devices.browser import kin
 from accessguard.errors import ErrorCode, GuardError, Problem
-from accessguard.guard.facts import details, from_ms
+from accessguard.guard.facts import details, from_ms, time_text
 from accessguard.jobs.model import Job, JobKind
 from accessguard.jobs.store import JobStore
 from accessguard.policies.model import RuleBody, Settings, parse
@@ -384,7 +384,7 @@ def _written(found: Simulation) -> Any:
     for example in plain["examples"]:
         for name in ("at", "retry_at"):
             at = example[name]
-            example[name] = at and at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            example[name] = at and time_text(at)
     return plain
 
 

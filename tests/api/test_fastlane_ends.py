@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from accessguard.api.fastlane import FastLane
 from tests.api.lanes import lanes, one, question, replies, request
 from tests.service import LAPTOP
 
@@ -37,6 +38,25 @@ async def test_a_client_that_has_sent_all_it_will_is_answered(both, known, kind)
     assert talk.statuses == [200] * asked.count(b" HTTP/1.1\r\n")
     assert talk.closed
     assert both.connections[-1].transport is None
+
+
+async def test_an_end_that_comes_behind_an_answer_closes_the_connection(both, known, monkeypatch):
+    """Also one that is there before aiohttp's task, which has given it, waits for the next request."""
+    finish = FastLane.finish_response
+
+    async def quick(self, *answer):
+        done = await finish(self, *answer)
+        self.eof_received()
+        return done
+
+    monkeypatch.setattr(FastLane, "finish_response", quick)
+    reader, writer = await asyncio.open_connection("127.0.0.1", both.fast)
+    writer.write(request(known.tenant.name, None, path="/nothing", method="GET"))
+
+    answer, rest = await one(reader), await asyncio.wait_for(reader.read(), 5)
+
+    assert (answer.status, rest) == (404, b"")
+    writer.close()
 
 
 @pytest.mark.parametrize(
