@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+import structlog
 
 from accessguard.api.fastlane import FastLane
 from tests.api.lanes import lanes, one, question, replies, request
@@ -72,6 +73,20 @@ async def test_a_client_that_stops_in_the_middle_is_let_go(both, known, cut):
     talk = await both.talk(both.fast, known.check() + cut, half_close=True, quiet_s=0.5)
 
     assert (talk.statuses, talk.closed, talk.decided) == ([200], True, 1)
+
+
+@pytest.mark.parametrize("lane", ["fast", "plain"])
+async def test_a_client_that_goes_in_the_middle_of_a_body_is_no_failure(both, known, lane):
+    """Its connection is reset while a handler waits for the rest of a body in chunks: nothing is logged."""
+    head = known.check().partition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"
+    with structlog.testing.capture_logs() as logged:
+        reader, writer = await asyncio.open_connection("127.0.0.1", getattr(both, lane))
+        writer.write(head)
+        await asyncio.sleep(0.1)  # its handler waits
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+
+    assert (await reader.read(), logged) == (b"", [])
 
 
 async def test_a_check_whose_caller_is_gone_is_carried_out_all_the_same(service, both, known):
