@@ -350,7 +350,7 @@ class Parts:
             keyring=self.keyring,
             certificates=certificates(config),
             bounds=Bounds(rates(config), clock=time.monotonic),
-            steps=Steps(),
+            steps=Steps(self._live.leave),
             revoking=self.revoking,
             revocations=RevocationStore(db),
             session_tokens=session_tokens,

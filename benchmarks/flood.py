@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=1)
     parser.add_argument("--slow", type=int, default=0)
     said = parser.parse_args()
-    os.nice(LOW)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     requests = [each.data for each in read_records(said.requests)]
     besieging = besiege(said.port, requests, connections=said.connections, depth=said.depth, slow=said.slow)
     print(msgspec.json.encode(uvloop.run(besieging)).decode())

@@ -26,7 +26,7 @@ MOST_WAIT_S: Final = 2.0
 """How long a call of an operator waits for its turn."""
 MOST_HELD: Final = 10_000
 PATIENT: Final = 20
-"""Refusals in a row that are answered at once; whoever goes on waits `PENALTY_S` for each."""
+"""Refusals, less the calls that were let in since, that are answered at once; whoever goes on waits `PENALTY_S` for each."""
 PENALTY_S: Final = 0.5
 REFUSALS_PER_S: Final = 100
 """Refusals that leave a worker in a second for one caller that goes on, on however many connections: each costs a third of a millisecond."""
@@ -34,7 +34,7 @@ MOST_PENALTY_S: Final = 20.0
 STRANGERS_BURST_S: Final = 10.0
 """For how many seconds' worth whoever is at one address may show tokens that are none before they wait."""
 
-PLACES: Final = 32
+PLACES: Final = 4
 """Calls of one operator that are worked on at once; the others wait, so that they do not fill the queue for PostgreSQL (256)."""
 
 HOUR_S: Final = 3_600.0
@@ -102,13 +102,19 @@ class Bounds:
         at = max(self._full_at.get(key, now), now)
         wait_s = at + 1 / rate - now - BURST_S
         if wait_s > (MOST_WAIT_S if kind is Kind.OPERATORS else 0):
-            self._refused[key] = self._refused.get(key, 0) + 1
+            self._refused[key] = min(self._refused.get(key, 0) + 1, 2 * PATIENT)
             raise throttled(kind, rate, wait_s)
         if len(self._full_at) >= MOST_HELD and key not in self._full_at:
             self._make_room(now)
         self._full_at[key] = at + 1 / rate
-        self._refused.pop(key, None)
+        self._heed(key)
         return max(0.0, wait_s)
+
+    def _heed(self, key: Key) -> None:
+        """Forget one refusal for a call that is let in: who floods is let in at times, too."""
+        left = self._refused.pop(key, 0) - 1
+        if left > 0:
+            self._refused[key] = left
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""
@@ -145,18 +151,22 @@ class Bounds:
         self._members[key] = at + step_s
 
     @asynccontextmanager
-    async def place(self, caller: Caller) -> AsyncIterator[None]:
-        """While a call is worked on: an operator has PLACES of them, and waits for the next one; a platform waits for none."""
+    async def place(self, caller: Caller) -> AsyncIterator[bool]:
+        """While a call is worked on: an operator has PLACES of them, and waits for the next one; a platform waits for none.
+
+        Whether it had to wait.
+        """
         if caller.role is Role.PLATFORM:
-            yield
+            yield False
             return
         key, loop = (caller.tenant, caller.subject), asyncio.get_running_loop()
         line, own = self._places.setdefault(key, []), loop.create_future()
         line.append(own)
+        waits = len(line) > PLACES
         try:
-            if len(line) > PLACES:
+            if waits:
                 await own
-            yield
+            yield waits
         finally:
             line.remove(own)
             if len(line) >= PLACES and not line[PLACES - 1].done():

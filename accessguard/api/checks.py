@@ -10,8 +10,9 @@ import msgspec
 from aiohttp import web
 
 from accessguard.api.context import Context, asking, context
+from accessguard.api.encoding import encode
 from accessguard.api.read import body
-from accessguard.api.reply import encode, plain, written_reply
+from accessguard.api.reply import plain, written_reply
 from accessguard.api.speech import Listener, language_of, listening
 from accessguard.api.wire import ChecksRequest, check_reply
 from accessguard.guard.memory import EXEMPT, Held

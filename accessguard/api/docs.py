@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import re
@@ -108,6 +109,7 @@ async def _in_pieces(request: web.Request, body: bytes, headers: dict[str, str])
     await response.prepare(request)
     for start in range(0, len(body), PIECE):
         await response.write(body[start : start + PIECE])
+        await asyncio.sleep(0)  # others have their turn
     await response.write_eof()
     return response
 

@@ -16,7 +16,7 @@ from accessguard.api.context import Context
 from accessguard.api.gates import Gates
 from accessguard.api.head import Head, Heads
 from accessguard.api.reply import JSON, SAFE_HEADERS
-from accessguard.api.shares import CROWD, Asking, Shares
+from accessguard.api.shares import Asking, Shares
 from accessguard.guard.memory import BEATEN, DEAD, MOST_SEEN, SEEN, Held, Known
 from accessguard.guard.model import Check
 from accessguard.policies.model import Policy
@@ -71,6 +71,7 @@ class Lane:
         rates = context.bounds.rates
         self.bounded = rates.checks is not None or rates.platform is not None
         context.keyring.on_forget.append(self.forget)
+        context.steps.first.append(self.leave)
 
     def forget(self) -> None:
         """Know no caller any more: of one at least, what was known no longer holds."""
@@ -155,6 +156,11 @@ class Lane:
             for question, each, held in zip(pieces(body), asked, found, strict=True):
                 self.remember(head, bytes(question), each, held, whole=False)
 
+    def leave(self) -> None:
+        """Write what is ready before the turn ends, as something longer is about to be done in it."""
+        if self.ready:
+            self.flush()
+
     def flush(self) -> None:
         """Write every answer that is ready."""
         self.begun = False
@@ -165,7 +171,7 @@ class Lane:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
                 continue
-        if len(ready) > CROWD:
+        if len(ready) > self.shares.crowd:
             self.shares.crowded([each for transport, _ in ready if (each := asking(transport)) is not None])
 
 

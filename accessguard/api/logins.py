@@ -7,9 +7,10 @@ from aiohttp import web
 
 from accessguard.api.checks import Wish
 from accessguard.api.context import Context, asking, context
+from accessguard.api.encoding import encode
 from accessguard.api.idempotency import with_attempt_id
 from accessguard.api.read import body
-from accessguard.api.reply import encode, plain, written_reply
+from accessguard.api.reply import plain, written_reply
 from accessguard.api.speech import ANYBODY, listening
 from accessguard.api.wire import login_reply
 from accessguard.guard.facts import time_text

@@ -9,12 +9,12 @@ from typing import Final
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from accessguard.api.encoding import encode
 from accessguard.api.reply import (
     PROBLEM,
     SAFE_HEADERS,
     STATUS,
     ProblemDocument,
-    encode,
     problem,
     problem_body,
     problem_headers,

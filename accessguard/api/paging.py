@@ -9,16 +9,17 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from accessguard.api.encoding import encode
 from accessguard.api.read import Paging, bad_cursor, from_cursor, to_cursor
-from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, encode, written_reply
+from accessguard.api.reply import CSV, SAFE_HEADERS, csv_header, csv_lines, written_reply
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.listing import Short, onward
 
 Item = TypeVar("Item", bound=msgspec.Struct)
 Place = TypeVar("Place")
 
-JSON_SLICE: Final = 20
-"""Items that are written as JSON at once: about 0.5 ms."""
+JSON_SLICE: Final = 25
+"""Items that are written as JSON at once: about 0.3 ms."""
 CSV_PAGE: Final = 250
 """Rows that are read at once for a file, some 5 ms of a worker's; of these and the next ones alone anything is held in memory."""
 CSV_SLICE: Final = 50

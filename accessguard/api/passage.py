@@ -127,6 +127,11 @@ class Passage(RequestHandler):
         self._loop.call_soon(self._look_again, MOST_TURNS)
         return True
 
+    @property
+    def ended(self) -> bool:
+        """Whether the peer has sent all it will."""
+        return self._ended
+
     def stage(self) -> tuple[Stage, float]:
         """What this connection waits for, and since when."""
         if self._paused or (self._wire is not None and self._wire.is_closing()):

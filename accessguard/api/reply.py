@@ -14,6 +14,7 @@ from aiohttp import web
 from msgspec.structs import astuple
 from multidict import CIMultiDict
 
+from accessguard.api.encoding import encode
 from accessguard.errors import ErrorCode, GuardError, Problem
 from accessguard.guard.facts import time_text
 
@@ -21,7 +22,6 @@ JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
-SCALARS: Final = frozenset({str, int, bool, float})
 RETRY_AFTER_S: Final = "1"
 
 # Answers carry decisions about a person: nobody on the way may keep them (RFC 9111, 5.2.2.5).
@@ -87,11 +87,6 @@ def written_reply(body: bytes, *, status: int = 200) -> web.Response:
 def nothing() -> web.Response:
     """An answer without a body."""
     return web.Response(status=204)
-
-
-def encode(value: Any) -> bytes:
-    """The value as JSON; every time as `2026-11-21T18:55:00.123Z`."""
-    return msgspec.json.encode(_written(msgspec.to_builtins(value, builtin_types=(datetime,))))
 
 
 def plain(value: msgspec.Struct) -> bytes:
@@ -178,21 +173,3 @@ CELLS: Final[Mapping[type, Callable[[Any], str]]] = {
     bool: lambda value: "true" if value else "false",
     **dict.fromkeys((int, float, UUID, date), str),
 }
-
-
-def _written(value: Any) -> Any:
-    """The value with its times as texts; what is most frequent is asked first, as lists have thousands of them."""
-    kind = type(value)
-    if value is None or kind in SCALARS:
-        return value
-    if kind is dict:
-        return {key: _written(each) for key, each in value.items()}
-    if kind is list or kind is tuple:
-        return [_written(each) for each in value]
-    match value:
-        case datetime():
-            return time_text(value)
-        case date():
-            return value.isoformat()
-        case _:
-            return value

@@ -20,6 +20,8 @@ from accessguard.guard.refused import PATH
 
 CHECKS: Final = frozenset({"/v1/check", "/v1/checks", "/access/v1/evaluation", "/access/v1/evaluations"})
 """What is asked for every request of a platform: never refused for its number unless that is configured."""
+READING: Final = frozenset({"GET", "HEAD"})
+"""What is not begun for a caller that has left while it waited for its turn."""
 SEGMENT: Final = re.compile(r"\{(\w+)\}")
 PENDING: Final = "AccessGuard-Pending"
 """How many logins an answer to an operator does not know of yet, because PostgreSQL was out; absent when there are none."""
@@ -46,8 +48,16 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
     if check or route.media == stream.EVENT_STREAM:
         return await route.handler(request)
     with bounds.at_once(caller):
-        async with bounds.place(caller):
+        async with bounds.place(caller) as waited:
+            if (waited or wait_s) and request.method in READING and _left(request):
+                raise GuardError(ErrorCode.UNAVAILABLE, "Its connection was closed while the call waited for its turn.")
             return await route.handler(request)
+
+
+def _left(request: web.Request) -> bool:
+    """Whether its caller has closed the connection, or its half of it: nobody is likely to read the answer."""
+    protocol = request.protocol
+    return request.transport is None or (isinstance(protocol, Passage) and protocol.ended)
 
 
 async def _held_back(request: web.Request, seconds: float) -> None:

@@ -18,6 +18,8 @@ from accessguard.api.keys import Caller
 
 CROWD: Final = 40
 """Answers in one turn from which on it is looked at whose they are: more than a generator with 32 connections makes."""
+CROWDED: Final = 16
+"""The same while somebody rests for that: turns stay as short as they have become."""
 SHARE: Final = 8
 """Answers of one caller in one such turn: some 0.1 ms of work; more come to it from turn to turn, until it is crowded again."""
 
@@ -40,6 +42,8 @@ class Shares:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._resting: dict[Hashable, deque[tuple[Asking, int]]] = {}
+        self.crowd = CROWD
+        """Answers in one turn from which on `crowded` is to be told of it."""
 
     def crowded(self, asked: Sequence[Asking]) -> None:
         """Look at a turn that answered these, one entry for each answer."""
@@ -58,6 +62,7 @@ class Shares:
             taken += answers
             if taken > SHARE and each.rest():
                 if not self._resting:
+                    self.crowd = CROWDED
                     self._loop.call_soon(self._wake)
                 self._resting.setdefault(key, deque()).append((each, answers))
 
@@ -73,3 +78,5 @@ class Shares:
                 del self._resting[key]
         if self._resting:
             self._loop.call_soon(self._wake)
+        else:
+            self.crowd = CROWD

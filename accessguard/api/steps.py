@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 Answer = TypeVar("Answer")
@@ -18,9 +18,16 @@ Answer = TypeVar("Answer")
 class Steps:
     """One in each worker: who goes on next."""
 
-    def __init__(self) -> None:
+    def __init__(self, *first: Callable[[], None]) -> None:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self.first = list(first)
+        """What is done before each step: what would leave at the end of the turn leaves now."""
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def clear(self) -> None:
+        """Let what is ready leave."""
+        for leave in self.first:
+            leave()
 
     def turn(self, key: str) -> asyncio.Future[None]:
         """What is done when the next step of that caller may be made."""
@@ -48,11 +55,12 @@ class Steps:
 
 
 class Stepwise(Generic[Answer]):
-    """A coroutine that waits for `turn` before each of its steps; to be awaited once."""
+    """A coroutine that waits for its caller's turn before each of its steps; to be awaited once."""
 
-    def __init__(self, steps: Coroutine[Any, Any, Answer], turn: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, made: Coroutine[Any, Any, Answer], steps: Steps, key: str) -> None:
+        self._made = made
         self._steps = steps
-        self._turn = turn
+        self._key = key
 
     def __await__(self) -> Generator[Any, None, Answer]:
         """Hand on what it waits for, and whatever is thrown at it."""
@@ -60,14 +68,15 @@ class Stepwise(Generic[Answer]):
         while True:
             try:
                 if thrown is None:
-                    yield from self._turn().__await__()
+                    yield from self._steps.turn(self._key).__await__()
             except GeneratorExit:
-                self._steps.close()
+                self._made.close()
                 raise
             except BaseException as error:  # noqa: BLE001 - its own to deal with
                 thrown = error
+            self._steps.clear()
             try:
-                asked = self._steps.send(None) if thrown is None else self._steps.throw(thrown)
+                asked = self._made.send(None) if thrown is None else self._made.throw(thrown)
             except StopIteration as done:
                 answer: Answer = done.value
                 return answer
@@ -75,7 +84,7 @@ class Stepwise(Generic[Answer]):
             try:
                 yield asked
             except GeneratorExit:
-                self._steps.close()
+                self._made.close()
                 raise
             except BaseException as error:  # noqa: BLE001 - as above
                 thrown = error

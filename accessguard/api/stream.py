@@ -14,7 +14,8 @@ from typing import Final
 from aiohttp import web
 
 from accessguard.api.context import asking, context
-from accessguard.api.reply import SAFE_HEADERS, encode
+from accessguard.api.encoding import encode
+from accessguard.api.reply import SAFE_HEADERS
 from accessguard.events.model import Event, position
 from accessguard.events.stream import Reader
 

@@ -26,7 +26,7 @@ async def stepwise(
     steps, headers = request.app[CONTEXT].steps, request.headers
     key = headers.get("Authorization") or headers.get("Cookie") or ""
     made = cast("Coroutine[Any, Any, web.StreamResponse]", handler(request))  # aiohttp awaits nothing else
-    return await Stepwise(made, lambda: steps.turn(key))
+    return await Stepwise(made, steps, key)
 
 
 @web.middleware

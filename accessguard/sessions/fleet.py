@@ -173,6 +173,11 @@ class Fleet:
         """Hear of changes as they happen, until cancelled."""
         await self._survey.watch(lambda: void(self.renew(at_once=True)))
 
+    def leave(self) -> None:
+        """Send what has gathered for each node; at the end of the turn by itself."""
+        for node in self._nodes.values():
+            node.pipe.leave()
+
     def close(self) -> None:
         """Drop all connections and fail what is under way."""
         if self._surveying is not None:

@@ -149,6 +149,10 @@ class Live:
             return cls(Pipe(found, timeout_s=timeout_s), timeout_s=timeout_s, copies=copies or 0)
         return cls(Fleet(found, timeout_s=timeout_s), timeout_s=timeout_s, copies=1 if copies is None else copies)
 
+    def leave(self) -> None:
+        """Send what has gathered in this turn of the loop."""
+        self._pipe.leave()
+
     async def close(self) -> None:
         """Close the connections."""
         self.breaker.close()

@@ -129,11 +129,17 @@ class Pipe(asyncio.Protocol):
         if self._transport is None and self._connecting is None:
             self._connect()
         if not self._outgoing and self._transport is not None:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.leave)
         self._outgoing.append(packed)
         self._waiting.append((then, self._loop.time() + self._timeout_s))
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def leave(self) -> None:
+        """Send what has gathered; at the end of the turn by itself."""
+        if self._transport is not None and self._outgoing:
+            self._transport.write(b"".join(self._outgoing))
+            self._outgoing.clear()
 
     async def place(self, key: str) -> Place:
         """Where a key is: one server has them all."""
@@ -172,7 +178,7 @@ class Pipe(asyncio.Protocol):
         for _ in greetings:
             self._waiting.appendleft((self._greeted, deadline))
         self._outgoing[:0] = [hiredis.pack_command(each) for each in greetings]  # type: ignore[arg-type] # as above
-        self._send()
+        self.leave()
 
     def data_received(self, data: bytes) -> None:
         """Hand replies out in the order of the commands."""
@@ -213,11 +219,6 @@ class Pipe(asyncio.Protocol):
             self._lost()
         finally:
             self._connecting = None
-
-    def _send(self) -> None:
-        if self._transport is not None and self._outgoing:
-            self._transport.write(b"".join(self._outgoing))
-            self._outgoing.clear()
 
     def _sweep(self) -> None:
         self._sweeper = None

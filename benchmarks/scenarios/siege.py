@@ -103,7 +103,8 @@ async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> t
 
 
 async def _measured(bench: Bench, target: Target) -> Measure:
-    return await bench.measure(target, seconds=bench.settings.latency_s)
+    """One window, before which all have been asked once: no beats are in it that fell due while nobody asked."""
+    return await bench.measure(target, seconds=bench.settings.latency_s, warmup=bench.settings.latency_s / 2)
 
 
 @contextlib.asynccontextmanager

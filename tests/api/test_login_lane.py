@@ -11,8 +11,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
+from accessguard.api.encoding import encode
 from accessguard.api.logins import admitted
-from accessguard.api.reply import encode
 from accessguard.api.speech import ANYBODY
 from accessguard.api.wire import login_reply
 from accessguard.errors import ErrorCode, GuardError

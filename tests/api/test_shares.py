@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -142,7 +141,7 @@ async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn(
         return name
 
     async def begun(name: str) -> str:
-        return await Stepwise(call(name), partial(steps.turn, name))
+        return await Stepwise(call(name), steps, name)
 
     calls = [asyncio.create_task(begun("busy")) for _ in range(50)]
     await asyncio.sleep(0)
@@ -180,9 +179,7 @@ async def test_a_call_made_in_steps_ends_as_it_would_by_itself():
             ended.append("called off")
             raise
 
-    made = [
-        asyncio.create_task(_whole(Stepwise(each(), partial(steps.turn, "one")))) for each in (well, badly, for_ever)
-    ]
+    made = [asyncio.create_task(_whole(Stepwise(each(), steps, "one"))) for each in (well, badly, for_ever)]
     await asyncio.wait(made[:2])
     made[2].cancel()
     found = await asyncio.gather(*made, return_exceptions=True)
