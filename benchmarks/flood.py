@@ -7,9 +7,9 @@ read none of it, or have connected and say nothing more; who is parted with
 comes again. It says so when all have come, and when it is ended what was
 answered since: statuses with their numbers a second, as JSON.
 
-It has a low priority (nice 10), as it shares its core with the generator and the
-stores of the run: what is measured is what the flood does to the worker, not what
-it takes from the other side's core. It still asks many times what a caller is allowed.
+It runs when nothing else wants its core (SCHED_IDLE), which it shares with the
+generator and the stores of the run: what is measured is what the flood does to the
+worker, not what it takes from the other side's core. It still asks many times what a caller is allowed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ DRIP_S = 2.0
 THERE = "there"
 """What is printed when the flood is on its way."""
 AGAIN_S = 0.05
-LOW = 10
 ANSWER = re.compile(rb"HTTP/1\.1 ([0-9]{3})")
 LONGEST = len(b"HTTP/1.1 20")
 GREEDY = b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n" * 8

@@ -35,7 +35,7 @@ STRANGERS_BURST_S: Final = 10.0
 """For how many seconds' worth whoever is at one address may show tokens that are none before they wait."""
 
 PLACES: Final = 4
-"""Calls of one operator that are worked on at once; the others wait, so that they do not fill the queue for PostgreSQL (256)."""
+"""Calls of one operator that are worked on at once, and as many files: the others wait, as what PostgreSQL answers to each is read in one turn."""
 
 HOUR_S: Final = 3_600.0
 
@@ -86,7 +86,7 @@ class Bounds:
         self._refusals: dict[Key | str | None, float] = {}  # by caller, or by the place that strangers come from
         self._members: dict[tuple[str, str, bool], float] = {}
         self._under_way: dict[tuple[str, str], int] = {}
-        self._places: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+        self._places: dict[tuple[str, str, bool], list[asyncio.Future[None]]] = {}
 
     def take(self, caller: Caller, *, check: bool) -> float:
         """Count a call: the seconds that it has to wait for its turn. Raises GuardError(THROTTLED), which says when to come again.
@@ -107,14 +107,16 @@ class Bounds:
         if len(self._full_at) >= MOST_HELD and key not in self._full_at:
             self._make_room(now)
         self._full_at[key] = at + 1 / rate
-        self._heed(key)
+        self._heed(key, rested=at == now)
         return max(0.0, wait_s)
 
-    def _heed(self, key: Key) -> None:
-        """Forget one refusal for a call that is let in: who floods is let in at times, too."""
-        left = self._refused.pop(key, 0) - 1
+    def _heed(self, key: Key, *, rested: bool) -> None:
+        """Forget one refusal for a call that is let in, as who floods is let in at times, too; all of them after a rest."""
+        left = 0 if rested else self._refused.get(key, 0) - 1
         if left > 0:
             self._refused[key] = left
+        else:
+            self._refused.pop(key, None)
 
     def penalty_s(self, caller: Caller, *, check: bool) -> float:
         """How long a refusal is held back, for a caller that does not stop at the first ones."""
@@ -151,15 +153,15 @@ class Bounds:
         self._members[key] = at + step_s
 
     @asynccontextmanager
-    async def place(self, caller: Caller) -> AsyncIterator[bool]:
+    async def place(self, caller: Caller, *, file: bool = False) -> AsyncIterator[bool]:
         """While a call is worked on: an operator has PLACES of them, and waits for the next one; a platform waits for none.
 
-        Whether it had to wait.
+        Files, which take minutes, have places of their own. Whether it had to wait.
         """
         if caller.role is Role.PLATFORM:
             yield False
             return
-        key, loop = (caller.tenant, caller.subject), asyncio.get_running_loop()
+        key, loop = (caller.tenant, caller.subject, file), asyncio.get_running_loop()
         line, own = self._places.setdefault(key, []), loop.create_future()
         line.append(own)
         waits = len(line) > PLACES

@@ -94,6 +94,7 @@ class Lane:
         now = self.loop.time()
         self.context.changes.awake(now)
         self.close_at = now + self.keepalive_s
+        self.context.steps.asked_at = now
         self.loop.call_soon(self.flush)
 
     def drain(self) -> None:

@@ -13,7 +13,7 @@ from accessguard.api.access import admit
 from accessguard.api.context import ASKING, CONTEXT, Context
 from accessguard.api.keys import Caller
 from accessguard.api.passage import Passage, peer_of
-from accessguard.api.reply import problem
+from accessguard.api.reply import CSV, problem
 from accessguard.api.routes import PLATFORM, ROUTES, UUIDS, Handler, Route
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.refused import PATH
@@ -48,7 +48,7 @@ async def _bounded(ctx: Context, route: Route, request: web.Request, caller: Cal
     if check or route.media == stream.EVENT_STREAM:
         return await route.handler(request)
     with bounds.at_once(caller):
-        async with bounds.place(caller) as waited:
+        async with bounds.place(caller, file=CSV in request.headers.get("Accept", "")) as waited:
             if (waited or wait_s) and request.method in READING and _left(request):
                 raise GuardError(ErrorCode.UNAVAILABLE, "Its connection was closed while the call waited for its turn.")
             return await route.handler(request)

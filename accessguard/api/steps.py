@@ -2,17 +2,24 @@
 
 A call of an operator is some milliseconds of work, in a dozen steps between
 the answers of the stores. Where many are under way, their steps would fall
-into one turn of the loop, in which no check is answered.
+into one turn of the loop, in which no check is answered. And while checks are
+asked, as much time as steps have taken is left to them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Answer = TypeVar("Answer")
+
+AT_A_STRETCH_S: Final = 0.001
+"""How long steps go on before as long a pause, while checks are asked; the loop's timers have whole milliseconds."""
+ASKED_S: Final = 0.02
+"""Checks that came within that time are expected to go on."""
 
 
 class Steps:
@@ -22,7 +29,14 @@ class Steps:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self.first = list(first)
         """What is done before each step: what would leave at the end of the turn leaves now."""
+        self.asked_at = -1.0
+        """When checks were asked last (s, of the loop's clock)."""
+        self._spent_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def spent(self, seconds: float) -> None:
+        """Note how long a step took."""
+        self._spent_s += seconds
 
     def clear(self) -> None:
         """Let what is ready leave."""
@@ -40,7 +54,12 @@ class Steps:
         return future
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let one go on, whose caller is then last."""
+        """Let one go on, whose caller is then last; or others, for a while."""
+        if self._spent_s >= AT_A_STRETCH_S:
+            pause_s, self._spent_s = self._spent_s, 0.0
+            if loop.time() - self.asked_at < ASKED_S:
+                loop.call_later(pause_s, self._next, loop)
+                return
         while self._waiting:
             key = next(iter(self._waiting))
             line = self._waiting.pop(key)
@@ -75,11 +94,14 @@ class Stepwise(Generic[Answer]):
             except BaseException as error:  # noqa: BLE001 - its own to deal with
                 thrown = error
             self._steps.clear()
+            began = time.perf_counter()
             try:
                 asked = self._made.send(None) if thrown is None else self._made.throw(thrown)
             except StopIteration as done:
                 answer: Answer = done.value
                 return answer
+            finally:
+                self._steps.spent(time.perf_counter() - began)
             thrown = None
             try:
                 yield asked

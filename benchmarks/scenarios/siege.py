@@ -30,7 +30,7 @@ ROUNDS = 3
 SLOW = 1_000
 QUIET_S = 0.5
 """How long a flood goes on before it counts."""
-COME_S = 20
+COME_S = 40
 SESSIONS = 600
 SPREAD_S = 28.0
 """The time over which their beats are spread, so that each window has its share of them."""

@@ -536,6 +536,28 @@ async def test_an_operator_that_asks_for_more_waits_for_its_turn(tight):
     assert limits.take(operator, check=False) == pytest.approx(1.6)
 
 
+def test_who_floods_is_held_back_though_a_call_is_let_in_now_and_then():
+    """As many as its rate allows; the others are held back. When it asks within its rate, it is told so at once again."""
+    now = [0.0]
+    limits = Bounds(Rates(operators=1), clock=lambda: now[0])
+    caller = Caller(subject="s", role=Role.ROOT, tenant="t", expires_at=0, token_id=None)
+    let_in, held_back = 0, 0
+    for _ in range(1_000):
+        now[0] += 0.1
+        try:
+            limits.take(caller, check=False)
+            let_in += 1
+        except GuardError:
+            held_back += limits.penalty_s(caller, check=False) > 0
+
+    now[0] += 60
+    limits.take(caller, check=False)
+
+    assert 100 <= let_in <= 115
+    assert held_back > 800
+    assert limits.penalty_s(caller, check=False) == 0.0
+
+
 def test_whoever_does_not_heed_refusals_waits_for_each():
     """A flood is slowed down to what its connections times two are in a second; a pause makes it good."""
     now = [0.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,16 +13,17 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from accessguard.api import bounds, lane, shares
+from accessguard.api import bounds, shares
 from accessguard.api.bounds import MOST_PENALTY_S, REFUSALS_PER_S, STRANGERS_BURST_S, Bounds, Rates
 from accessguard.api.connections import Patience
 from accessguard.api.keys import Caller, Role
 from accessguard.api.lane import Lane
 from accessguard.api.passage import Passage
-from accessguard.api.shares import SHARE, Shares
-from accessguard.api.steps import Steps, Stepwise
+from accessguard.api.shares import CROWD, CROWDED, SHARE, Shares
+from accessguard.api.steps import AT_A_STRETCH_S, Steps, Stepwise
 from accessguard.app import service as application
 from accessguard.serving import lane_protocol
+from tests.api.lanes import request
 from tests.api.test_bounds import check, lines
 from tests.service import Service, Tenant
 
@@ -75,7 +77,7 @@ async def test_a_connection_has_its_share_of_a_turn_however_much_it_sends(port: 
 async def test_no_caller_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
     """Connections beyond a caller's share rest; whatever they have sent is answered all the same."""
     monkeypatch.setattr(shares, "SHARE", 4)
-    monkeypatch.setattr(lane, "CROWD", 8)
+    monkeypatch.setattr(shares, "CROWDED", 8)
     rested, rest = list[bool](), Passage.rest
 
     def noting(each: Passage) -> bool:
@@ -120,6 +122,7 @@ async def test_each_caller_has_its_share_of_a_crowded_turn():
 
     held.crowded([*busy, other])
     at_once = [each.rests for each in busy]
+    meanwhile = held.crowd
     later = []
     for _ in range(4):
         await asyncio.sleep(0)
@@ -128,6 +131,7 @@ async def test_each_caller_has_its_share_of_a_crowded_turn():
     assert at_once == [False] * SHARE + [True] * (3 * SHARE)
     assert later == [2 * SHARE, SHARE, 0, 0]
     assert not other.rests
+    assert (meanwhile, held.crowd) == (CROWDED, CROWD)
 
 
 async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn():
@@ -156,6 +160,29 @@ async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn(
     assert await asyncio.gather(*calls, other) == ["busy"] * 50 + ["other"]
     assert max(counts) == 1
     assert until.count("busy") <= 16
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["checks are asked", "nobody asks"])
+async def test_steps_leave_checks_as_much_time_as_they_take(asked):
+    """What is ready leaves before each step; while checks come, the loop has a pause after some steps."""
+    left, paused = list[int](), list[float]()
+    loop = asyncio.get_running_loop()
+    steps = Steps(lambda: left.append(1))
+
+    async def call() -> None:
+        for _ in range(10):
+            steps.asked_at = loop.time() if asked else -1.0
+            time.sleep(AT_A_STRETCH_S)
+            await asyncio.sleep(0)
+
+    later = loop.call_later
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(loop), "call_later", lambda _, delay, *more: (paused.append(delay), later(delay, *more))[1])
+        await _whole(Stepwise(call(), steps, "one"))
+
+    assert len(left) == 11
+    assert len(paused) == (10 if asked else 0)
+    assert sum(paused) >= len(paused) * AT_A_STRETCH_S
 
 
 async def test_a_call_made_in_steps_ends_as_it_would_by_itself():
@@ -224,6 +251,46 @@ async def test_whose_refusals_are_held_back_makes_room_for_others(port: int, ten
 
     assert statuses == [200] * 3
     assert answered == 0
+
+
+async def test_who_left_while_waiting_for_a_place_is_not_worked_for(port: int, service: Service, tenant: Tenant):
+    """A list is not made for a client that has closed since, at least its half; what changes something is carried out."""
+    operator = msgspec.structs.replace(CALLER, subject="tests", tenant=tenant.name, role=Role.SUPERVISOR)
+    asked = request(tenant.name, None, path="/v1/members", method="GET", role="supervisor")
+    await tenant.login()
+    change = request(tenant.name, {"tags": ["new"]}, path="/v1/members/ana", method="PATCH", role="supervisor")
+    held = service.context.bounds
+
+    async with lines(port, *[asked] * 3, change) as (stays, leaves, goes, writes):
+        statuses = [await each.status() for each in (stays, leaves, goes, writes)]
+        async with contextlib.AsyncExitStack() as places:
+            for _ in range(bounds.PLACES):
+                await places.enter_async_context(held.place(operator))
+            for each in (stays, leaves, goes):
+                each.writer.write(asked)
+            writes.writer.write(change)
+            await asyncio.sleep(0.1)  # all of them wait
+            leaves.writer.write_eof()
+            writes.writer.write_eof()
+            goes.writer.transport.abort()
+            await asyncio.sleep(0.1)
+        last = [await each.status() for each in (stays, leaves, goes, writes)]
+
+    assert (statuses, last) == ([200] * 4, [200, 503, 0, 200])
+
+
+async def test_files_have_places_of_their_own():
+    """Whoever has as many files under way as there are places is shown pages all the same."""
+    limits = Bounds(Rates(), clock=lambda: 0.0)
+    operator = msgspec.structs.replace(CALLER, role=Role.SUPERVISOR)
+
+    async with contextlib.AsyncExitStack() as files:
+        waited = [await files.enter_async_context(limits.place(operator, file=True)) for _ in range(bounds.PLACES)]
+        async with asyncio.timeout(5), limits.place(operator) as page:
+            waited.append(page)
+
+    assert waited == [False] * (bounds.PLACES + 1)
+    assert not limits._places
 
 
 async def test_an_operator_has_so_many_calls_in_work_and_the_next_waits_for_a_place():
