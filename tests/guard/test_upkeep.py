@@ -192,6 +192,27 @@ async def test_a_job_that_another_worker_is_at_is_left_to_it(db: Database):
     assert again_s == AGAIN_S
 
 
+async def test_jobs_that_need_a_second_connection_do_not_wait_for_each_other(database_url: str):
+    """Where there are no more connections than such jobs, one goes on with two of them while the others wait."""
+    two = await Database.connect(database_url, size=2, timeout_s=3)
+    done: list[str] = []
+
+    async def step(_: Database, __: datetime) -> int:
+        await asyncio.sleep(0.2)  # by now each of them would have one
+        done.append(await two.value("SELECT 'beside'"))
+        return 0
+
+    jobs = (Job.PARTITIONS, Job.SAMPLES, Job.SHEETS)
+    chores = [Chore(job=job, every=timedelta(), step=step, most=0, beside=True) for job in jobs]
+    upkeep = Upkeep(two, now_ms=clock_ms, chores=chores)
+    try:
+        rests = await asyncio.gather(*map(upkeep.attempt, chores))
+    finally:
+        await two.close()
+
+    assert (done, rests) == (["beside"] * 3, [0] * 3)
+
+
 @pytest.mark.chaos
 async def test_a_job_moves_when_the_worker_that_is_at_it_is_killed(db: Database, database_url: str):
     """Killed in the middle of a step: the next one that looks does it, and the half of it is undone."""
