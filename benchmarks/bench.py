@@ -57,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     warmup_s: float = 0.5
     latency_s: float = 2.5
     sessions: int = 10_000
-    crowd: int = 30_000
+    crowd: int = 18_000
     spread_s: float = 28.0
     logins: int = 2_000
     blocks: int = 300

@@ -163,7 +163,7 @@ async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn(
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["checks are asked", "nobody asks"])
-async def test_steps_leave_checks_as_much_time_as_they_take(asked):
+async def test_steps_leave_checks_as_much_time_as_they_take(asked, monkeypatch):
     """What is ready leaves before each step; while checks come, the loop has a pause after some steps."""
     left, paused = list[int](), list[float]()
     loop = asyncio.get_running_loop()
@@ -176,9 +176,13 @@ async def test_steps_leave_checks_as_much_time_as_they_take(asked):
             await asyncio.sleep(0)
 
     later = loop.call_later
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(loop), "call_later", lambda _, delay, *more: (paused.append(delay), later(delay, *more))[1])
-        await _whole(Stepwise(call(), steps, "one"))
+
+    def noting(_: Any, delay: float, *more: Any) -> asyncio.TimerHandle:
+        paused.append(delay)
+        return later(delay, *more)
+
+    monkeypatch.setattr(type(loop), "call_later", noting)
+    await _whole(Stepwise(call(), steps, "one"))
 
     assert len(left) == 11
     assert len(paused) == (10 if asked else 0)
