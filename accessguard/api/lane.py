@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Annotated, Final, cast
@@ -167,13 +167,22 @@ class Lane:
         self.begun = False
         ready, self.ready = self.ready, []
         self.context.checks.tally.answers += len(ready)
-        for transport, answer in ready:
+        crowded = len(ready) > self.shares.crowd
+        for transport, answer in joined(ready) if crowded else ready:
             try:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
                 continue
-        if len(ready) > self.shares.crowd:
+        if crowded:
             self.shares.crowded([each for transport, _ in ready if (each := asking(transport)) is not None])
+
+
+def joined(ready: Sequence[tuple[asyncio.Transport, bytes]]) -> Iterable[tuple[asyncio.Transport, bytes]]:
+    """The same with one answer for each connection: what a client sent in one piece is answered in one, with one call of the kernel."""
+    answers = dict[asyncio.Transport, list[bytes]]()
+    for transport, answer in ready:
+        answers.setdefault(transport, []).append(answer)
+    return ((transport, b"".join(each)) for transport, each in answers.items())
 
 
 def asking(transport: asyncio.Transport) -> Asking | None:

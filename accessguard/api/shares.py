@@ -18,8 +18,8 @@ from accessguard.api.keys import Caller
 
 CROWD: Final = 40
 """Answers in one turn from which on it is looked at whose they are: more than a generator with 32 connections makes."""
-CROWDED: Final = 16
-"""The same while somebody rests for that: turns stay as short as they have become."""
+CROWDED: Final = 7
+"""The same while somebody rests for that: then whoever has answers in a turn rests, until it is their turn again."""
 SHARE: Final = 8
 """Answers of one caller in one such turn: some 0.1 ms of work; more come to it from turn to turn, until it is crowded again."""
 
@@ -56,11 +56,11 @@ class Shares:
             self._part(key, counts)
 
     def _part(self, key: Hashable, counts: dict[Asking, int]) -> None:
-        """Let those of one caller rest that are beyond its share."""
-        taken = 0
+        """Let those of one caller rest that are beyond its share; all of them, when others of it rest already and come first."""
+        taken, behind = 0, key in self._resting
         for each, answers in counts.items():
             taken += answers
-            if taken > SHARE and each.rest():
+            if (behind or taken > SHARE) and each.rest():
                 if not self._resting:
                     self.crowd = CROWDED
                     self._loop.call_soon(self._wake)
