@@ -104,7 +104,8 @@ async def _rounds(bench: Bench, service: Service, people: Sequence[Person]) -> t
 
 async def _measured(bench: Bench, target: Target) -> Measure:
     """One window, before which all have been asked once: no beats are in it that fell due while nobody asked."""
-    return await bench.measure(target, seconds=bench.settings.latency_s, warmup=bench.settings.latency_s / 2)
+    seconds = 2 * bench.settings.latency_s
+    return await bench.measure(target, seconds=seconds, warmup=seconds / 4)
 
 
 @contextlib.asynccontextmanager
