@@ -134,6 +134,26 @@ async def test_each_caller_has_its_share_of_a_crowded_turn():
     assert (meanwhile, held.crowd) == (CROWDED, CROWD)
 
 
+async def test_while_some_of_a_caller_s_connections_rest_all_of_them_take_turns():
+    """The first of a crowded turn has its share of that one; in the next it goes behind those that rest already."""
+    held = Shares(asyncio.get_running_loop())
+    first, *others = [One(CALLER) for _ in range(4)]
+    other = One(OTHER)
+
+    held.crowded([first] * SHARE + [each for each in others for _ in range(SHARE)])
+    at_once = (first.rests, [each.rests for each in others])
+    held.crowded([first] * SHARE + [other])
+    then = (first.rests, other.rests)
+    woken = []
+    for _ in range(4):
+        await asyncio.sleep(0)
+        woken.append([each.rests for each in (*others, first)].count(False))
+
+    assert at_once == (False, [True] * 3)
+    assert then == (True, False)
+    assert woken == [1, 2, 3, 4]
+
+
 async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn():
     """Whoever has fifty calls under way has no more of them than whoever has one."""
     steps, made = Steps(), list[str]()
