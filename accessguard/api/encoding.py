@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -45,13 +45,7 @@ def anything(value: Any) -> Any:
         return {key: anything(each) for key, each in value.items()}
     if kind is list or kind is tuple:
         return [anything(each) for each in value]
-    match value:
-        case datetime():
-            return time_text(value)
-        case date():
-            return value.isoformat()
-        case _:
-            return value
+    return time_text(value) if isinstance(value, datetime) else value
 
 
 @cache

@@ -168,7 +168,7 @@ class Lane:
         ready, self.ready = self.ready, []
         self.context.checks.tally.answers += len(ready)
         crowded = len(ready) > self.shares.crowd
-        for transport, answer in joined(ready) if crowded else ready:
+        for transport, answer in by_connection(ready) if crowded else ready:
             try:
                 transport.write(answer)
             except RuntimeError:  # a connection that was lost since; the others are still owed their answers
@@ -177,7 +177,7 @@ class Lane:
             self.shares.crowded([each for transport, _ in ready if (each := asking(transport)) is not None])
 
 
-def joined(ready: Sequence[tuple[asyncio.Transport, bytes]]) -> Iterable[tuple[asyncio.Transport, bytes]]:
+def by_connection(ready: Sequence[tuple[asyncio.Transport, bytes]]) -> Iterable[tuple[asyncio.Transport, bytes]]:
     """The same with one answer for each connection: what a client sent in one piece is answered in one, with one call of the kernel."""
     answers = dict[asyncio.Transport, list[bytes]]()
     for transport, answer in ready:

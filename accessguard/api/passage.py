@@ -214,8 +214,8 @@ class Passage(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun, and cannot be taken back")
         gone = isinstance(exc, ConnectionError)  # in the midst of a body: nobody hears the answer, and nothing is wrong
-        failed = isinstance(exc, Exception) and status >= HTTPStatus.INTERNAL_SERVER_ERROR and not gone
-        error = exc if isinstance(exc, Exception) and failed else NOT_HTTP
+        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and not gone
+        error = exc if failed and isinstance(exc, Exception) else NOT_HTTP
         found, body, headers = rendered(error)
         response = web.Response(status=found, body=body, content_type=PROBLEM, headers={**SAFE_HEADERS, **headers})
         response.force_close()

@@ -38,7 +38,7 @@ class Steps:
         """Note how long a step took."""
         self._spent_s += seconds
 
-    def clear(self) -> None:
+    def make_way(self) -> None:
         """Let what is ready leave."""
         for leave in self.first:
             leave()
@@ -93,7 +93,7 @@ class Stepwise(Generic[Answer]):
                 raise
             except BaseException as error:  # noqa: BLE001 - its own to deal with
                 thrown = error
-            self._steps.clear()
+            self._steps.make_way()
             began = time.perf_counter()
             try:
                 asked = self._made.send(None) if thrown is None else self._made.throw(thrown)

@@ -33,7 +33,7 @@ QUIET_S = 0.5
 COME_S = 40
 SESSIONS = 600
 SPREAD_S = 28.0
-"""The time over which their beats are spread, so that each window has its share of them."""
+"""The time over which their beats are spread at first; those that fall due between windows are sent before the next."""
 FORGED = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJub2JvZHkifQ.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 

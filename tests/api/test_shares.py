@@ -7,7 +7,8 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from accessguard.api.shares import CROWD, CROWDED, SHARE, Shares
 from accessguard.api.steps import AT_A_STRETCH_S, Steps, Stepwise
 from accessguard.app import service as application
 from accessguard.serving import lane_protocol
+from accessguard.sessions.pipe import Pipe
 from tests.api.lanes import request
 from tests.api.test_bounds import check, lines
 from tests.service import Service, Tenant
@@ -77,7 +79,6 @@ async def test_a_connection_has_its_share_of_a_turn_however_much_it_sends(port: 
 async def test_no_caller_fills_a_turn(port: int, tenant: Tenant, monkeypatch):
     """Connections beyond a caller's share rest; whatever they have sent is answered all the same."""
     monkeypatch.setattr(shares, "SHARE", 4)
-    monkeypatch.setattr(shares, "CROWDED", 8)
     rested, rest = list[bool](), Passage.rest
 
     def noting(each: Passage) -> bool:
@@ -180,6 +181,26 @@ async def test_callers_take_turns_in_their_steps_and_one_step_is_made_in_a_turn(
     assert await asyncio.gather(*calls, other) == ["busy"] * 50 + ["other"]
     assert max(counts) == 1
     assert until.count("busy") <= 16
+
+
+async def test_answers_and_commands_leave_before_a_step(service: Service):
+    """What the lane and the pipe to Valkey would write at the end of the turn is written when a handler is to go on."""
+    written = list[bytes]()
+    fast = Lane(service.context, body_limit_bytes=1_048_576, keepalive_s=75)
+    transport = cast("asyncio.Transport", SimpleNamespace(write=written.append))
+    fast.ready.append((transport, b"an answer"))
+    pipe = service.context.changes._live._pipe
+    assert isinstance(pipe, Pipe)
+    await pipe.call("PING")
+    asked = pipe.call("PING")
+    gathered = len(pipe._outgoing)
+
+    service.context.steps.make_way()
+
+    assert (written, fast.ready) == ([b"an answer"], [])
+    assert (gathered, pipe._outgoing) == (1, [])
+    assert await asked == b"PONG"
+    service.context.steps.first.remove(fast.leave)
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["checks are asked", "nobody asks"])
