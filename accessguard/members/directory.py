@@ -266,7 +266,7 @@ class Directory:
             limit=limit,
         )
         if asked.after is None and {"q", "tag", "active", "inactive"} & set(asked.filters):
-            await self._filing.catch_up(tenant, now=now, most=UNFILED)
+            await self._filing.caught_up(tenant, now=now, most=UNFILED)
         standing = await self._standing(asked)
         if standing is None:
             return []

@@ -7,6 +7,7 @@ them, and who reads the directory takes them in first. Upkeep takes the rest.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -81,8 +82,12 @@ FILE: Final = """
            SET words = excluded.words, tags = excluded.tags, due_at = excluded.due_at
          WHERE (k.words, k.tags, k.due_at) IS DISTINCT FROM (excluded.words, excluded.tags, excluded.due_at)
     )
-    SELECT count(*) FROM held
+    SELECT count(*) AS taken FROM held
 """
+
+
+PAUSES_S: Final = (0.01, 0.03, 0.09, 0.27)
+"""So long somebody who reads the directory waits for who takes the same members in, or changes them: not for ever."""
 
 
 class Filing:
@@ -93,15 +98,28 @@ class Filing:
 
     async def catch_up(self, tenant: str | None, *, now: datetime, most: int) -> int:
         """Take in at most so many members that wait, of one tenant or (None) of all; how many there were."""
-        waiting = await self._db.fetch(OF_ALL if tenant is None else OF_TENANT, tenant, now, most)
-        if waiting:
-            await self.file([(row["tenant"], row["id"]) for row in waiting], now=now)
-        return len(waiting)
+        waiting, _ = await self._take_in(tenant, now, most)
+        return waiting
 
-    async def file(self, members: Sequence[tuple[str, str]], *, now: datetime) -> None:
-        """Take these members (tenant, id) in, whether they wait or not."""
+    async def caught_up(self, tenant: str, *, now: datetime, most: int) -> None:
+        """The same before the tenant's directory is read: whom somebody else takes in at this moment is waited for, 0.4 s at most."""
+        for pause_s in PAUSES_S:
+            waiting, taken = await self._take_in(tenant, now, most)
+            if taken == waiting:
+                return
+            await asyncio.sleep(pause_s)
+        await self._take_in(tenant, now, most)
+
+    async def file(self, members: Sequence[tuple[str, str]], *, now: datetime) -> int:
+        """Take these members (tenant, id) in, whether they wait or not; how many, without those that somebody holds."""
         found = await self._db.fetch(READ, [tenant for tenant, _ in members], [member_id for _, member_id in members])
-        await self._db.row(FILE, [_entry(row) for row in found], now)
+        row = await self._db.row(FILE, [_entry(row) for row in found], now)
+        return row["taken"] if row else 0
+
+    async def _take_in(self, tenant: str | None, now: datetime, most: int) -> tuple[int, int]:
+        """How many waited, and how many of them were taken in."""
+        waiting = await self._db.fetch(OF_ALL if tenant is None else OF_TENANT, tenant, now, most)
+        return len(waiting), await self.file([(row["tenant"], row["id"]) for row in waiting], now=now) if waiting else 0
 
 
 def _entry(row: Row) -> dict[str, object]:

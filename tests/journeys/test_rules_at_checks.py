@@ -200,6 +200,7 @@ async def test_every_kind_does_what_its_action_says(at, kind, action):
 
 async def test_a_verdict_does_not_outlive_an_enrolment(tenant):
     """It ends with it, to the second; and says when the next one begins."""
+    tenant.service.clock.stop()
     login = await tenant.login()
     await tenant.rule("enrolment")
     path = "/v1/members/ana/enrolments/"

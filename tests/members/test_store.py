@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -154,6 +155,19 @@ async def test_what_is_changed_is_found_as_it_is_now(tenant: Tenant):
 
     assert [await find(tenant, q=q) for q in ("former", "present", "body-el")] == [[], ["a1"], ["somebody-else"]]
     assert [await find(tenant, tag=tag) for tag in ("old", "new")] == [[], ["a1"]]
+
+
+async def test_whom_somebody_else_takes_in_is_waited_for(tenant: Tenant):
+    """A row is held at times, by upkeep and whoever changes it: a search is not to miss it. Nor is it to wait for ever."""
+    await put(tenant, "a1", name="Present")
+
+    async with tenant.service.context.members._db.transaction() as holding:
+        await holding.row("SELECT FROM member WHERE tenant = $1 AND id = 'a1' FOR UPDATE", tenant.name)
+        held = await find(tenant, q="present")
+        asking = asyncio.create_task(find(tenant, q="present"))
+        await asyncio.sleep(0.1)
+
+    assert (held, await asking) == ([], ["a1"])
 
 
 async def test_filters_narrow_the_list(tenant: Tenant):
