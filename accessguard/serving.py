@@ -26,7 +26,7 @@ from accessguard.errors import StartError
 from accessguard.guard.upkeep import Job
 from accessguard.logs import set_up_logs
 from accessguard.metrics import BUILD, present_at_zero
-from accessguard.ports import BACKLOG, KEEPALIVE_S, listen_admin, make_runner
+from accessguard.ports import BACKLOG, KEEPALIVE_S, keep_little, listen_admin, make_runner
 from accessguard.rules.model import Code, Effect, Mode, Outcome
 
 LULL_S: Final = 1.0
@@ -58,8 +58,12 @@ class Door:
         listen, loop = config.server, asyncio.get_running_loop()
         place = f"{listen.host}:{listen.port}"
         try:
-            first = await loop.create_server(self._factory(), listen.host, listen.port, backlog=BACKLOG)
+            first = await loop.create_server(self._factory(), listen.host, listen.port, backlog=BACKLOG, start_serving=False)
             self._open.append(first)
+            for each in first.sockets:
+                with each.dup() as same:
+                    keep_little(same)
+            await first.start_serving()
             if listen.unix_socket is not None:
                 place = listen.unix_socket
                 self._open.append(await loop.create_unix_server(self._factory(), place, backlog=BACKLOG))
