@@ -32,7 +32,9 @@ from accessguard.rules.model import Code, Effect, Mode, Outcome
 LULL_S: Final = 1.0
 """How long a stop waits for the next request of connections that are open, to tell their callers not to come back."""
 POLL_S: Final = 0.02
-MIDDLE: Final = 3
+YOUNGEST: Final = 4_000
+"""Objects that are there more than at the last collection, until the next: of 700 (Python's own) there is one in the midst of every list."""
+MIDDLE: Final = 1
 """Collections of the youngest generation before the middle one is: of ten (Python's own), one takes 2 ms beside operators' lists."""
 LOG: Final = structlog.get_logger("accessguard")
 
@@ -58,7 +60,9 @@ class Door:
         listen, loop = config.server, asyncio.get_running_loop()
         place = f"{listen.host}:{listen.port}"
         try:
-            first = await loop.create_server(self._factory(), listen.host, listen.port, backlog=BACKLOG, start_serving=False)
+            first = await loop.create_server(
+                self._factory(), listen.host, listen.port, backlog=BACKLOG, start_serving=False
+            )
             self._open.append(first)
             for each in first.sockets:
                 with each.dup() as same:
@@ -204,8 +208,8 @@ def calm_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    youngest, _, old = gc.get_threshold()
-    gc.set_threshold(youngest, MIDDLE, 300 * old)
+    _, _, old = gc.get_threshold()
+    gc.set_threshold(YOUNGEST, MIDDLE, 300 * old)
 
 
 def lane_protocol(

@@ -19,6 +19,7 @@ from accessguard.api.wire import MarkReply, MarkRequest, ResolutionPatch, Violat
 from accessguard.errors import ErrorCode, GuardError
 from accessguard.guard.facts import from_ms
 from accessguard.listing import Short
+from accessguard.slices import in_slices
 from accessguard.violations.model import Violation, ViolationFilter
 from accessguard.words.operator import case_text
 
@@ -47,7 +48,7 @@ async def cases(request: web.Request, found: ViolationFilter, language: str, *, 
         rows = await ctx.violations.listed(
             who.tenant, found, reader=who.caller.subject, after=after, limit=limit, descending=descending
         )
-        shown = [(told(row, language), (row.last_at, row.id)) for row in rows]
+        shown = [(told(row, language), (row.last_at, row.id)) async for row in in_slices(rows)]
         return Short(shown, further=rows.further) if isinstance(rows, Short) else shown
 
     return fetch

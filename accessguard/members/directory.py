@@ -9,7 +9,6 @@ with the place to go on from (docs/directory.md).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -27,6 +26,7 @@ from accessguard.members.model import Member, MemberFilter, MemberSort
 from accessguard.members.search import likes, telling, wanted
 from accessguard.members.sheets import COUNTING_S, MOVED
 from accessguard.members.store import OF_PAGE, member_of
+from accessguard.slices import in_slices
 
 Place = tuple[str, str]
 """The sort key of a member, written out, and its id."""
@@ -43,10 +43,8 @@ FURTHER: Final = 40_000
 """How many of them at most, where the first ones promise a page by then, or more than `MANY` fit: some 400 ms."""
 LIKELY: Final = 1.3
 """So many times as far as chance would have it is far enough, for 97 pages of a hundred (of 50 members, a Poisson distribution)."""
-SHOWN: Final = 50
-"""So many are read at once: to take their rows in is some 0.5 ms, in which nobody else has a turn."""
-SLICE: Final = 25
-"""So many are written down at once, some 0.2 ms; then others have their turn."""
+SHOWN: Final = 25
+"""So many are read at once: to take their rows in is some 0.25 ms, in which nobody else has a turn."""
 UNFILED: Final = 500
 """Members and enrolments that were changed since, taken in before a list is read; upkeep takes the rest."""
 
@@ -372,7 +370,7 @@ class Directory:
 
     async def _read(self, statement: str, asked: Asked) -> list[Place]:
         rows = await self._source(asked).fetch(statement, *asked.values())
-        return [(row["sort_key"], row["id"]) for row in rows]
+        return [(row["sort_key"], row["id"]) async for row in in_slices(rows)]
 
     def _source(self, asked: Asked) -> Database:
         """Where a page is found and read: a replica may not have what has just been counted."""
@@ -386,10 +384,8 @@ class Directory:
             ids = sorted(member_id for _, member_id in some)
             rows = await self._source(asked).fetch(OF_PAGE, asked.tenant, asked.reader, asked.now, ids)
             by_id: dict[str, Row] = {row["id"]: row for row in rows}
-            for each in range(0, len(some), SLICE):
-                there = [place for place in some[each : each + SLICE] if place[1] in by_id]
-                shown += [(member_of(by_id[place[1]]), place) for place in there]
-                await asyncio.sleep(0)
+            there = [place for place in some if place[1] in by_id]
+            shown += [(member_of(by_id[place[1]]), place) async for place in in_slices(there)]
         return shown
 
 

@@ -53,7 +53,7 @@ class PassKind(StrEnum):
     SUSPEND_CHECKS = "suspend_checks"
 
 
-class LastActivity(msgspec.Struct, frozen=True, kw_only=True):
+class LastActivity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last counted interaction: when, which of the six, in which session."""
 
     at: datetime
@@ -61,7 +61,7 @@ class LastActivity(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
 
 
-class LatestViolation(msgspec.Struct, frozen=True, kw_only=True):
+class LatestViolation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The newest case of a member, and the session it leads to."""
 
     id: UUID
@@ -70,7 +70,7 @@ class LatestViolation(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class Member(msgspec.Struct, frozen=True, kw_only=True):
+class Member(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One student with what a list shows; `unread_violations` are those of the operator who asks.
 
     `opens_at` is when an inactive member becomes active by itself; None: not by itself.
@@ -103,7 +103,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     city: str | None = None
 
 
-class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One course or product of a member: from `starts_at` until `ends_at` (None: without an end).
 
     A frozen one is active again from `reopens_at` on (None: not by itself).
@@ -118,7 +118,7 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
-class EnrolmentChange(msgspec.Struct, frozen=True, kw_only=True):
+class EnrolmentChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One change of an enrolment; `before` None: it was new, `after` None: it was taken away."""
 
     product_id: str
@@ -145,7 +145,7 @@ TURNS: Final = {
 }
 
 
-class EnrolmentEvent(msgspec.Struct, frozen=True, kw_only=True):
+class EnrolmentEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of an enrolment's history: what was done, when, by whom and why; how it was before and after."""
 
     change: Turn
@@ -156,7 +156,7 @@ class EnrolmentEvent(msgspec.Struct, frozen=True, kw_only=True):
     after: Enrolment | None
 
 
-class EnrolmentLine(msgspec.Struct, frozen=True, kw_only=True):
+class EnrolmentLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One enrolment as it stands now, with its history, the newest first (the last 100 changes).
 
     `standing` says why it gives no access; None: it does, or was withdrawn.
@@ -215,7 +215,7 @@ def standing(enrolment: Enrolment, now: datetime) -> Standing | None:
     return Standing.NOT_STARTED if enrolment.starts_at > now else None
 
 
-class Pass(msgspec.Struct, frozen=True, kw_only=True):
+class Pass(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Something a member may have until `until`, when it ends by itself; `own`: the member took it, on its own budget."""
 
     id: UUID
@@ -227,7 +227,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
 
 
-class Notice(msgspec.Struct, frozen=True, kw_only=True):
+class Notice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A version of the notice on monitoring, and when the member was first shown it."""
 
     version: str
@@ -246,7 +246,7 @@ def card(member: Member, *, enrolments: Sequence[Enrolment], passes: Sequence[Pa
     return Card(**msgspec.structs.asdict(member), enrolments=tuple(enrolments), passes=tuple(passes))
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
+class Profile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the platform knows of a student; None where it does not say. `phone_e164` is `phone` written one way."""
 
     name: str
@@ -261,7 +261,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     city: str | None = None
 
 
-class MemberFilter(msgspec.Struct, frozen=True, kw_only=True):
+class MemberFilter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which members a list shows; None and False mean "whatever"."""
 
     q: str | None = None
@@ -272,7 +272,7 @@ class MemberFilter(msgspec.Struct, frozen=True, kw_only=True):
     product_id: str | None = None
 
 
-class Checks(msgspec.Struct, frozen=True, kw_only=True):
+class Checks(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether rules are enforced for one member, until when not, and why."""
 
     enabled: bool

@@ -11,6 +11,7 @@ import msgspec
 
 from accessguard.database import Database, Row
 from accessguard.listing import Listing, Short
+from accessguard.slices import in_slices
 from accessguard.violations import marks
 from accessguard.violations.model import (
     QUIET,
@@ -145,7 +146,8 @@ class ViolationStore:
             descending=descending,
             limit=limit,
         )
-        found = [_violation(row) for row in await self._lists.fetch(statement, *values)]
+        rows = await self._lists.fetch(statement, *values)
+        found = [_violation(row) async for row in in_slices(rows)]
         return found if end is None or len(found) == limit else Short(found, further=(end, ENDS[descending]))
 
     async def _end(
