@@ -44,6 +44,15 @@ def resident_bytes(pid: int) -> int:
     return 0
 
 
+def stolen() -> float:
+    """Seconds in which another machine had a processor that this one was ready to use, of all processors since it started (proc(5): steal); 0 where nobody says."""
+    for line in _lines("/proc/stat"):
+        name, *ticks = line.split()
+        if name == "cpu" and len(ticks) > 7:
+            return int(ticks[7]) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def about() -> dict[str, str]:
     """What a reader must know of the machine to place the figures."""
     model = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
