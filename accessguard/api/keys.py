@@ -24,6 +24,9 @@ MAX_TOKEN_CHARS: Final = 4096
 # Callers are a platform's few servers and its operators; about 15 MB when full.
 MAX_HELD: Final = 10_000
 
+# Who shows a token that no key has signed goes on doing so; 4 MB when full of the longest.
+MAX_FORGED: Final = 1_000
+
 # The output of SHA-256 (RFC 7518, section 3.2).
 MIN_SECRET_BYTES: Final = 32
 
@@ -122,6 +125,7 @@ class Keyring:
         self._issuers = frozenset(issuers)
         self._leeway_s = leeway_s
         self._held: dict[str, Caller] = {}
+        self._forged: dict[str, None] = {}  # what none of these keys has signed
         self._revoked: dict[tuple[str, Revoked, str], Revocation] = {}
         self.on_unknown: Callable[[], None] = _nothing
         self.on_forget: list[Callable[[], None]] = []
@@ -133,7 +137,8 @@ class Keyring:
     def verify(self, token: str, *, now: float) -> Caller:
         """Tell who calls; `now` in seconds since 1970.
 
-        A token once verified is one dictionary lookup until its `exp`. Raises
+        A token once verified is one dictionary lookup until its `exp`, and one that
+        no key has signed until there are other keys. Raises
         GuardError(UNAUTHENTICATED), the same for every fault, so that the
         answer teaches nothing about keys or claims.
         """
@@ -207,6 +212,7 @@ class Keyring:
 
     def _forget_all(self) -> None:
         self._held.clear()
+        self._forged.clear()
         self._say_forgotten()
 
     def _say_forgotten(self) -> None:
@@ -221,6 +227,11 @@ class Keyring:
         if len(self._held) >= MAX_HELD:
             del self._held[next(iter(self._held))]
         self._held[token] = caller
+
+    def _note_forged(self, token: str) -> None:
+        if len(self._forged) >= MAX_FORGED:
+            del self._forged[next(iter(self._forged))]
+        self._forged[token] = None
 
     def _caller(self, token: str, now: float) -> Caller:
         try:
@@ -254,15 +265,18 @@ class Keyring:
 
     def _payload(self, token: str) -> bytes:
         """Give the signed bytes of a token, not looked at before a key has verified them."""
-        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii() or token in self._forged:
             raise _RefusedError
         header = self._jws.get_unverified_header(token)
-        for key in self._keys(header.get("alg"), header.get("kid")):
+        keys = self._keys(header.get("alg"), header.get("kid"))
+        for key in keys:
             try:
                 payload: bytes = self._jws.decode(token, key.material, algorithms=[key.algorithm])
             except InvalidSignatureError:
                 continue
             return payload
+        if keys:
+            self._note_forged(token)
         raise _RefusedError
 
     def _keys(self, algorithm: object, kid: object) -> Sequence[_Key]:

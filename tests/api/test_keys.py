@@ -256,6 +256,40 @@ def test_what_is_held_is_bounded(monkeypatch):
     assert [caller.token_id for caller in ring._held.values()] == ["2", "3", "4"]
 
 
+def test_a_token_that_no_key_has_signed_is_looked_at_once(monkeypatch):
+    """With other keys it is looked at again, as one of them may have signed it; of many of them the latest are known."""
+    monkeypatch.setattr(keys, "MAX_FORGED", 3)
+    ring = keyring()
+    look = Mock(side_effect=ring._jws.decode)
+    monkeypatch.setattr(ring._jws, "decode", look)
+    forged = [token("f" * 32, jti=str(number)) for number in range(5)]
+
+    for each in (*forged, forged[4], forged[2], forged[4]):
+        with pytest.raises(GuardError):
+            ring.verify(each, now=NOW)
+    asked = look.call_count
+    ring.take_secrets(["f" * 32])
+
+    assert asked == 5 * 2  # two secrets
+    assert len(ring._forged) == 0
+    assert [ring.verify(each, now=NOW).token_id for each in forged] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_token_whose_key_may_come_is_looked_at_again():
+    """An unknown key is asked for each time, and is there one day."""
+    ring = keyring(jwks=None)
+    ring.on_unknown = Mock()
+    text = token(EC_KEY, "ES256", "e")
+
+    for _ in range(2):
+        with pytest.raises(GuardError):
+            ring.verify(text, now=NOW)
+    ring.take_jwks("url", JWKS)
+
+    assert ring.on_unknown.call_count == 2
+    assert ring.verify(text, now=NOW).subject == "backend-1"
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
