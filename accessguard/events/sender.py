@@ -108,9 +108,10 @@ class Sender:
         return token.encode(), headers | {"Authorization": f"Bearer {parcel.secret}"}
 
     async def close(self) -> None:
-        """Close what is open."""
-        if self._http is not None:
-            await self._http.close()
+        """Close what is open; what is sent after that opens it anew."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
 
     def _client(self) -> aiohttp.ClientSession:
         """Made at the first message, on the loop that sends; nothing is kept from one receiver to the next."""

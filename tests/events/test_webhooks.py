@@ -69,6 +69,12 @@ def impatient(tenant: Tenant):
     sender.timeout_s = before
 
 
+async def ended(tenant: Tenant, member: str) -> None:
+    """A session that ends."""
+    login = await tenant.login(member)
+    await tenant.call("POST", f"/v1/sessions/{login['session']['id']}/end", {"reason": "logout"})
+
+
 async def undone(tenant: Tenant, session_id: str) -> None:
     """The end of a session, and a block of its device, that are rolled back."""
     with contextlib.suppress(LookupError):
@@ -228,6 +234,28 @@ def test_nobody_is_sent_inside_our_own_walls(host):
     assert not Sender().may(host)
     assert Sender().may("203.0.114.9")
     assert Sender(["127.0.0.0/8"]).may("127.0.0.1")
+
+
+async def test_what_nobody_thought_of_does_not_end_deliveries(
+    tenant: Tenant, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """The job that sends begins anew after a failure; what comes then is sent, on connections of its own."""
+    await hook(tenant, receiver, events=["session_ended"])
+    webhooks, failed = tenant.service.context.webhooks, asyncio.Event()
+    await ended(tenant, "ana")
+    await sent(tenant, lambda: len(receiver.taken) == 1)
+
+    async def fails() -> bool:
+        failed.set()
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(webhooks, "once", fails)
+    await asyncio.wait_for(failed.wait(), 20)
+    monkeypatch.undo()
+    await ended(tenant, "ben")
+    await sent(tenant, lambda: len(receiver.taken) == 2)
+
+    assert len(receiver.taken) == 2
 
 
 @pytest.mark.parametrize("written", ["standard", "caep"])

@@ -280,6 +280,11 @@ async def test_a_place_that_is_asked_for_many_times_at_once_is_freed_once(tenant
     first, second = await limited(tenant)
     said = {"t": token_of(second), "forget_device_id": first["device"]["id"]}
 
-    answers = await asyncio.gather(*[call(tenant, "POST", "/restricted/place", json=said) for _ in range(10)])
+    async def pressed() -> Answer:
+        answer = await call(tenant, "POST", "/restricted/place", json=said)
+        # A machine that stood still for seconds is told as an outage: whoever is told so presses again.
+        return answer if answer.status != 503 else await call(tenant, "POST", "/restricted/place", json=said)
+
+    answers = await asyncio.gather(*[pressed() for _ in range(10)])
 
     assert [(each.status, each.body.get("freed")) for each in answers] == [(200, True)] * 10
