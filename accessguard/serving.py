@@ -35,7 +35,7 @@ POLL_S: Final = 0.02
 YOUNGEST: Final = 4_000
 """Objects that are there more than at the last collection, until the next: of 700 (Python's own) there is one in the midst of every list."""
 MIDDLE: Final = 1
-"""Collections of the youngest generation before the middle one is: of ten (Python's own), one takes 2 ms beside operators' lists."""
+"""Collections of the youngest generation before the middle one is collected as well: after ten (Python's own) it would look at ten times as much."""
 LOG: Final = structlog.get_logger("accessguard")
 
 
@@ -203,8 +203,8 @@ def calm_collector() -> None:
 
     What a worker holds is hardly ever part of a cycle, but a full collection looks at
     all of it: 30 ms with ten thousand sessions in memory, in which no request is
-    answered. It comes a hundred times as seldom as Python would do it by itself.
-    The youngest generation is collected as ever, the middle one while it is small.
+    answered. It comes some three hundred times as seldom as Python would do it by itself.
+    The youngest generation is collected more seldom than by Python itself, the middle one while it is small.
     """
     gc.collect()
     gc.freeze()

@@ -61,10 +61,11 @@ def test_the_kernel_takes_little_for_who_reads_nothing():
 
 async def test_so_does_the_only_worker(service: Service):
     """It listens by itself, and asks for the same."""
-    door = Door(service.context, Config(server=Server(host="127.0.0.1", port=0)))
+    said = Config(server=Server(host="127.0.0.1", port=0))
+    door = Door(service.context, said)
     await door.set_up()
     try:
-        url = await door.open(Config(server=Server(host="127.0.0.1", port=0)))
+        url = await door.open(said)
         with slow_reader(int(url.rpartition(":")[2])) as client:
             client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: h\r\n\r\n" * 8)
             port = client.getsockname()[1]
